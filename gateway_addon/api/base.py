@@ -1,0 +1,200 @@
+"""What the three API kinds have in common: the values their readers produce and the shape of a kind's module.
+
+Nothing here does I/O. A kind is a module with the attributes of `ApiKind`; `gateway_addon.api.KINDS` lists them.
+`None` always means "unknown": it is never replaced by 0, "" or a guess (wire-formats, ground rule 2).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+Json = dict[str, Any]
+"""A JSON object as `gateway_addon.wire.jsontext.parse` returns it: fractions are `Decimal`, so no digit is lost."""
+
+Operation = dict[str, Any]
+"""One RFC 6902 operation on a body: `{"op": "add" | "replace" | "remove", "path": JSON pointer, "value": ...}`."""
+
+
+@dataclass(slots=True)
+class ToolCall:
+    """A call the model made in an answer (or, in a request's history, made earlier)."""
+
+    call_id: str | None
+    name: str | None
+    type: str
+    """As on the wire: `function`, `custom`, `tool_use`, `server_tool_use`, `function_call`, `shell_call`, ..."""
+    executor: str
+    """Who runs it: `client` or `server`."""
+    arguments: str
+    """Raw text as the model wrote it; `{}` when the model wrote none; possibly cut off."""
+
+
+@dataclass(slots=True)
+class ToolResult:
+    """A result that a request carries for an earlier call."""
+
+    call_id: str | None
+    name: str | None
+    """Looked up from the call of the same id in the same request; None if it is not there."""
+    content: str
+    is_error: bool | None
+    """None where the format has no error signal (chat, `function_call_output`)."""
+
+
+@dataclass(slots=True)
+class RequestFacts:
+    """What a request says, the same for every kind (wire-formats §3.1, 4.1, 5.1, 6, 7)."""
+
+    model: str | None = None
+    streamed: bool = False
+    max_tokens: int | None = None
+    tools: list[str] = field(default_factory=list)
+    """Names of the tools offered, in order, without repeats."""
+    tools_used: list[str] = field(default_factory=list)
+    """Names of the tools already called in the history the request carries, in order, without repeats."""
+    tool_results: list[ToolResult] = field(default_factory=list)
+    """Only the new ones: those that follow the last assistant turn."""
+    system_prompt: str | None = None
+    user_prompt: str | None = None
+    """The last *real* one (wire-formats §6.2)."""
+    side_request: str | None = None
+    """None for a real turn; else `title`, `quota_probe`, `warmup`, `compaction`, `suggestion`, ..."""
+    previous_id: str | None = None
+    """Where the history is kept on the server: `previous_response_id`, `conversation`, or a continued thread."""
+    namespaces: frozenset[str] = frozenset()
+    """Tool namespaces the request declares (Responses only); a reader needs them to name calls."""
+
+
+@dataclass(slots=True)
+class Usage:
+    """Token counts under the normalised names of wire-formats §8."""
+
+    input_tokens: int | None = None
+    """Total input, cache reads and writes included, for every kind."""
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
+    """The part of the writes with a one-hour lifetime; dearer. Used for the estimate only."""
+    output_tokens: int | None = None
+    """Total output, reasoning included."""
+    reasoning_tokens: int | None = None
+
+
+@dataclass(slots=True)
+class Pass:
+    """A sampling pass that the top-level usage does not count (Messages `iterations`): priced on top."""
+
+    model: str | None
+    """None: the same model as the answer."""
+    usage: Usage
+
+
+@dataclass(slots=True)
+class Problem:
+    """An error as the answer names it."""
+
+    message: str | None = None
+    type: str | None = None
+    status: int | None = None
+    """HTTP status named in the error, or mapped from its type; not the one of the status line."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """What was read of an answer so far. A reader fills it in; it is valid, if partial, at every moment."""
+
+    response_id: str | None = None
+    model: str | None = None
+    finish_reason: str | None = None
+    finish_detail: str | None = None
+    service_tier: str | None = None
+    inference_provider: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    reported_usage: Json | None = None
+    """The usage object(s) as reported, merged by the kind's rules; numbers exact, no message text."""
+    gateway: Json | None = None
+    """Vercel's gateway metadata object (`provider_metadata.gateway`), wherever it was found, as reported."""
+    generation_id: str | None = None
+    """Vercel's top-level `generationId`."""
+    extra_passes: list[Pass] = field(default_factory=list)
+    price_context: dict[str, str] = field(default_factory=dict)
+    """Price modifiers that are not the tier: `speed`, `inference_geo`."""
+    error: Problem | None = None
+    """The first error the answer reported, completed by later ones that say more."""
+    tool_calls: list[ToolCall] = field(default_factory=list)
+    """In order of position. A reader may assemble them only in `finish`."""
+    text: str = ""
+    reasoning: str = ""
+    started: bool = False
+    """The first token (text, reasoning, or part of a tool call) has been seen."""
+    recognised: bool = False
+    """Something of this kind's format was seen; False after a whole 2xx body means `unreadable`."""
+    ended: bool = False
+    """The kind's end was seen (design 2.4, `outcome` complete)."""
+    usage_final: bool = False
+    """The counts are the final ones; False while they are a start value or missing."""
+
+
+class Reader(Protocol):
+    """Reads one answer of a kind, event by event or as a whole. Never raises for any JSON value (ground rule 1)."""
+
+    answer: Answer
+
+    def event(self, event: Json, name: str = "") -> None:
+        """Take one streamed event: its parsed `data`, and the `event:` name, which only matters without a `type`."""
+
+    def done(self) -> None:
+        """Take the `[DONE]` marker; nothing is fed afterwards."""
+
+    def body(self, body: Json) -> None:
+        """Take a whole answer that was not streamed (possibly an error object)."""
+
+    def finish(self) -> Answer:
+        """Assemble what is only known at the end of the data (also of cut data). Called once, last."""
+
+
+@dataclass(slots=True, frozen=True)
+class Refusal:
+    """Why the gateway answers a request itself (design 2.6)."""
+
+    status: int
+    message: str
+    code: str
+    """The OpenAI `code`: `invalid_body`, `model_not_found`, ...; the types follow from status (and kind)."""
+
+
+class ApiKind(Protocol):
+    """The shape of a kind's module."""
+
+    NAME: str
+    """`chat_completions`, `responses` or `messages`."""
+    SUFFIX: str
+    """How its path ends: `/chat/completions`, `/responses`, `/messages`."""
+    VENDOR: str
+    """The dialect spoken when nothing says otherwise: `openai` or `anthropic`."""
+    MODEL_PLACES: Sequence[str]
+    """JSON pointers to the model's name in a whole answer and in stream events; a missing one is skipped."""
+
+    def is_request(self, body: Json) -> bool:
+        """Whether a request body may be this kind's (wire-formats §1, body-shape fallback).
+
+        Messages takes any body with `messages`; Chat Completions only those without a sign of Messages (top-level
+        `system`, `anthropic_version`, `input_schema`, `tool_use`/`tool_result` blocks); Responses those with `input`
+        and no `messages`.
+        """
+
+    def is_answer(self, answer: Json) -> bool:
+        """Whether a whole answer or stream event names itself as this kind (`object`, `type`)."""
+
+    def read_request(self, body: Json) -> RequestFacts: ...
+
+    def reader(self, request: RequestFacts) -> Reader: ...
+
+    def validate(self, body: object) -> Refusal | None:
+        """What the gateway refuses before sending (design 2.6: `invalid_body`, and `model_not_found` for no model)."""
+
+    def error_body(self, refusal: Refusal) -> Json:
+        """The addon's own error reply, in the shape this kind's SDKs turn into their typed exceptions (design 2.6)."""
+
+    def effort_operations(self, body: Json, effort: str) -> list[Operation]:
+        """Put a reasoning effort into this kind's own field(s), never over an explicit wish of the client."""

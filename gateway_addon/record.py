@@ -1,0 +1,102 @@
+"""The true row of one call: the one table of columns that database, flow metadata, console line and --json render."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from gateway_addon.api.base import ToolCall, ToolResult
+
+
+@dataclass(slots=True, kw_only=True)
+class Record:
+    """One row of `requests` (design 2.4): field names are column names, None is NULL.
+
+    Times are RFC 3339 UTC with milliseconds, durations milliseconds, sizes bytes, money microdollars (int).
+    `cost_flags`, `rewrites`, `usage` and `warnings` hold JSON text.
+    """
+
+    id: str
+    run_id: str
+    started_at: str
+    source: str
+    """`live`, `file` or `replay`."""
+    api_kind: str
+    outcome: str = "in_flight"
+    http_status: int | None = None
+    error_status: int | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+    provider: str | None = None
+    dialect: str | None = None
+    upstream_host: str | None = None
+    upstream_path: str | None = None
+    request_model: str | None = None
+    upstream_model: str | None = None
+    response_model: str | None = None
+    streamed: bool | None = None
+    finish_reason: str | None = None
+    finish_detail: str | None = None
+    response_id: str | None = None
+    provider_request_id: str | None = None
+    inference_provider: str | None = None
+    service_tier: str | None = None
+    max_tokens: int | None = None
+    input_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    usage: str | None = None
+    usage_is_lower_bound: bool | None = None
+    cost_microdollars: int | None = None
+    cost_source: str | None = None
+    charged_microdollars: int | None = None
+    is_byok: bool | None = None
+    cost_flags: str = "[]"
+    client: str | None = None
+    client_version: str | None = None
+    session_id: str | None = None
+    agent_id: str | None = None
+    parent_agent_id: str | None = None
+    side_request: str | None = None
+    time_to_first_byte_ms: float | None = None
+    time_to_first_token_ms: float | None = None
+    duration_ms: float | None = None
+    request_bytes: int | None = None
+    response_bytes: int | None = None
+    rewrites: str = "[]"
+    warnings: str = "[]"
+    """JSON list of what this row could not know, and why: `content_dropped`, `request_undecodable`,
+    `response_missing`, `response_undecodable`, `response_truncated`, `reader_failed`, ..."""
+
+
+COLUMNS = tuple(f.name for f in fields(Record))
+
+TIMINGS = ("time_to_first_byte_ms", "time_to_first_token_ms", "duration_ms")
+"""Columns that only a live run knows: reading the flow again later never overwrites them."""
+
+
+@dataclass(slots=True)
+class Content:
+    """The text that goes with a record, each None where unknown or not to be stored (`gateway_content`)."""
+
+    system_prompt: str | None = None
+    user_prompt: str | None = None
+    answer_text: str | None = None
+    reasoning_text: str | None = None
+    tools: list[str] = field(default_factory=list)
+    """Names offered (names are not content: they are kept under `gateway_content=none` too)."""
+    tool_calls: list[ToolCall] = field(default_factory=list)
+    tool_results: list[ToolResult] = field(default_factory=list)
+
+
+def limited(record: Record, content: Content, mode: str) -> tuple[Record, Content]:
+    """What of `content` the option `gateway_content` lets through to the disk: the one place that decides it.
+
+    `full`: all. `prompts`: what the `prompts` view shows, and error texts. `none`: numbers, names and hashes only.
+    """
+    raise NotImplementedError(mode)
+
+
+def as_row(record: Record) -> dict[str, Any]:
+    """The record as a dict by column, in the order of `COLUMNS`."""
+    return {name: getattr(record, name) for name in COLUMNS}

@@ -1,0 +1,1 @@
+"""Bytes, no I/O: server-sent events, content encodings, JSON text."""
