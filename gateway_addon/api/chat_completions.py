@@ -1,0 +1,6 @@
+"""(being written)"""
+
+NAME = "chat_completions"
+SUFFIX = "/chat/completions"
+VENDOR = "openai"
+MODEL_PLACES: tuple[str, ...] = ()

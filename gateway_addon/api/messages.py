@@ -1,0 +1,6 @@
+"""(being written)"""
+
+NAME = "messages"
+SUFFIX = "/messages"
+VENDOR = "anthropic"
+MODEL_PLACES: tuple[str, ...] = ()

@@ -1,0 +1,6 @@
+"""(being written)"""
+
+NAME = "responses"
+SUFFIX = "/responses"
+VENDOR = "openai"
+MODEL_PLACES: tuple[str, ...] = ()
