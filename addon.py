@@ -1,0 +1,9 @@
+"""What `mitmdump -s addon.py` loads.
+
+The addon lives in the package, one for the process: mitmproxy loads this file anew whenever it is touched, and calls
+in flight, the writer and the totals must outlive that.
+"""
+
+from gateway_addon.hooks import ADDON
+
+addons = [ADDON]

@@ -1,0 +1,135 @@
+"""mitmproxy's hooks. Each does its few lines and returns: no disk, no network, no lock, and never an exception.
+
+The life of a call: `request` recognises it and opens its row; `responseheaders` sets the recorder that the answer's
+chunks pass through; `response` or `error`, whichever comes, closes it with its one true record. A flow from a file
+takes the same way, with its body in one piece.
+"""
+
+import atexit
+import functools
+import logging
+import threading
+from collections.abc import Callable
+
+from mitmproxy import ctx, exceptions, http
+from mitmproxy.addonmanager import Loader
+
+from gateway_addon import __version__, cost, options
+from gateway_addon.calls import Calls, describe
+from gateway_addon.store import StoreError
+from gateway_addon.store.writer import Writer
+
+logger = logging.getLogger(__name__)
+
+type FlowHook = Callable[[GatewayAddon, Calls, http.HTTPFlow], None]
+
+
+def guarded(hook: FlowHook) -> Callable[[GatewayAddon, http.HTTPFlow], None]:
+    """A flow hook that is skipped while the addon is inert, and that a bug of ours cannot turn into the user's problem."""
+
+    @functools.wraps(hook)
+    def run(self: GatewayAddon, flow: http.HTTPFlow) -> None:
+        if self.calls is None:
+            return
+        try:
+            hook(self, self.calls, flow)
+        except Exception as error:
+            logger.warning("%s: %s failed, the flow goes on: %s", flow.id, hook.__name__, describe(error))
+
+    return run
+
+
+class GatewayAddon:
+    """Records model calls. Inert (`calls` is None) until the options have been read without an error."""
+
+    name = "gateway-addon"
+
+    def __init__(self) -> None:
+        self.calls: Calls | None = None
+        self._failed_to_load = False
+        self._is_running = False
+
+    # -- life cycle ----------------------------------------------------------------------------------------------
+
+    def load(self, loader: Loader) -> None:
+        try:
+            options.add(loader)
+        except exceptions.OptionsError as error:
+            # mitmproxy would swallow it here, and forward without us; an ERROR before `running` ends it
+            self._failed_to_load = True
+            logger.error("gateway-addon: %s", error)
+
+    def configure(self, updated: set[str]) -> None:
+        if self._failed_to_load or not options.concern(updated):
+            return
+        try:
+            self._apply(options.read(ctx.options))
+        except (exceptions.OptionsError, StoreError) as error:
+            if self._is_running:
+                # rolls the change back
+                raise exceptions.OptionsError(f"gateway-addon: {error}") from None
+            logger.error("gateway-addon: %s", error)
+
+    def running(self) -> None:
+        if self.calls is None or self._is_running:
+            return
+        self._is_running = True
+        threading.Thread(target=cost.warm_up, name="price table", daemon=True).start()
+        options.prefer_lazy_connections(ctx.options)
+        logger.info("gateway-addon %s: %s", __version__, options.describe(self.calls.options, ctx.options))
+
+    def done(self) -> None:
+        if ctx.master.should_exit.is_set():
+            self._close()
+        # else mitmproxy only loads the script anew, and this addon goes on
+
+    def _apply(self, wanted: options.Options) -> None:
+        if self.calls is None:
+            self.calls = Calls(Writer(wanted.db, __version__), wanted)
+            # mitmproxy may also leave by sys.exit, which `done` cannot tell from a reload
+            atexit.register(self._close)
+            return
+        if wanted.db != self.calls.options.db:
+            previous, self.calls.writer = self.calls.writer, Writer(wanted.db, __version__)
+            previous.close()
+        self.calls.options = wanted
+
+    def _close(self) -> None:
+        calls, self.calls = self.calls, None
+        if calls is None:
+            return
+        calls.close_all()
+        lost = calls.writer.close()
+        if lost.rows or lost.texts:
+            logger.warning("gateway-addon: %d rows and %d texts could not be stored", lost.rows, lost.texts)
+        if calls.totals.calls:
+            logger.info("gateway-addon: %s", calls.totals.line())
+
+    # -- flows ---------------------------------------------------------------------------------------------------
+
+    @guarded
+    def requestheaders(self, calls: Calls, flow: http.HTTPFlow) -> None:
+        calls.expect(flow)
+
+    @guarded
+    def request(self, calls: Calls, flow: http.HTTPFlow) -> None:
+        calls.open(flow)
+        if not flow.live and flow.response is None and flow.error is None:
+            # saved while it was under way: no other hook will come
+            calls.close(flow)
+
+    @guarded
+    def responseheaders(self, calls: Calls, flow: http.HTTPFlow) -> None:
+        calls.stream(flow)
+
+    @guarded
+    def response(self, calls: Calls, flow: http.HTTPFlow) -> None:
+        calls.close(flow)
+
+    @guarded
+    def error(self, calls: Calls, flow: http.HTTPFlow) -> None:
+        calls.close(flow)
+
+
+ADDON = GatewayAddon()
+"""The process's one instance (see addon.py)."""

@@ -1,0 +1,106 @@
+"""The addon's mitmproxy options, and their one checked reading (design 2.1)."""
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mitmproxy import exceptions, optmanager
+from mitmproxy.addonmanager import Loader
+
+from gateway_addon import config
+
+logger = logging.getLogger(__name__)
+
+CONTENT_MODES = ("full", "prompts", "none")
+
+_SPECS = (
+    ("gateway_db", str, "gateway.db", "SQLite file for the rows; created with mode 0600, its folder must exist."),
+    ("gateway_config", str, "", "TOML file with providers, models and access rules; empty: built-in providers only."),
+    (
+        "gateway_content",
+        str,
+        "full",
+        "What text is stored: full, prompts (only what the prompts view shows, and error texts) or none.",
+    ),
+    ("gateway_rewrite", bool, True, "False: observe only, nothing is changed or answered on any path."),
+)
+
+_WATCHED = {name for name, *_ in _SPECS} | {"stream_large_bodies"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options' values, checked."""
+
+    db: Path
+    settings: config.Settings
+    content: str
+    rewrite: bool
+
+
+def add(loader: Loader) -> None:
+    """Declare the options. A value of the wrong type on the command line raises `OptionsError`.
+
+    Without `process_deferred` mitmproxy would swallow that error, and forward without this addon.
+    """
+    for name, typespec, default, help_text in _SPECS:
+        loader.add_option(name, typespec, default, help_text)
+    loader.master.options.process_deferred()
+
+
+def concern(updated: set[str]) -> bool:
+    """Whether a change of these options changes what `read` returns."""
+    return not _WATCHED.isdisjoint(updated)
+
+
+def read(options: optmanager.OptManager) -> Options:
+    """The values in force. Raises `OptionsError`, one line that names what is wrong; touches no file but the config."""
+    unknown = sorted(name for name in options.deferred if name.replace("-", "_").startswith("gateway_"))
+    if unknown:
+        raise exceptions.OptionsError(f"unknown option: {', '.join(unknown)}")
+    if options.gateway_content not in CONTENT_MODES:
+        raise exceptions.OptionsError(
+            f"gateway_content: {options.gateway_content!r} is none of {', '.join(CONTENT_MODES)}"
+        )
+    if not options.gateway_db:
+        raise exceptions.OptionsError("gateway_db: a file name is needed")
+    if options.stream_large_bodies and options.gateway_rewrite:
+        raise exceptions.OptionsError(
+            "stream_large_bodies: a streamed request cannot be rewritten; unset it, or set gateway_rewrite=false"
+        )
+    path = Path(options.gateway_config).expanduser() if options.gateway_config else None
+    try:
+        settings = config.load(path, os.environ)
+    except config.ConfigError as error:
+        raise exceptions.OptionsError(str(error)) from None
+    return Options(
+        db=Path(options.gateway_db).expanduser(),
+        settings=settings,
+        content=options.gateway_content,
+        rewrite=options.gateway_rewrite,
+    )
+
+
+def prefer_lazy_connections(options: optmanager.OptManager) -> None:
+    """On a reverse-mode listener, dial an upstream only when a request needs it, unless the user asked otherwise.
+
+    Eager connections (mitmproxy's default) dial the reverse target even for calls that go elsewhere, and when it is
+    down the client gets an end of file with no flow and no hook (mitmproxy-notes §0, fact 17).
+    """
+    if options.connection_strategy != "eager" or not any(mode.startswith("reverse:") for mode in options.mode):
+        return
+    # the option manager tells a default from the same value asked for only in here
+    if options._options["connection_strategy"].value is optmanager.unset:
+        options.update(connection_strategy="lazy")
+    else:
+        logger.warning("gateway-addon: connection_strategy=eager: calls fail without a row while the target is down")
+
+
+def describe(options: Options, all_options: optmanager.OptManager) -> str:
+    """What the addon will do, for the line at start."""
+    does = "observing only" if not options.rewrite else "observing"
+    content = "" if options.content == "full" else f", content: {options.content}"
+    listeners = " ".join(all_options.mode) if all_options.server else "no listener"
+    providers = ", ".join(options.settings.providers)
+    return f"{does}, rows go to {options.db}{content}; {listeners}; providers: {providers}"

@@ -1,0 +1,81 @@
+"""What a person reads of a call: the line on the console and in the flow's comment, and the totals at the end."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from gateway_addon.record import Record
+
+
+def line(record: Record, tools: Counter[str]) -> str:
+    """One line for a finished call. Unknown counts and costs are left out or named so, never shown as 0."""
+    return " · ".join(_parts(record, tools))
+
+
+def _parts(record: Record, tools: Counter[str]) -> Iterator[str]:
+    yield f"{record.api_kind} {record.request_model or record.response_model or '?'}"
+    if record.outcome != "complete":
+        yield _trouble(record)
+    if record.input_tokens is not None or record.output_tokens is not None:
+        lower_bound = "≥" if record.usage_is_lower_bound else ""
+        cached = f" (cached {tokens(record.cache_read_tokens)})" if record.cache_read_tokens else ""
+        yield f"in {lower_bound}{tokens(record.input_tokens)}{cached} out {lower_bound}{tokens(record.output_tokens)}"
+    yield dollars(record.cost_microdollars)
+    if tools:
+        yield ", ".join(name if n == 1 else f"{name} ×{n}" for name, n in tools.items())
+    if record.side_request:
+        yield record.side_request
+    if record.duration_ms is not None:
+        yield f"{record.duration_ms / 1000:.1f} s"
+
+
+def _trouble(record: Record) -> str:
+    status = record.error_status if record.outcome == "stream_error" else record.http_status
+    words = [record.outcome, str(status) if status and record.outcome != "upstream_cut" else "", record.error_type]
+    return " ".join(word for word in words if word)
+
+
+def tokens(count: int | None) -> str:
+    """A token count, short: 950, 12.3k, 1.2M; `?` if unknown."""
+    if count is None:
+        return "?"
+    for size, unit in ((1_000_000, "M"), (1_000, "k")):
+        if count >= size:
+            return f"{count / size:.1f}{unit}"
+    return str(count)
+
+
+def dollars(microdollars: int | None) -> str:
+    """A cost in USD, to a hundredth of a cent, or as small as it is; `$?` if unknown."""
+    if microdollars is None:
+        return "$?"
+    digits = 4 if microdollars == 0 or microdollars >= 100 else 6
+    return f"${microdollars / 1_000_000:.{digits}f}"
+
+
+class Totals:
+    """Sums over the calls of a run."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self._errors = 0
+        self._without_cost = 0
+        self._microdollars = 0
+        self._input = 0
+        self._cached = 0
+        self._output = 0
+
+    def add(self, record: Record) -> None:
+        self.calls += 1
+        self._errors += record.outcome != "complete"
+        self._without_cost += record.cost_microdollars is None
+        self._microdollars += record.cost_microdollars or 0
+        self._input += record.input_tokens or 0
+        self._cached += record.cache_read_tokens or 0
+        self._output += record.output_tokens or 0
+
+    def line(self) -> str:
+        unpriced = f" + {self._without_cost} of unknown cost" if self._without_cost else ""
+        return (
+            f"{self.calls} calls, {self._errors} not complete · in {tokens(self._input)}"
+            f" (cached {tokens(self._cached)}) out {tokens(self._output)} · {dollars(self._microdollars)}{unpriced}"
+        )
