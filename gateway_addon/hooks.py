@@ -24,11 +24,11 @@ logger = logging.getLogger(__name__)
 type FlowHook = Callable[[GatewayAddon, Calls, http.HTTPFlow], None]
 
 
-def guarded(hook: FlowHook) -> Callable[[GatewayAddon, http.HTTPFlow], None]:
-    """A flow hook that is skipped while the addon is inert, and that a bug of ours cannot turn into the user's problem."""
+def guarded(hook: FlowHook) -> Callable[["GatewayAddon", http.HTTPFlow], None]:
+    """A flow hook that is skipped while the addon is inert, and whose bugs stay in the addon."""
 
     @functools.wraps(hook)
-    def run(self: GatewayAddon, flow: http.HTTPFlow) -> None:
+    def run(self: "GatewayAddon", flow: http.HTTPFlow) -> None:
         if self.calls is None:
             return
         try:
