@@ -1,6 +1,7 @@
 """The true row of one call: the one table of columns that database, flow metadata, console line and --json render."""
 
-from dataclasses import dataclass, field, fields
+import json
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from gateway_addon.api.base import ToolCall, ToolResult
@@ -89,12 +90,47 @@ class Content:
     tool_results: list[ToolResult] = field(default_factory=list)
 
 
-def limited(record: Record, content: Content, mode: str) -> tuple[Record, Content]:
-    """What of `content` the option `gateway_content` lets through to the disk: the one place that decides it.
+FREE_TEXT_CALLS = frozenset({"custom", "custom_tool_call", "code_interpreter_call"})
+"""Types of tool calls whose arguments are free text, not JSON (wire-formats §3.3, 4.3)."""
 
-    `full`: all. `prompts`: what the `prompts` view shows, and error texts. `none`: numbers, names and hashes only.
+
+def arguments_valid(call: ToolCall) -> bool | None:
+    """Whether a call's arguments are JSON; None where they need not be, or are not known (trap 87)."""
+    if call.arguments is None:
+        return call.arguments_valid
+    if call.type in FREE_TEXT_CALLS:
+        return None
+    try:
+        json.loads(call.arguments)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def without_text(content: Content) -> Content:
+    """A copy with names, ids and signs only: everything a model or a person wrote is None."""
+    return Content(
+        tools=content.tools,
+        tool_calls=[
+            replace(call, arguments=None, arguments_valid=arguments_valid(call)) for call in content.tool_calls
+        ],
+        tool_results=[replace(result, content=None) for result in content.tool_results],
+    )
+
+
+def limited(record: Record, content: Content, mode: str) -> tuple[Record, Content]:
+    """What the option `gateway_content` lets through to the disk: the one place that decides it.
+
+    `full`: all. `prompts`: what the `prompts` view shows, and error texts. `none`, and any other word: numbers, names
+    and hashes only. What was given is not changed.
     """
-    raise NotImplementedError(mode)
+    if mode == "full":
+        return record, content
+    bare = without_text(content)
+    if mode == "prompts":
+        return record, replace(bare, system_prompt=content.system_prompt, user_prompt=content.user_prompt)
+    rewrites = [{k: v for k, v in op.items() if k != "value"} for op in json.loads(record.rewrites)]
+    return replace(record, error_message=None, rewrites=json.dumps(rewrites)), bare
 
 
 def as_row(record: Record) -> dict[str, Any]:

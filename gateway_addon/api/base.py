@@ -25,8 +25,10 @@ class ToolCall:
     """As on the wire: `function`, `custom`, `tool_use`, `server_tool_use`, `function_call`, `shell_call`, ..."""
     executor: str
     """Who runs it: `client` or `server`."""
-    arguments: str
-    """Raw text as the model wrote it; `{}` when the model wrote none; possibly cut off."""
+    arguments: str | None
+    """Raw text as the model wrote it; `{}` when the model wrote none; possibly cut off. None: not to be stored."""
+    arguments_valid: bool | None = None
+    """Set only where `arguments` were taken away (`record.without_text`): whether they were JSON."""
 
 
 @dataclass(slots=True)
@@ -36,7 +38,8 @@ class ToolResult:
     call_id: str | None
     name: str | None
     """Looked up from the call of the same id in the same request; None if it is not there."""
-    content: str
+    content: str | None
+    """None: not to be stored."""
     is_error: bool | None
     """None where the format has no error signal (chat, `function_call_output`)."""
 
