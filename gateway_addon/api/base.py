@@ -126,6 +126,8 @@ class Answer:
     """The first error the answer reported, completed by later ones that say more."""
     tool_calls: list[ToolCall] = field(default_factory=list)
     """In order of position. A reader may assemble them only in `finish`."""
+    tool_results: list[ToolResult] = field(default_factory=list)
+    """Of tools that the server ran within the answer. A tool that failed is no `error` of the answer (trap 40)."""
     text: str = ""
     reasoning: str = ""
     started: bool = False
