@@ -1,0 +1,162 @@
+"""Reading errors, whatever shape a provider gives them (wire-formats §9.1)."""
+
+import html
+import json
+import re
+
+from gateway_addon.api.base import Json, Problem
+from gateway_addon.api.prompts import clean
+from gateway_addon.api.values import count, items, mapping, objects, text
+
+MAX_MESSAGE = 2_000
+"""Characters of an error text that are kept (design 2.4, `error_message`)."""
+
+STATUS_OF_TYPE = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "conflict_error": 409,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+"""Anthropic's error types and the HTTP status each stands for."""
+
+
+def read_error(body: object, name: str = "") -> Problem | None:
+    """The error that a whole body or a stream event's data reports; None if it reports none.
+
+    `name` is the event's `event:` name. An `error` that is null, false or empty is none (trap 34); without one, only an
+    object that calls itself an error is one, so that a good answer is never taken for one.
+    """
+    if not isinstance(body, dict):
+        return None
+    error = body.get("error")
+    if isinstance(error, dict) and error:
+        return _problem(error)
+    if isinstance(error, str) and error:
+        return _problem({"message": error, "code": body.get("code")})
+    calls_itself_error = "error" in (body.get("type", name), body.get("object"))
+    if calls_itself_error or (name == "error" and text(body.get("message"))):
+        return _problem(body)
+    return None
+
+
+def read_error_body(body: object) -> Problem | None:
+    """The error in the parsed JSON body of an answer with an HTTP error status (≥ 400); None in no known shape.
+
+    Knows, beyond `read_error`, the shapes that only the status tells from a good answer: FastAPI's `detail` and
+    Bedrock's bare `message`.
+    """
+    if problem := read_error(body):
+        return problem
+    error = mapping(body)
+    detail = error.get("detail")
+    if isinstance(detail, dict):
+        return read_error(detail) or _problem(detail)
+    problem = _problem(error | {"message": _detail_text(detail) or error.get("message")})
+    return None if problem == Problem() else problem
+
+
+def error_text(raw: bytes) -> Problem:
+    """The error in a body that is no JSON: plain text, or what an HTML page shows (trap 22)."""
+    # More than is kept, as tags and secrets will go; less than takes time
+    content = raw[: 20 * MAX_MESSAGE].decode("utf-8", "replace").strip()
+    if content.startswith("<"):
+        content = _visible_text(content)
+    return Problem(message=bounded(content) or None)
+
+
+def merge(first: Problem | None, later: Problem | None) -> Problem | None:
+    """The first error, completed by what a later report of it adds (trap 116)."""
+    if first is None or later is None:
+        return first or later
+    return Problem(
+        message=first.message or later.message,
+        type=first.type or later.type,
+        status=first.status or later.status,
+    )
+
+
+_SECRET = re.compile(
+    r"""
+    (?P<label>
+        (?: key | token | secret | password ) ["']? \s*+ = \s*+ ["']?
+      | (?: api[-_ ]?key (?: \ provided )? | authorization ) ["']? \s*+ : \s*+ ["']? (?: (?: bearer | basic ) \s++ )?
+      | \b bearer \s++
+    )
+    [^\s"'`,;&<>]+
+    # keys that are known by how they begin
+    | \b (?: sk- | xai- | pplx- | gsk_ | vck_ | hf_ | gh[a-z]_ | AIza | eyJ ) [\w*.-]{6,}
+    """,
+    re.VERBOSE | re.IGNORECASE | re.ASCII,
+)
+
+
+def bounded(message: str) -> str:
+    """An error text fit to be stored: cleaned, without credentials (a provider may echo a key), at most `MAX_MESSAGE`
+    characters."""
+    message = clean(message[: 20 * MAX_MESSAGE])
+    return _SECRET.sub(lambda secret: f"{secret['label'] or ''}<secret>", message)[:MAX_MESSAGE]
+
+
+def _problem(error: Json) -> Problem:
+    code = error.get("code")
+    status = count(code)
+    metadata = mapping(error.get("metadata"))
+    kind = text(error.get("type"))
+    if kind in (None, "error"):  # "error" is the envelope of a flat error, not a type
+        kind = text(metadata.get("error_type")) or (text(code) if status is None else None)
+    if status is None or not 400 <= status <= 599:
+        status = STATUS_OF_TYPE.get(kind) if kind else None
+    message = text(error.get("message"))
+    upstream = ": ".join(filter(None, (text(metadata.get("provider_name")), _upstream_text(metadata.get("raw")))))
+    if upstream:
+        message = f"{message} ({upstream})" if message else upstream
+    return Problem(message=bounded(message) if message else None, type=bounded(kind) if kind else None, status=status)
+
+
+def _upstream_text(raw: object) -> str | None:
+    """The message in OpenRouter's `metadata.raw`: an object or a text, which is often JSON itself."""
+    parsed: object = raw
+    if isinstance(raw, str):
+        try:
+            parsed = json.loads(raw)
+        except (ValueError, RecursionError):
+            return raw
+    error = mapping(parsed).get("error")
+    return text(error) or text(mapping(error).get("message")) or text(mapping(parsed).get("message")) or text(raw)
+
+
+def _detail_text(detail: object) -> str | None:
+    """FastAPI's `detail`: a text, or a list of validation errors with the place (`loc`) of each."""
+    if isinstance(detail, str):
+        return detail
+    lines = []
+    for error in objects(detail):
+        place = ".".join(str(step) for step in items(error.get("loc")) if isinstance(step, str | int))
+        lines.append(": ".join(filter(None, (place, text(error.get("msg"))))))
+    return "; ".join(filter(None, lines)) or None
+
+
+_MARKUP = re.compile(r"<(?P<tag>/?[a-zA-Z]*)[^<>]*>|(?P<shown>[^<]+|<)")
+
+
+def _visible_text(page: str) -> str:
+    """The title and text of an HTML page in their order; a line that repeats an earlier one (as headings do) once."""
+    lines: dict[str, None] = {}
+    hidden_by = ""
+    for token in _MARKUP.finditer(page):
+        tag = (token["tag"] or "").lower()
+        if hidden_by:
+            if tag == f"/{hidden_by}":
+                hidden_by = ""
+        elif tag in ("script", "style"):
+            hidden_by = tag
+        elif shown := " ".join(html.unescape(token["shown"] or "").split()):
+            lines[shown] = None
+    return " ".join(lines)

@@ -1,0 +1,48 @@
+"""What every kind refuses before sending, and the two shapes of the addon's own error replies (design 2.6)."""
+
+from gateway_addon.api.base import Json, Refusal
+
+ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+}
+OPENAI_TYPES = ANTHROPIC_TYPES | {404: "invalid_request_error"}
+
+PARAMS = {"model_not_found": "model"}
+"""The request field an OpenAI `code` blames; a code that is not here blames none."""
+
+
+def openai_error_body(refusal: Refusal) -> Json:
+    """The reply to a Chat Completions or Responses call: `{"error": {message, type, param, code}}`."""
+    return {
+        "error": {
+            "message": refusal.message,
+            "type": OPENAI_TYPES[refusal.status],
+            "param": PARAMS.get(refusal.code),
+            "code": refusal.code,
+        }
+    }
+
+
+def anthropic_error_body(refusal: Refusal) -> Json:
+    """The reply to a Messages call: `{"type": "error", "error": {type, message}}`."""
+    return {"type": "error", "error": {"type": ANTHROPIC_TYPES[refusal.status], "message": refusal.message}}
+
+
+def check_object(body: object) -> Refusal | None:
+    """Refuse a request body that is no JSON object (None stands for one that could not be parsed)."""
+    if isinstance(body, dict):
+        return None
+    return Refusal(400, "The request body must be a JSON object.", "invalid_body")
+
+
+def check_model(body: Json) -> Refusal | None:
+    """Refuse a request without a model's name: there is nothing to route it by."""
+    model = body.get("model", "")
+    if not isinstance(model, str):
+        return Refusal(400, "`model` must be a string.", "invalid_body")
+    if not model.strip():
+        return Refusal(404, "The request names no model.", "model_not_found")
+    return None
