@@ -13,8 +13,6 @@ from itertools import count
 from json.encoder import encode_basestring
 from typing import Any, NamedTuple
 
-from gateway_addon.api.base import Json, Operation
-
 _BOM = "\ufeff"
 _SPACE = re.compile(r"[ \t\n\r]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -44,7 +42,7 @@ def parse(data: bytes | str) -> Any:
         raise ValueError("nested too deeply") from error
 
 
-def parse_object(data: bytes | str) -> Json | None:
+def parse_object(data: bytes | str) -> dict[str, Any] | None:
     """`parse`, or None if `data` is not readable or not a JSON object (trap 18)."""
     try:
         value = parse(data)
@@ -169,7 +167,7 @@ class _Scanner:
             raise ValueError(f"no {character} at {self.at}")
 
 
-def apply(text: bytes, operations: list[Operation]) -> bytes:
+def apply(text: bytes, operations: list[dict[str, Any]]) -> bytes:
     """Carry out RFC 6902 `add`, `replace` and `remove` on a JSON text; every byte outside their places survives.
 
     One pass over the text, however many operations. All of them address the *original* document, so their order only
@@ -191,7 +189,7 @@ def apply(text: bytes, operations: list[Operation]) -> bytes:
     for place in places:
         if not place.met:
             raise ValueError(f"no such place: {place.pointer}")
-    pieces = []
+    pieces: list[str] = []
     done = 0
     for edit in edits:
         pieces += source[done : edit.start], edit.text
@@ -220,7 +218,7 @@ class _Place:
     below: dict[str, "_Place"] = field(default_factory=dict)
     met: bool = False
 
-    def insert(self, operation: Operation) -> "_Place":
+    def insert(self, operation: dict[str, Any]) -> "_Place":
         """Note an operation on the document whose root this is."""
         op, pointer = operation["op"], operation["path"]
         if op not in ("add", "replace", "remove") or not pointer.startswith("/"):
@@ -256,7 +254,7 @@ def _edit_members(scanner: _Scanner, place: _Place, edits: list[_Edit]) -> None:
         here = place.below.get(str(key), untouched)
         here.met = True
         # An object has one value for a name; in an array, to add is to insert in front
-        adds, changes = ([], here.adds + here.changes) if is_object else (here.adds, here.changes)
+        adds, changes = ([], [*here.adds, *here.changes]) if is_object else (here.adds, here.changes)
         if len(changes) > 1 or (changes and here.below):
             raise ValueError(f"operations overlap: {here.pointer}")
         if size == 0:
