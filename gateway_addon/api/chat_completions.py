@@ -1,6 +1,349 @@
-"""(being written)"""
+"""OpenAI Chat Completions (`/chat/completions`): what a request says, what an answer says, what may be refused or set.
+
+The facts of the format are in wire-formats §3; field names are those of the OpenAI API reference, "Chat".
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from gateway_addon.api.base import (
+    Answer,
+    Json,
+    Operation,
+    Problem,
+    Reader,
+    Refusal,
+    RequestFacts,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
+from gateway_addon.api.errors import merge, read_error
+from gateway_addon.api.prompts import clean, is_volatile, join_texts, last_real_prompt, side_request
+from gateway_addon.api.refusals import check_model, check_object, openai_error_body
+from gateway_addon.api.values import count, mapping, objects, text
 
 NAME = "chat_completions"
 SUFFIX = "/chat/completions"
 VENDOR = "openai"
-MODEL_PLACES: tuple[str, ...] = ()
+MODEL_PLACES: tuple[str, ...] = ("/model",)
+
+ANSWER_OBJECTS = ("chat.completion", "chat.completion.chunk")
+
+MESSAGES_ONLY_FIELDS = ("system", "anthropic_version")
+MESSAGES_ONLY_BLOCKS = ("tool_use", "tool_result")
+"""Signs that a body with `messages` is an Anthropic Messages request (wire-formats §1)."""
+
+SYSTEM_ROLES = ("system", "developer")
+
+CALL_PAYLOADS = {"function": "arguments", "custom": "input"}
+"""The objects that hold a tool's or call's name, by type; each with the field that holds a call's arguments."""
+
+REASONING_FIELDS = ("reasoning", "reasoning_content")
+"""Names of one and the same text; OpenRouter repeats it in `reasoning_details` (wire-formats §3.4)."""
+
+REASONING_WISHES = ("reasoning", "reasoning_effort", "include_reasoning")
+"""Request fields by which a client asks for (or against) reasoning itself."""
+
+
+def is_request(body: Json) -> bool:
+    """Whether a request body may be a Chat Completions one: `messages` without a sign of Anthropic Messages."""
+    if "messages" not in body or any(name in body for name in MESSAGES_ONLY_FIELDS):
+        return False
+    if any("input_schema" in tool for tool in objects(body.get("tools"))):
+        return False
+    parts = (part for message in objects(body["messages"]) for part in objects(message.get("content")))
+    return not any(part.get("type") in MESSAGES_ONLY_BLOCKS for part in parts)
+
+
+def is_answer(answer: Json) -> bool:
+    """Whether an answer or chunk is one of Chat Completions: by `object`, or by `choices`, which no other kind has."""
+    return answer.get("object") in ANSWER_OBJECTS or isinstance(answer.get("choices"), list)
+
+
+def read_request(body: Json) -> RequestFacts:
+    """The facts of a request (wire-formats §3.1, 3.3, 6); what has a wrong type is as if it were absent."""
+    messages = list(objects(body.get("messages")))
+    system_texts = [part for message in messages if message.get("role") in SYSTEM_ROLES for part in _texts(message)]
+    user_turns = [_texts(message) for message in reversed(messages) if message.get("role") == "user"]
+    facts = RequestFacts(
+        model=text(body.get("model")),
+        streamed=body.get("stream") is True,
+        max_tokens=_first_count(body.get("max_completion_tokens"), body.get("max_tokens")),
+        tools=_unique(_offered(body)),
+        tools_used=_unique(name for message in messages for _, name in _calls_made(message)),
+        tool_results=_new_results(messages),
+        system_prompt=join_texts(part for part in system_texts if not is_volatile(part)),
+        user_prompt=last_real_prompt(user_turns),
+    )
+    last_user_text = "\n".join(user_turns[0]) if user_turns else None
+    facts.side_request = side_request(facts.system_prompt, last_user_text, facts.max_tokens, len(facts.tools))
+    return facts
+
+
+def reader(request: RequestFacts) -> Reader:
+    """A reader for the answer; a chat answer is read alike whatever was asked."""
+    return _Reader()
+
+
+def validate(body: object) -> Refusal | None:
+    """What the gateway refuses before sending (design 2.6)."""
+    if refusal := check_object(body):
+        return refusal
+    request = mapping(body)
+    if not isinstance(request.get("messages"), list):
+        return Refusal(400, "`messages` must be a list.", "invalid_body")
+    return check_model(request)
+
+
+error_body = openai_error_body
+
+
+def effort_operations(body: Json, effort: str) -> list[Operation]:
+    """Set OpenRouter's `reasoning.effort`, unless the client says anything about reasoning itself."""
+    if any(wish in body for wish in REASONING_WISHES):
+        return []
+    return [{"op": "add", "path": "/reasoning", "value": {"effort": effort}}]
+
+
+def _unique(names: Iterator[str | None]) -> list[str]:
+    return list(dict.fromkeys(filter(None, names)))
+
+
+def _texts(message: Json) -> list[str]:
+    """The text parts of a message's content, which is a string or a list of parts."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return [content]
+    return [part["text"] for part in objects(content) if part.get("type") == "text" and text(part.get("text"))]
+
+
+def _offered(body: Json) -> Iterator[str | None]:
+    for tool in objects(body.get("tools")):
+        kind = text(tool.get("type")) or "function"
+        # a tool without an object that names it is one of OpenRouter's own, which goes by its type
+        yield text(mapping(tool.get(kind)).get("name")) if kind in CALL_PAYLOADS else kind
+    for function in objects(body.get("functions")):
+        yield text(function.get("name"))
+
+
+def _call_parts(message: Json) -> list[Json]:
+    """The (parts of) tool calls in a message or delta; the legacy `function_call` looks like a lone tool call."""
+    legacy = message.get("function_call")
+    return list(objects(message.get("tool_calls"))) or (
+        [{"index": 0, "function": legacy}] if isinstance(legacy, dict) else []
+    )
+
+
+def _payload(call: Json) -> tuple[str, Json]:
+    """The type of a (part of a) tool call and the object under it that holds name and arguments."""
+    kind = next((kind for kind in CALL_PAYLOADS if isinstance(call.get(kind), dict)), "function")
+    return kind, mapping(call.get(kind))
+
+
+def _calls_made(message: Json) -> Iterator[tuple[str | None, str | None]]:
+    """Id and name of each call in an assistant message of the history."""
+    if message.get("role") == "assistant":
+        for call in _call_parts(message):
+            yield text(call.get("id")), text(_payload(call)[1].get("name"))
+
+
+def _new_results(messages: list[Json]) -> list[ToolResult]:
+    """The results that follow the last assistant turn; the history repeats the earlier ones (trap 106)."""
+    names: dict[str | None, str | None] = {}
+    results: list[ToolResult] = []
+    for message in messages:
+        match message.get("role"):
+            case "assistant":
+                results.clear()
+                names.update((call_id, name) for call_id, name in _calls_made(message) if call_id)
+            case "tool":
+                call_id = text(message.get("tool_call_id"))
+                results.append(ToolResult(call_id, names.get(call_id), join_texts(_texts(message)) or "", None))
+            case "function":
+                results.append(ToolResult(None, text(message.get("name")), join_texts(_texts(message)) or "", None))
+    return results
+
+
+@dataclass(slots=True)
+class _Call:
+    """A tool call in the making."""
+
+    position: int
+    call_id: str | None = None
+    name: str | None = None
+    type: str | None = None
+    arguments: list[str] = field(default_factory=list)
+
+    def add(self, part: Json) -> None:
+        kind, payload = _payload(part)
+        # some servers repeat these in every part, others send "" later: the first that says something holds
+        self.call_id = self.call_id or text(part.get("id"))
+        self.name = self.name or text(payload.get("name"))
+        self.type = self.type or text(part.get("type")) or (kind if payload else None)
+        if arguments := text(payload.get(CALL_PAYLOADS[kind])):
+            self.arguments.append(arguments)
+
+    def finish(self) -> ToolCall:
+        arguments = clean("".join(self.arguments)) or "{}"
+        return ToolCall(self.call_id, self.name, self.type or "function", "client", arguments)
+
+
+@dataclass(slots=True)
+class _Choice:
+    """One of the answer's `n` choices."""
+
+    finish_reason: str | None = None
+    texts: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    calls: list[_Call] = field(default_factory=list)
+    calls_by_key: dict[int | str, _Call] = field(default_factory=dict)
+    """The calls by `index` and by id."""
+
+    def add_call_part(self, part: Json) -> None:
+        """Add a part to the call of its index; without one, to the call of its id; without that, to the last call."""
+        index, call_id = count(part.get("index")), text(part.get("id"))
+        key = call_id if index is None else index
+        call = self.calls_by_key.get(key) if key is not None else (self.calls[-1] if self.calls else None)
+        if call is None:
+            call = _Call(len(self.calls) if index is None else index)
+            self.calls.append(call)
+        for name in (index, call_id):
+            if name is not None:
+                self.calls_by_key.setdefault(name, call)
+        call.add(part)
+
+
+class _Reader:
+    """Reads one answer; implements `base.Reader`."""
+
+    def __init__(self) -> None:
+        self.answer = Answer()
+        self._choices: dict[int, _Choice] = {}
+
+    def event(self, event: Json, name: str = "") -> None:
+        self._read(event, name)
+
+    def body(self, body: Json) -> None:
+        self._read(body)
+        if self.answer.recognised:
+            self._end()
+
+    def done(self) -> None:
+        self._end()
+
+    def finish(self) -> Answer:
+        choices = [self._choices[index] for index in sorted(self._choices)]
+        self.answer.finish_reason = choices[0].finish_reason if choices else None
+        self.answer.text = join_texts("".join(choice.texts) for choice in choices) or ""
+        self.answer.reasoning = join_texts("".join(choice.reasoning) for choice in choices) or ""
+        self.answer.tool_calls = [
+            call.finish() for choice in choices for call in sorted(choice.calls, key=lambda call: call.position)
+        ]
+        return self.answer
+
+    def _end(self) -> None:
+        self.answer.ended = True
+        self.answer.usage_final = self.answer.reported_usage is not None
+
+    def _read(self, data: Json, name: str = "") -> None:
+        answer = self.answer
+        error = read_error(data, name)
+        answer.error = merge(answer.error, error)
+        answer.recognised = answer.recognised or error is not None or is_answer(data)
+        answer.response_id = answer.response_id or text(data.get("id"))
+        answer.model = answer.model or text(data.get("model"))
+        answer.service_tier = text(data.get("service_tier")) or answer.service_tier
+        answer.inference_provider = text(data.get("provider")) or answer.inference_provider
+        answer.generation_id = text(data.get("generationId")) or answer.generation_id
+        self._read_gateway(data)
+        # Groq reports there, and only there if the client did not ask for usage (trap 118)
+        usage = mapping(data.get("usage")) or mapping(mapping(data.get("x_groq")).get("usage"))
+        if usage:
+            answer.reported_usage = usage
+            answer.usage = read_usage(usage)
+            answer.usage_final = answer.ended
+        for position, choice in enumerate(objects(data.get("choices"))):
+            index = count(choice.get("index"))
+            self._read_choice(choice, position if index is None else index)
+
+    def _read_choice(self, data: Json, index: int) -> None:
+        answer = self.answer
+        choice = self._choices.setdefault(index, _Choice())
+        delta = data.get("delta")
+        if isinstance(delta, dict):
+            message, calls = delta, _call_parts(delta)
+        else:
+            message = mapping(data.get("message"))
+            # each call is whole: neither an `index` nor a repeated id may merge two
+            calls = [call | {"index": position} for position, call in enumerate(_call_parts(message))]
+        choice.texts += filter(None, [*_content(message, "text"), text(message.get("refusal"))])
+        choice.reasoning += _reasoning(message)
+        for call in calls:
+            choice.add_call_part(call)
+        answer.started = answer.started or bool(choice.texts or choice.reasoning or choice.calls)
+        self._read_gateway(message)
+        answer.error = merge(answer.error, read_error(data))
+        if finish_reason := text(data.get("finish_reason")):
+            choice.finish_reason = finish_reason
+            self._end()
+            if finish_reason == "error":
+                answer.error = merge(answer.error, Problem())
+
+    def _read_gateway(self, holder: Json) -> None:
+        """Read Vercel's metadata, wherever it stands and under either of its names (wire-formats §10.2)."""
+        for name in ("provider_metadata", "providerMetadata"):
+            gateway = mapping(mapping(holder.get(name)).get("gateway"))
+            self.answer.gateway = gateway or self.answer.gateway
+
+
+def _content(message: Json, kind: str) -> list[str]:
+    """The texts of one kind, `text` or `thinking`, in `content`, which is a string or (Mistral) a list of parts."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return [content] if content and kind == "text" else []
+    parts = [part.get(kind) for part in objects(content) if part.get("type") == kind]
+    return [part for part in parts if isinstance(part, str) and part] + [
+        nested["text"] for part in parts for nested in objects(part) if text(nested.get("text"))
+    ]
+
+
+def _reasoning(message: Json) -> list[str]:
+    """The reasoning in a message or delta, once, however many fields repeat it."""
+    if plain := next(filter(None, (text(message.get(name)) for name in REASONING_FIELDS)), None):
+        return [plain]
+    details = (detail.get("text") or detail.get("summary") for detail in objects(message.get("reasoning_details")))
+    return list(filter(None, map(text, details))) or _content(message, "thinking")
+
+
+def _first_count(*values: object) -> int | None:
+    return next((number for number in map(count, values) if number is not None), None)
+
+
+def read_usage(usage: Json) -> Usage:
+    """The counts of a `usage` object (wire-formats §3.2, 8); what it does not say is None."""
+    prompt = mapping(usage.get("prompt_tokens_details"))
+    completion = mapping(usage.get("completion_tokens_details"))
+    input_tokens = count(usage.get("prompt_tokens"))
+    output_tokens = count(usage.get("completion_tokens"))
+    reasoning_tokens = count(completion.get("reasoning_tokens"))
+    if input_tokens is not None and output_tokens is not None and reasoning_tokens is not None:
+        output_with_reasoning = output_tokens + reasoning_tokens
+        # xAI alone leaves the reasoning out of the output; only the total tells (trap 113)
+        if count(usage.get("total_tokens")) == input_tokens + output_with_reasoning:
+            output_tokens = output_with_reasoning
+    return Usage(
+        input_tokens=input_tokens,
+        cache_read_tokens=_first_count(
+            prompt.get("cached_tokens"),
+            usage.get("prompt_cache_hit_tokens"),  # DeepSeek
+            usage.get("cached_tokens"),  # Moonshot
+        ),
+        cache_write_tokens=_first_count(
+            prompt.get("cache_write_tokens"),
+            prompt.get("cache_creation_input_tokens"),  # Alibaba
+            usage.get("cache_creation_input_tokens"),  # Vercel
+        ),
+        output_tokens=output_tokens,
+        reasoning_tokens=reasoning_tokens,
+    )

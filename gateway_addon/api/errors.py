@@ -1,12 +1,12 @@
 """Reading errors, whatever shape a provider gives them (wire-formats §9.1)."""
 
 import html
-import json
 import re
 
 from gateway_addon.api.base import Json, Problem
 from gateway_addon.api.prompts import clean
 from gateway_addon.api.values import count, items, mapping, objects, text
+from gateway_addon.wire import jsontext
 
 MAX_MESSAGE = 2_000
 """Characters of an error text that are kept (design 2.4, `error_message`)."""
@@ -122,14 +122,9 @@ def _problem(error: Json) -> Problem:
 
 def _upstream_text(raw: object) -> str | None:
     """The message in OpenRouter's `metadata.raw`: an object or a text, which is often JSON itself."""
-    parsed: object = raw
-    if isinstance(raw, str):
-        try:
-            parsed = json.loads(raw)
-        except (ValueError, RecursionError):
-            return raw
-    error = mapping(parsed).get("error")
-    return text(error) or text(mapping(error).get("message")) or text(mapping(parsed).get("message")) or text(raw)
+    body = mapping(jsontext.parse_object(raw) if isinstance(raw, str) else raw)
+    error = body.get("error")
+    return text(error) or text(mapping(error).get("message")) or text(body.get("message")) or text(raw)
 
 
 def _detail_text(detail: object) -> str | None:

@@ -170,7 +170,7 @@ def is_volatile(text: str) -> bool:
 
 
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
-_DATA_URL = re.compile(r"data:([^,;\s]{0,100})(?:;[^,;\s]{1,100}){0,4}?;base64,([\w+/=-]+)", re.ASCII)
+_DATA_URL = re.compile(r"data:([\w.+/-]{0,100})(?:;[\w.+=-]{1,100}){0,4}?;base64,([\w+/=-]+)", re.ASCII)
 
 
 def clean(text: str) -> str:
