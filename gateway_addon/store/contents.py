@@ -1,0 +1,39 @@
+"""Texts and lists of tool names, each stored once however often it is sent."""
+
+import json
+from collections.abc import Sequence
+from hashlib import blake2b
+
+from sqlite_utils import Database
+
+
+def storable(text: str) -> str:
+    """The text with `?` for each lone surrogate: SQLite takes none, and one must not cost a row."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def content_id(db: Database, text: str | None) -> int | None:
+    """The row of `contents` that holds `text`, inserted if there is none; None for None. Inside a transaction."""
+    if text is None:
+        return None
+    text = storable(text)
+    digest = blake2b(text.encode("utf-8"), digest_size=16).digest()
+    # look before inserting: most texts are there already, and need not be handed to SQLite
+    found = db.execute("SELECT id FROM contents WHERE hash = ?", [digest]).fetchone()
+    if found:
+        return int(found[0])
+    return db.execute("INSERT INTO contents (hash, text) VALUES (?, ?)", [digest, text]).lastrowid
+
+
+def tool_set_id(db: Database, names: Sequence[str]) -> int | None:
+    """The row of `tool_sets` that holds these names, inserted if there is none; None for no names.
+
+    A name that occurs twice counts once. Inside a transaction.
+    """
+    if not names:
+        return None
+    text = json.dumps(list(dict.fromkeys(map(storable, names))), ensure_ascii=False)
+    found = db.execute("SELECT id FROM tool_sets WHERE names = ?", [text]).fetchone()
+    if found:
+        return int(found[0])
+    return db.execute("INSERT INTO tool_sets (names) VALUES (?)", [text]).lastrowid

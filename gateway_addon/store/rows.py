@@ -1,0 +1,72 @@
+"""How a record and its texts become rows. Every function wants to be called inside a transaction."""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from sqlite_utils import Database
+
+from gateway_addon.record import COLUMNS, TIMINGS, Content, arguments_valid
+from gateway_addon.store.contents import content_id, storable, tool_set_id
+
+TEXTS = ("system_prompt", "user_prompt", "answer_text", "reasoning_text")
+"""The fields of `Content` that the columns of the same name with `_id` refer to."""
+
+REFERENCES = (*(f"{name}_id" for name in TEXTS), "tool_set_id")
+"""The columns of `requests` that no `Record` has."""
+
+
+def texts(content: Content) -> Iterator[str]:
+    """All text that a content holds, names aside."""
+    found = [getattr(content, name) for name in TEXTS]
+    found += [call.arguments for call in content.tool_calls]
+    found += [result.content for result in content.tool_results]
+    return (text for text in found if text is not None)
+
+
+def insert_begun(db: Database, row: dict[str, Any]) -> None:
+    """Insert the row (`record.as_row`) of a call that has begun, unless the call has one."""
+    db.execute(_BEGIN, _storable(row | dict.fromkeys(REFERENCES)))
+
+
+def replace_finished(db: Database, row: dict[str, Any], content: Content) -> None:
+    """Insert the row, texts and tool calls of a finished call, or replace those it has."""
+    references = {f"{name}_id": content_id(db, getattr(content, name)) for name in TEXTS}
+    references["tool_set_id"] = tool_set_id(db, content.tools)
+    row = _storable(row | references)
+    db.execute(_FINISH, row)
+    db.execute("DELETE FROM stored_tool_calls WHERE request_id = ?", [row["id"]])
+    for position, call in enumerate(content.tool_calls):
+        columns = {
+            "request_id": row["id"],
+            "position": position,
+            "call_id": call.call_id,
+            "name": call.name,
+            "type": call.type,
+            "executor": call.executor,
+            "arguments_id": content_id(db, call.arguments),
+            "arguments_valid": arguments_valid(call),
+        }
+        db.execute(_insert("stored_tool_calls", columns), _storable(columns))
+
+
+def _storable(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: storable(value) if isinstance(value, str) else value for name, value in row.items()}
+
+
+def _insert(table: str, columns: Collection[str]) -> str:
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join(f':{name}' for name in columns)})"
+
+
+def _replacements() -> Iterator[str]:
+    """What reading a call again changes in its row: all but where it was first seen, and timings that are known."""
+    for name in (*COLUMNS, *REFERENCES):
+        if name in TIMINGS:
+            yield f"{name} = COALESCE(requests.{name}, excluded.{name})"
+        elif name not in ("id", "run_id", "source"):
+            yield f"{name} = excluded.{name}"
+
+
+_INSERT_REQUEST = _insert("requests", (*COLUMNS, *REFERENCES))
+# a flow file may hold a call that is there already, and finished
+_BEGIN = f"{_INSERT_REQUEST} ON CONFLICT (id) DO NOTHING"
+_FINISH = f"{_INSERT_REQUEST} ON CONFLICT (id) DO UPDATE SET {', '.join(_replacements())}"

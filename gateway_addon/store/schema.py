@@ -1,0 +1,332 @@
+"""The database: its tables and views, and how a file is opened (design 2.4).
+
+Prompts, answers and arguments repeat from call to call, so `contents` holds each text once and rows refer to it; the
+views put the texts back where the contract's columns want them.
+"""
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlite_utils import Database, Migrations
+
+BUSY_SECONDS = 5.0
+"""How long one statement waits for another process's lock."""
+
+OPEN_SECONDS = 20.0
+"""How long opening goes on trying while another process sets up the same file."""
+
+
+class StoreError(Exception):
+    """A database cannot be used. The message is one line and names the file."""
+
+
+CALLS = """
+CREATE TABLE runs (
+    id TEXT PRIMARY KEY,
+    pid INTEGER NOT NULL,
+    -- tells a process from a later one that was given the same pid (see runs.py); NULL where the system does not say
+    process TEXT,
+    started_at TEXT NOT NULL,
+    -- NULL while the run lasts, and for ever if its process died: that is how its unfinished calls are found
+    ended_at TEXT,
+    version TEXT NOT NULL
+);
+
+CREATE TABLE contents (
+    id INTEGER PRIMARY KEY,
+    -- finds a text again without an index as large as the texts
+    hash BLOB NOT NULL UNIQUE,
+    text TEXT NOT NULL
+);
+
+-- Clients offer the same dozens of tools in every call of a session: a list is stored once, as JSON
+CREATE TABLE tool_sets (
+    id INTEGER PRIMARY KEY,
+    names TEXT NOT NULL UNIQUE
+);
+
+CREATE TABLE requests (
+    id TEXT PRIMARY KEY,
+    run_id TEXT NOT NULL REFERENCES runs (id),
+    started_at TEXT NOT NULL,
+    source TEXT NOT NULL,
+    api_kind TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    http_status INTEGER,
+    -- apart from http_status: an error inside a 2xx does not change what the status line said
+    error_status INTEGER,
+    error_type TEXT,
+    error_message TEXT,
+    provider TEXT,
+    dialect TEXT,
+    upstream_host TEXT,
+    upstream_path TEXT,
+    -- three names, because a gateway may map the first to the second and a provider answer with a third
+    request_model TEXT,
+    upstream_model TEXT,
+    response_model TEXT,
+    streamed INTEGER,
+    finish_reason TEXT,
+    finish_detail TEXT,
+    response_id TEXT,
+    provider_request_id TEXT,
+    inference_provider TEXT,
+    service_tier TEXT,
+    max_tokens INTEGER,
+    input_tokens INTEGER,
+    cache_read_tokens INTEGER,
+    cache_write_tokens INTEGER,
+    output_tokens INTEGER,
+    reasoning_tokens INTEGER,
+    -- the counts and costs as the provider worded them, should a rule above turn out to be wrong
+    usage TEXT,
+    usage_is_lower_bound INTEGER,
+    -- whole microdollars, so that sums are exact
+    cost_microdollars INTEGER,
+    cost_source TEXT,
+    charged_microdollars INTEGER,
+    is_byok INTEGER,
+    cost_flags TEXT NOT NULL,
+    client TEXT,
+    client_version TEXT,
+    session_id TEXT,
+    agent_id TEXT,
+    parent_agent_id TEXT,
+    side_request TEXT,
+    time_to_first_byte_ms REAL,
+    time_to_first_token_ms REAL,
+    duration_ms REAL,
+    request_bytes INTEGER,
+    response_bytes INTEGER,
+    rewrites TEXT NOT NULL,
+    warnings TEXT NOT NULL,
+    -- not in the contract: where the call's texts are
+    system_prompt_id INTEGER REFERENCES contents (id),
+    user_prompt_id INTEGER REFERENCES contents (id),
+    answer_text_id INTEGER REFERENCES contents (id),
+    reasoning_text_id INTEGER REFERENCES contents (id),
+    tool_set_id INTEGER REFERENCES tool_sets (id)
+);
+
+CREATE INDEX requests_by_time ON requests (started_at);
+-- every start looks for the calls of dead runs; with this it does not read the whole table
+CREATE INDEX requests_in_flight ON requests (run_id) WHERE outcome = 'in_flight';
+
+CREATE TABLE stored_tool_calls (
+    request_id TEXT NOT NULL REFERENCES requests (id),
+    position INTEGER NOT NULL,
+    call_id TEXT,
+    name TEXT,
+    type TEXT NOT NULL,
+    executor TEXT NOT NULL,
+    -- NULL when gateway_content keeps the arguments out, or the queue was full
+    arguments_id INTEGER REFERENCES contents (id),
+    -- kept although the arguments may not be
+    arguments_valid INTEGER,
+    PRIMARY KEY (request_id, position)
+) WITHOUT ROWID;
+
+CREATE VIEW tool_calls AS
+SELECT request_id, position, call_id, name, type, executor, contents.text AS arguments, arguments_valid
+FROM stored_tool_calls LEFT JOIN contents ON contents.id = arguments_id;
+
+-- Results arrive in a later request and are not joined with their calls yet: the columns, and no rows
+CREATE VIEW tool_results AS
+SELECT request_id, call_id, name, arguments, NULL AS result, NULL AS is_error, NULL AS result_request_id
+FROM tool_calls WHERE 0;
+
+CREATE VIEW request_tools AS
+SELECT requests.id AS request_id, offered.value AS name
+FROM requests JOIN tool_sets ON tool_sets.id = tool_set_id, json_each(tool_sets.names) AS offered;
+
+CREATE VIEW prompts AS
+SELECT requests.id AS request_id, started_at, session_id, client, api_kind,
+       system.text AS system_prompt, user.text AS user_prompt
+FROM requests
+LEFT JOIN contents AS system ON system.id = system_prompt_id
+LEFT JOIN contents AS user ON user.id = user_prompt_id;
+
+-- Errors are counted from results: as long as none are joined, the sum is NULL, which is to say unknown
+CREATE VIEW tool_usage AS
+SELECT name, COUNT(*) AS calls, SUM(is_error) AS errors, COUNT(DISTINCT request_id) AS requests
+FROM tool_calls LEFT JOIN tool_results USING (request_id, call_id, name)
+GROUP BY name;
+
+-- The calls that a provider has answered, or was to answer. A server-replayed call never left the proxy; a
+-- client-replayed one did, and is told by the `~` in its id. An abort by the client is no error.
+CREATE VIEW counted_requests AS
+SELECT *,
+       COALESCE(upstream_model, request_model) AS model,
+       substr(started_at, 1, 10) AS day,
+       outcome IN ('stream_error', 'http_error', 'unreadable', 'upstream_cut') AS is_error
+FROM requests
+WHERE outcome NOT IN ('rejected', 'in_flight') AND NOT (source = 'replay' AND instr(id, '~') = 0);
+"""
+
+# SUM over nothing but NULL is NULL: a total that is wholly unknown stays unknown
+USAGE_VIEW = """
+CREATE VIEW {view} AS
+SELECT {key},
+       COUNT(*) AS calls,
+       SUM(is_error) AS errors,
+       SUM(cost_microdollars IS NULL) AS calls_without_cost,
+       SUM(input_tokens) AS input_tokens,
+       SUM(cache_read_tokens) AS cache_read_tokens,
+       SUM(cache_write_tokens) AS cache_write_tokens,
+       SUM(output_tokens) AS output_tokens,
+       SUM(reasoning_tokens) AS reasoning_tokens,
+       SUM(cost_microdollars) AS cost_microdollars,
+       SUM(charged_microdollars) AS charged_microdollars
+FROM counted_requests GROUP BY {key};
+"""
+
+USAGE_KEYS = {
+    "usage_by_model": "model",
+    "usage_by_day": "day",
+    "usage_by_session": "session_id",
+    "usage_by_client": "client",
+}
+
+
+def create_calls(db: Database) -> None:
+    db.executescript(CALLS)
+    for view, key in USAGE_KEYS.items():
+        db.executescript(USAGE_VIEW.format(view=view, key=key))
+
+
+STEPS = (create_calls,)
+"""Migrations, oldest first. Their names are recorded in every file: never rename, reorder or edit one; add another."""
+
+MIGRATIONS = Migrations("gateway_addon")
+for step in STEPS:
+    MIGRATIONS()(step)
+
+
+def open_database(path: Path) -> Database:
+    """Open a database to write to; create it, readable by its owner alone, or bring its schema up to date.
+
+    Any thread may use the connection, one at a time. Raises `StoreError`; a file that is not ours stays as it is.
+    """
+    with reported(path):
+        _create_private(path)
+        return _open(path, _set_up)
+
+
+def open_readonly(path: Path) -> Database:
+    """Open an existing database of today's schema to read from, also while a proxy writes to it.
+
+    Raises `StoreError`.
+    """
+    with reported(path):
+        if not path.exists():
+            raise StoreError(f"{path}: no such file")
+        return _open(path, _forbid_writing)
+
+
+@contextmanager
+def reported(path: Path) -> Iterator[None]:
+    """Turn what the system or SQLite says about a file into a `StoreError`."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror or error}") from error
+    except sqlite3.Error as error:
+        raise StoreError(f"{path}: {error}") from error
+
+
+@contextmanager
+def transaction(db: Database) -> Iterator[None]:
+    """A transaction that takes the write lock at once.
+
+    `Database.atomic` takes it with the first write; if that comes after a read, SQLite cannot wait for another writer.
+    """
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.commit()
+    except BaseException:
+        db.rollback()
+        raise
+
+
+def _create_private(path: Path) -> None:
+    """Make an empty file of mode 0600 (SQLite gives its -wal and -shm files the same) where there is none."""
+    if path.exists():
+        # opening and closing it here would drop the locks of this process's other connections to it
+        if not path.is_file():
+            raise StoreError(f"{path}: not a regular file")
+        return
+    target = path.resolve()
+    if not target.parent.is_dir():
+        raise StoreError(f"{path}: its folder does not exist")
+    try:
+        descriptor = os.open(target, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+    except FileExistsError:
+        # another process was faster
+        return
+    try:
+        # whatever the umask
+        os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path, prepare: Callable[[Database, Path], None]) -> Database:
+    # mode=rw never creates a file, and falls back to reading where the file may not be written
+    uri = path.resolve().as_uri() + "?mode=rw"
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
+    try:
+        db = Database(connection, execute_plugins=False)
+        prepare(db, path)
+    except BaseException:
+        connection.close()
+        raise
+    return db
+
+
+def _set_up(db: Database, path: Path) -> None:
+    """WAL and migrations, each under an exclusive lock; any of it may be repeated.
+
+    Two processes that switch a new file to WAL at the same moment refuse each other at once, whatever the time-out:
+    hence the second try.
+    """
+    give_up = time.monotonic() + OPEN_SECONDS
+    while True:
+        try:
+            _is_ours(db, path)
+            db.enable_wal()
+            # under WAL this survives a crash of the process; a power cut may take the last calls
+            db.execute("PRAGMA synchronous = NORMAL")
+            with transaction(db):
+                MIGRATIONS.apply(db)
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                raise
+            time.sleep(0.05)
+
+
+def _forbid_writing(db: Database, path: Path) -> None:
+    # SQLite's own read-only mode would leave -wal and -shm files behind
+    db.execute("PRAGMA query_only = ON")
+    if not _is_ours(db, path):
+        raise StoreError(f"{path}: not a gateway database")
+    if MIGRATIONS.pending(db):
+        raise StoreError(f"{path}: has an older schema, which the proxy updates when it opens it")
+
+
+def _is_ours(db: Database, path: Path) -> bool:
+    """Whether the file has our tables; False if it has none. Raises `StoreError` if it has others, or newer ones."""
+    # in one transaction, lest another process create the tables between the two looks
+    with db.atomic():
+        applied = {migration.name for migration in MIGRATIONS.applied(db)}
+        tables = db.table_names()
+    if applied - {step.__name__ for step in STEPS}:
+        raise StoreError(f"{path}: written by a newer version of gateway-addon")
+    if tables and not applied:
+        raise StoreError(f"{path}: a database of something else")
+    return bool(applied)

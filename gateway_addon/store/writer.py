@@ -1,0 +1,225 @@
+"""The one thread that writes to the database, and the bounded queue before it.
+
+Callers hand over what they have and go on: a live hook never waits for a disk. When the queue is full, texts are left
+out first and rows last, both are counted, and `Writer.close` reports them.
+"""
+
+import json
+import logging
+import os
+import sqlite3
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from gateway_addon.record import Content, Record, as_row, without_text
+from gateway_addon.store.rows import insert_begun, replace_finished, texts
+from gateway_addon.store.runs import end_run, interrupt_dead_calls, start_run
+from gateway_addon.store.schema import open_database, reported, transaction
+
+logger = logging.getLogger(__name__)
+
+MAX_JOBS = 10_000
+"""Rows that may wait; further ones are lost."""
+
+MAX_TEXT = 64 * 1024 * 1024
+"""Bytes of text that may wait; further rows go without theirs. A single larger text is taken if no other waits."""
+
+BATCH = 200
+"""Jobs per transaction."""
+
+RETRY_SECONDS = 10.0
+"""How long a failing transaction is tried again before its rows are lost."""
+
+RETRY_PAUSE = 0.25
+
+
+@dataclass(slots=True, frozen=True)
+class Loss:
+    """What a writer could not keep."""
+
+    rows: int
+    """Finished calls without a row, or with one that still says `in_flight`."""
+    texts: int
+    """Rows without their texts."""
+
+
+@dataclass(slots=True, frozen=True)
+class _Job:
+    row: dict[str, Any]
+    content: Content | None
+    """None for a call that has only begun."""
+    size: int
+    """Bytes of text it keeps in memory."""
+
+
+class Writer:
+    """Writes records to a database from a thread of its own. `begin` and `finish` never raise."""
+
+    run_id: str
+    """The run that this writer has registered; goes into the records it is given."""
+
+    def __init__(self, path: Path, version: str) -> None:
+        """Open or create the database and register a run of this version of the addon. Raises `StoreError`."""
+        # absolute, because the current folder may change
+        self._path = path.absolute()
+        self._db = open_database(path)
+        with reported(path):
+            try:
+                with transaction(self._db):
+                    interrupt_dead_calls(self._db)
+                    self.run_id = start_run(self._db, version)
+                self._file = path.stat()
+            except BaseException:
+                self._db.close()
+                raise
+        # jobs stay in the queue until they are on the disk; the lock is never held while writing
+        self._queue: deque[_Job] = deque()
+        self._changed = threading.Condition()
+        self._queued_text = 0
+        self._lost_rows = 0
+        self._lost_texts = 0
+        self._closing = False
+        self._failing = False
+        self._warned: set[str] = set()
+        self._thread = threading.Thread(target=self._run, name="gateway-addon-writer", daemon=True)
+        self._thread.start()
+
+    def begin(self, record: Record) -> None:
+        """Take the row of a call that has begun, so that a crash leaves a trace of it. Never changes a row."""
+        self._put(_Job(as_row(record), None, 0))
+
+    def finish(self, record: Record, content: Content, *, wait: bool = False) -> None:
+        """Take the row and texts of a finished call; they replace those of the same id.
+
+        `wait`: wait for space in the queue (reading a file) instead of losing anything (live).
+        """
+        job = _Job(as_row(record), content, _size(content))
+        if wait:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closing or (self._has_room() and self._has_room_for_text(job)))
+        self._put(job)
+
+    def close(self, timeout: float = 10.0) -> Loss:
+        """Write what waits, for at most `timeout` seconds, and end the run. May be called again.
+
+        What is still waiting then counts as lost.
+        """
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join(timeout)
+        with self._changed:
+            return Loss(self._lost_rows + _finished(self._queue), self._lost_texts)
+
+    def _has_room(self) -> bool:
+        return len(self._queue) < MAX_JOBS
+
+    def _has_room_for_text(self, job: _Job) -> bool:
+        return self._queued_text == 0 or self._queued_text + job.size <= MAX_TEXT
+
+    def _put(self, job: _Job) -> None:
+        with self._changed:
+            if self._closing or not self._has_room():
+                self._lost_rows += _finished([job])
+                return
+            if not self._has_room_for_text(job):
+                job = _bare(job)
+                self._lost_texts += 1
+            self._queue.append(job)
+            self._queued_text += job.size
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue or self._closing)
+                batch = list(islice(self._queue, BATCH))
+            if not batch:
+                break
+            lost = self._write(batch)
+            with self._changed:
+                for job in batch:
+                    self._queue.popleft()
+                    self._queued_text -= job.size
+                self._lost_rows += lost
+                self._changed.notify_all()
+        try:
+            end_run(self._db, self.run_id)
+            self._db.close()
+        except Exception as error:
+            self._warn("could not close the database", error)
+
+    def _write(self, batch: list[_Job]) -> int:
+        """Write a batch, trying again for a while if the database cannot be written to. Returns the rows lost."""
+        # what did not work a moment ago need not work now, but may hold up the queue no longer
+        give_up = time.monotonic() + (0 if self._failing else RETRY_SECONDS)
+        while True:
+            try:
+                lost = self._commit(batch)
+            except Exception as error:
+                if time.monotonic() < give_up:
+                    time.sleep(RETRY_PAUSE)
+                    continue
+                self._failing = True
+                self._warn("calls are not being recorded", error)
+                return _finished(batch)
+            self._failing = False
+            return lost
+
+    def _commit(self, batch: list[_Job]) -> int:
+        """Write a batch in one transaction. Returns how many rows had to be left out because of what is in them."""
+        if not os.path.samestat(self._path.stat(), self._file):
+            # SQLite would go on writing to the deleted one without an error
+            raise FileNotFoundError("another file has taken its place")
+        refused = []
+        with transaction(self._db):
+            for job in batch:
+                try:
+                    with self._db.atomic():
+                        _store(self._db, job)
+                except sqlite3.OperationalError:
+                    raise
+                except Exception as error:
+                    refused.append(job)
+                    self._warn("a call could not be recorded", error)
+        return _finished(refused)
+
+    def _warn(self, what: str, error: Exception) -> None:
+        """Log the first failure of each sort."""
+        if what not in self._warned:
+            self._warned.add(what)
+            # an ERROR would make `mitmdump -n -r` fail
+            logger.warning("%s: %s: %s: %s", self._path, what, type(error).__name__, error)
+
+
+def _finished(jobs: Iterable[_Job]) -> int:
+    """How many finished calls are among the jobs. One that only began is no loss: `finish` brings the whole row."""
+    return sum(job.content is not None for job in jobs)
+
+
+def _size(content: Content) -> int:
+    # not the encoded length, which would have to be computed on the caller's time
+    return sum(sys.getsizeof(text) for text in texts(content))
+
+
+def _bare(job: _Job) -> _Job:
+    """The job without its texts, and with the warning that says so."""
+    assert job.content is not None
+    warnings = json.dumps([*json.loads(job.row["warnings"]), "content_dropped"])
+    return replace(job, row=job.row | {"warnings": warnings}, content=without_text(job.content), size=0)
+
+
+def _store(db: Database, job: _Job) -> None:
+    if job.content is None:
+        insert_begun(db, job.row)
+    else:
+        replace_finished(db, job.row, job.content)
