@@ -1,0 +1,1026 @@
+"""OpenAI Responses: what requests and answers say, told as tables of (body or events) → expected fields."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway_addon.api import responses
+from gateway_addon.api.base import Answer, Json, Refusal, RequestFacts, ToolCall, ToolResult, Usage
+
+USAGE: Json = {
+    "input_tokens": 100,
+    "input_tokens_details": {"cached_tokens": 64, "cache_write_tokens": 7},
+    "output_tokens": 20,
+    "output_tokens_details": {"reasoning_tokens": 8},
+    "total_tokens": 120,
+}
+COUNTS = Usage(input_tokens=100, cache_read_tokens=64, cache_write_tokens=7, output_tokens=20, reasoning_tokens=8)
+
+LIST_FILES: Json = {
+    "type": "function_call",
+    "id": "fc_1",
+    "call_id": "call_1",
+    "name": "list_files",
+    "arguments": '{"dir":"."}',
+}
+SAY_HELLO: Json = {
+    "type": "message",
+    "id": "msg_1",
+    "role": "assistant",
+    "content": [{"type": "output_text", "text": "Hello.", "annotations": []}],
+}
+
+
+def response(**fields: Any) -> Json:
+    return {"id": "resp_1", "object": "response", "status": "completed", "model": "gpt-x", "output": []} | fields
+
+
+def added(index: int | None, item: Json) -> Json:
+    return {"type": "response.output_item.added", "output_index": index, "item": item}
+
+
+def item_done(index: int | None, item: Json) -> Json:
+    return {"type": "response.output_item.done", "output_index": index, "item": item}
+
+
+def delta(family: str, index: int | None, piece: str, **fields: Any) -> Json:
+    return {"type": f"response.{family}.delta", "output_index": index, "delta": piece} | fields
+
+
+def ends(step: str = "completed", **fields: Any) -> Json:
+    return {"type": f"response.{step}", "response": response(status=step, **fields)}
+
+
+def read(*events: Json, namespaces: frozenset[str] = frozenset()) -> Answer:
+    reader = responses.reader(RequestFacts(namespaces=namespaces))
+    for event in events:
+        reader.event(event)
+    return reader.finish()
+
+
+def read_body(body: Json) -> Answer:
+    reader = responses.reader(RequestFacts())
+    reader.body(body)
+    return reader.finish()
+
+
+def facts(**body: Any) -> RequestFacts:
+    return responses.read_request(body)
+
+
+def user(content: object) -> Json:
+    return {"role": "user", "content": content}
+
+
+# ---- Which bodies ----
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"input": "Hi"}, True),
+        ({"input": None}, True),
+        ({"input": [], "messages": []}, False),
+        ({"messages": []}, False),
+        ({}, False),
+    ],
+)
+def test_a_request_has_input_and_no_messages(body, expected):
+    assert responses.is_request(body) is expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ({"object": "response"}, True),
+        ({"object": "response.compaction"}, True),
+        ({"type": "response.created"}, True),
+        ({"object": "chat.completion"}, False),
+        ({"type": "error"}, False),
+        ({"type": ["response.created"], "object": {}}, False),
+    ],
+)
+def test_an_answer_names_itself(answer, expected):
+    assert responses.is_answer(answer) is expected
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (None, 400, "invalid_body"),
+        ([], 400, "invalid_body"),
+        ({"model": "m", "input": 5}, 400, "invalid_body"),
+        ({"model": "m", "input": {"role": "user"}}, 400, "invalid_body"),
+        ({"model": 5, "input": "Hi"}, 400, "invalid_body"),
+        ({"input": "Hi"}, 404, "model_not_found"),
+        ({"model": " ", "input": "Hi"}, 404, "model_not_found"),
+    ],
+)
+def test_what_the_gateway_refuses(body, status, code):
+    refusal = responses.validate(body)
+    assert refusal is not None
+    assert (refusal.status, refusal.code) == (status, code)
+
+
+@pytest.mark.parametrize("given", [{}, {"input": None}, {"input": "Hi"}, {"input": []}])
+def test_input_may_be_absent_null_text_or_a_list(given):
+    assert responses.validate({"model": "m"} | given) is None
+
+
+def test_the_error_reply_has_the_shape_of_openai():
+    reply = responses.error_body(Refusal(404, "no such model", "model_not_found"))
+    assert reply["error"]["message"] == "no such model"
+    assert reply["error"]["code"] == "model_not_found"
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "operations"),
+    [
+        ({}, [{"op": "add", "path": "/reasoning", "value": {"effort": "high"}}]),
+        ({"reasoning": None}, [{"op": "add", "path": "/reasoning", "value": {"effort": "high"}}]),
+        ({"reasoning": {"summary": "auto"}}, [{"op": "add", "path": "/reasoning/effort", "value": "high"}]),
+        ({"reasoning": {"effort": None}}, [{"op": "add", "path": "/reasoning/effort", "value": "high"}]),
+        ({"reasoning": {"effort": "low"}}, []),
+        ({"reasoning": {"max_tokens": 500}}, []),
+        ({"reasoning": {"enabled": False}}, []),
+        ({"reasoning": "much"}, []),
+    ],
+)
+def test_effort_is_set_unless_the_client_has_a_wish(reasoning, operations):
+    assert responses.effort_operations({"model": "m"} | reasoning, "high") == operations
+
+
+# ---- Requests ----
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        pytest.param({"model": "gpt-x"}, {"model": "gpt-x"}, id="model"),
+        pytest.param({"stream": True}, {"streamed": True}, id="streamed"),
+        pytest.param({"stream": "yes"}, {"streamed": False}, id="streamed-only-if-true"),
+        pytest.param({"max_output_tokens": 900, "max_tokens": 1}, {"max_tokens": 900}, id="max-tokens"),
+        pytest.param({"previous_response_id": "resp_0"}, {"previous_id": "resp_0"}, id="previous-response"),
+        pytest.param({"conversation": "conv_1"}, {"previous_id": "conv_1"}, id="conversation"),
+        pytest.param({"conversation": {"id": "conv_1"}}, {"previous_id": "conv_1"}, id="conversation-object"),
+        pytest.param({"generate": False, "input": "Hi"}, {"side_request": "warmup"}, id="trap-57"),
+        pytest.param(
+            {"input": [user("Hi"), {"type": "compaction_trigger"}]},
+            {"side_request": "compaction", "user_prompt": "Hi"},
+            id="compaction-trigger",
+        ),
+        pytest.param(
+            {"input": "Rename the file", "tools": [{"type": "shell"}]}, {"side_request": None}, id="real-turn"
+        ),
+    ],
+)
+def test_request_facts(body, expected):
+    found = responses.read_request(body)
+    assert {name: getattr(found, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        pytest.param({"instructions": "Be brief."}, "Be brief.", id="instructions"),
+        pytest.param(
+            {
+                "input": [
+                    {"role": "system", "content": "Rule one."},
+                    user("Hi"),
+                    {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": "Rule two."}]},
+                ],
+                "instructions": "Be brief.",
+            },
+            "Be brief.\nRule one.\nRule two.",
+            id="trap-85",
+        ),
+        pytest.param(
+            {"input": [{"type": "additional_tools", "role": "developer", "content": "no", "tools": []}]},
+            None,
+            id="additional-tools-hold-no-text",
+        ),
+        pytest.param({"prompt": {"id": "pmpt_1"}}, "pmpt_1", id="prompt-template"),
+        pytest.param({"prompt": {"id": "pmpt_1"}, "instructions": "Be brief."}, "Be brief.", id="template-is-last"),
+        pytest.param({"instructions": "a\0b\ud800"}, "ab\ufffd", id="trap-99"),
+        pytest.param({}, None, id="none"),
+    ],
+)
+def test_system_prompt(body, expected):
+    assert responses.read_request(body).system_prompt == expected
+
+
+PICTURE: Json = {"type": "input_image", "image_url": "data:image/png;base64,iVBORw0KGgo="}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        pytest.param("Fix the test", "Fix the test", id="trap-83-string"),
+        pytest.param(None, None, id="trap-83-null"),
+        pytest.param([user("Fix the test")], "Fix the test", id="trap-84"),
+        pytest.param([{"type": "message"} | user("Fix the test")], "Fix the test", id="typed-message"),
+        pytest.param(
+            [
+                user([{"type": "input_text", "text": "Fix"}, PICTURE, {"type": "text", "text": "the test"}]),
+                LIST_FILES,
+                {"type": "function_call_output", "call_id": "call_1", "output": "a.py"},
+            ],
+            "Fix\nthe test",
+            id="trap-82",
+        ),
+        pytest.param([user("Fix the test"), user([PICTURE])], "Fix the test", id="trap-98"),
+        pytest.param(
+            [user("Fix the test"), user("<environment_context>cwd</environment_context>")], "Fix the test", id="trap-80"
+        ),
+        pytest.param(
+            [user("Fix the test"), SAY_HELLO, {"type": "item_reference", "id": "msg_0"}], "Fix the test", id="walk"
+        ),
+        pytest.param([user("before"), "Fix the test"], "Fix the test", id="bare-string"),
+        pytest.param([user("Fix the test"), user(None), user(5), 5, None, []], "Fix the test", id="trap-110"),
+        pytest.param([SAY_HELLO], None, id="no-user-turn"),
+        pytest.param({"role": "user", "content": "Hi"}, None, id="neither-text-nor-list"),
+    ],
+)
+def test_last_real_user_prompt(given, expected):
+    assert facts(input=given).user_prompt == expected
+
+
+def test_tools_by_name_label_or_type_also_those_of_input_items():
+    found = facts(
+        tools=[
+            {"type": "function", "name": "read"},
+            {"type": "custom", "name": "patch"},
+            {"type": "namespace", "name": "crm", "tools": [{"type": "function", "name": "find"}, {"type": "custom"}]},
+            {"type": "mcp", "server_label": "wiki"},
+            {"type": "web_search_2025_08_26"},
+            {"type": "function", "name": "read"},
+            {"name": ["odd"], "type": 5},
+            "odd",
+        ],
+        input=[
+            {"type": "additional_tools", "role": "developer", "tools": [{"type": "function", "name": "late"}]},
+            {
+                "type": "tool_search_output",
+                "tools": [{"type": "namespace", "name": "mail", "tools": [{"name": "send"}]}],
+            },
+            {"type": "mcp_list_tools", "server_label": "wiki", "tools": [{"name": "page"}]},
+        ],
+    )
+    assert found.tools == ["read", "patch", "crm.find", "wiki", "web_search_2025_08_26", "late", "mail.send"]
+    assert found.namespaces == {"crm", "mail"}
+
+
+def test_tools_used_are_those_the_history_calls():
+    found = facts(
+        tools=[{"type": "namespace", "name": "crm", "tools": [{"name": "find"}]}],
+        input=[
+            LIST_FILES,
+            {"type": "function_call", "call_id": "call_2", "name": "find", "namespace": "crm"},
+            {"type": "local_shell_call", "call_id": "call_3", "action": {"type": "exec", "command": ["ls"]}},
+            LIST_FILES | {"call_id": "call_4"},
+            {"type": "mcp_approval_request", "id": "mcpr_1", "name": "page"},
+            {"type": "function_call", "call_id": "call_5"},
+        ],
+    )
+    assert found.tools_used == ["list_files", "crm.find", "local_shell"]
+
+
+LIST_FILES_OUTPUT: Json = {"type": "function_call_output", "call_id": "call_1", "output": "a.py"}
+LIST_FILES_RESULT = ToolResult("call_1", "list_files", "a.py", None)
+
+
+@pytest.mark.parametrize(
+    ("history", "expected"),
+    [
+        pytest.param([user("Hi"), LIST_FILES, LIST_FILES_OUTPUT], [LIST_FILES_RESULT], id="new"),
+        pytest.param([LIST_FILES, LIST_FILES_OUTPUT, SAY_HELLO, user("Hi")], [], id="trap-106-before-message"),
+        pytest.param(
+            [LIST_FILES, LIST_FILES_OUTPUT, LIST_FILES | {"call_id": "call_2"}], [], id="trap-106-before-call"
+        ),
+        pytest.param([LIST_FILES, LIST_FILES_OUTPUT, {"type": "reasoning", "summary": []}], [], id="before-reasoning"),
+        pytest.param([LIST_FILES, LIST_FILES_OUTPUT, {"id": "msg_1"}], [], id="trap-106-before-reference"),
+        pytest.param([LIST_FILES, LIST_FILES_OUTPUT, user("And now?")], [LIST_FILES_RESULT], id="user-turn-after-it"),
+        pytest.param(
+            [{"type": "function_call_output", "call_id": "call_9", "output": "x"}],
+            [ToolResult("call_9", None, "x", None)],
+            id="call-is-kept-on-the-server",
+        ),
+        pytest.param(
+            [LIST_FILES, LIST_FILES_OUTPUT | {"output": [{"type": "input_text", "text": "one"}, PICTURE]}],
+            [ToolResult("call_1", "list_files", "one", None)],
+            id="parts",
+        ),
+        pytest.param(
+            [LIST_FILES, LIST_FILES_OUTPUT | {"output": None}],
+            [ToolResult("call_1", "list_files", "", None)],
+            id="no-output",
+        ),
+        pytest.param(
+            [
+                {"type": "local_shell_call", "id": "lsh_1", "call_id": "call_1", "action": {"command": ["ls"]}},
+                {"type": "local_shell_call_output", "id": "lsh_1", "output": '{"exit_code":0}'},
+            ],
+            [ToolResult("lsh_1", "local_shell", '{"exit_code":0}', None)],
+            id="trap-96-local-shell",
+        ),
+        pytest.param(
+            [
+                {"type": "shell_call", "call_id": "call_1", "action": {"commands": ["ls"]}},
+                {
+                    "type": "shell_call_output",
+                    "call_id": "call_1",
+                    "output": [{"stdout": "a", "stderr": "", "outcome": {"type": "exit", "exit_code": 0}}],
+                },
+            ],
+            [
+                ToolResult(
+                    "call_1",
+                    "shell",
+                    '[{"stdout":"a","stderr":"","outcome":{"type":"exit","exit_code":0}}]',
+                    False,
+                )
+            ],
+            id="trap-96-shell",
+        ),
+    ],
+)
+def test_new_tool_results(history, expected):
+    assert facts(input=history).tool_results == expected
+
+
+@pytest.mark.parametrize(
+    ("result", "is_error"),
+    [
+        ({"type": "function_call_output", "status": "completed"}, None),
+        ({"type": "custom_tool_call_output", "status": "incomplete"}, True),
+        ({"type": "apply_patch_call_output", "status": "completed"}, False),
+        ({"type": "apply_patch_call_output", "status": "failed"}, True),
+        ({"type": "apply_patch_call_output"}, None),
+        ({"type": "shell_call_output", "output": [{"outcome": {"type": "exit", "exit_code": 2}}]}, True),
+        ({"type": "shell_call_output", "output": [{"outcome": {"type": "timeout"}}]}, True),
+        ({"type": "shell_call_output", "output": [{"stdout": "a"}]}, None),
+    ],
+)
+def test_signs_of_a_failed_tool(result, is_error):
+    assert facts(input=[result]).tool_results[0].is_error is is_error
+
+
+# ---- Answers: tool calls ----
+
+
+@pytest.mark.parametrize(
+    ("item", "expected"),
+    [
+        pytest.param(
+            LIST_FILES, ToolCall("call_1", "list_files", "function_call", "client", '{"dir":"."}'), id="function"
+        ),
+        pytest.param(
+            {"type": "function_call", "call_id": "call_1", "name": "now", "arguments": ""},
+            ToolCall("call_1", "now", "function_call", "client", "{}"),
+            id="trap-86",
+        ),
+        pytest.param(
+            {"type": "function_call", "call_id": "call_1", "name": "find", "namespace": "crm", "arguments": "{}"},
+            ToolCall("call_1", "crm.find", "function_call", "client", "{}"),
+            id="declared-namespace",
+        ),
+        pytest.param(
+            {"type": "function_call", "call_id": "call_1", "name": "find", "namespace": "find", "arguments": "{}"},
+            ToolCall("call_1", "find", "function_call", "client", "{}"),
+            id="trap-117",
+        ),
+        pytest.param(
+            {"type": "custom_tool_call", "id": "ctc_1", "call_id": "call_1", "name": "patch", "input": "*** begin"},
+            ToolCall("call_1", "patch", "custom_tool_call", "client", "*** begin"),
+            id="custom",
+        ),
+        pytest.param(
+            {"type": "local_shell_call", "call_id": "call_1", "action": {"type": "exec", "command": ["ls", "-l"]}},
+            ToolCall("call_1", "local_shell", "local_shell_call", "client", '{"type":"exec","command":["ls","-l"]}'),
+            id="trap-96-local-shell",
+        ),
+        pytest.param(
+            {"type": "shell_call", "call_id": "call_1", "action": {"commands": ["ls"], "timeout_ms": Decimal("1.50")}},
+            ToolCall("call_1", "shell", "shell_call", "client", '{"commands":["ls"],"timeout_ms":1.50}'),
+            id="trap-96-shell",
+        ),
+        pytest.param(
+            {"type": "shell_call", "call_id": "call_1", "environment": {"type": "container_reference"}},
+            ToolCall("call_1", "shell", "shell_call", "server", "{}"),
+            id="shell-in-the-providers-container",
+        ),
+        pytest.param(
+            {"type": "apply_patch_call", "call_id": "call_1", "operation": {"type": "delete_file", "path": "a"}},
+            ToolCall("call_1", "apply_patch", "apply_patch_call", "client", '{"type":"delete_file","path":"a"}'),
+            id="trap-96-apply-patch",
+        ),
+        pytest.param(
+            {"type": "computer_call", "call_id": "call_1", "actions": [{"type": "wait"}]},
+            ToolCall("call_1", "computer", "computer_call", "client", '[{"type":"wait"}]'),
+            id="computer",
+        ),
+        pytest.param(
+            {"type": "mcp_call", "id": "mcp_1", "server_label": "wiki", "name": "page", "arguments": '{"n":1}'},
+            ToolCall("mcp_1", "page", "mcp_call", "server", '{"n":1}'),
+            id="mcp",
+        ),
+        pytest.param(
+            {"type": "web_search_call", "id": "ws_1", "status": "searching", "action": {"query": "news"}},
+            ToolCall("ws_1", "web_search", "web_search_call", "server", '{"query":"news"}'),
+            id="web-search",
+        ),
+        pytest.param(
+            {"type": "code_interpreter_call", "id": "ci_1", "code": "1 + 1", "outputs": None},
+            ToolCall("ci_1", "code_interpreter", "code_interpreter_call", "server", "1 + 1"),
+            id="code-interpreter",
+        ),
+        pytest.param(
+            {"type": "image_generation_call", "id": "ig_1", "result": "iVBORw0KGgo="},
+            ToolCall("ig_1", "image_generation", "image_generation_call", "server", "{}"),
+            id="trap-98",
+        ),
+        pytest.param(
+            {
+                "type": "tool_search_call",
+                "id": "ts_1",
+                "call_id": None,
+                "arguments": {"q": "mail"},
+                "execution": "server",
+            },
+            ToolCall("ts_1", "tool_search", "tool_search_call", "server", '{"q":"mail"}'),
+            id="trap-120-tool-search",
+        ),
+        pytest.param(
+            {"type": "tool_search_call", "id": "ts_1", "call_id": "call_1", "arguments": {}, "execution": "client"},
+            ToolCall("call_1", "tool_search", "tool_search_call", "client", "{}"),
+            id="tool-search-by-client",
+        ),
+        pytest.param(
+            {"type": "x_search_call", "id": "xs_1", "call_id": "", "name": "x_search", "arguments": '{"q":"a"}'},
+            ToolCall("xs_1", "x_search", "x_search_call", "server", '{"q":"a"}'),
+            id="trap-120-x-search",
+        ),
+        pytest.param(
+            {"type": "mcp_approval_request", "id": "mcpr_1", "name": "page", "arguments": "{}"}, None, id="approval"
+        ),
+        pytest.param({"type": "mcp_list_tools", "id": "mcpl_1", "tools": [{"name": "page"}]}, None, id="mcp-list"),
+        pytest.param({"type": "next_years_item", "name": "page"}, None, id="trap-16"),
+    ],
+)
+@pytest.mark.parametrize("way", ["body", "terminal", "items"])
+def test_a_call_reads_the_same_whichever_way_it_comes(way, item, expected):
+    reader = responses.reader(RequestFacts(namespaces=frozenset({"crm"})))
+    if way == "body":
+        reader.body(response(output=[item]))
+    else:
+        reader.event(item_done(0, item))
+        reader.event(ends(output=[item] if way == "terminal" else []))
+    assert reader.finish().tool_calls == ([expected] if expected else [])
+
+
+CALL_A: Json = {"type": "function_call", "id": "fc_a", "call_id": "call_a", "name": "read", "arguments": ""}
+CALL_B: Json = {"type": "custom_tool_call", "id": "ctc_b", "call_id": "call_b", "name": "patch", "input": ""}
+FULL_A = CALL_A | {"arguments": '{"path":"a"}'}
+FULL_B = CALL_B | {"input": "+ line"}
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        pytest.param([item_done(1, FULL_B), item_done(0, FULL_A), ends()], ['{"path":"a"}', "+ line"], id="trap-100"),
+        pytest.param([item_done(0, FULL_A), ends(output=[FULL_B])], ["+ line"], id="terminal-output-instead"),
+        pytest.param(
+            [item_done(0, FULL_A), ends(output=["odd", None])], ['{"path":"a"}'], id="terminal-output-unusable"
+        ),
+        pytest.param([item_done(0, FULL_A)], ['{"path":"a"}'], id="trap-39"),
+        pytest.param(
+            [
+                added(0, CALL_A),
+                delta("function_call_arguments", 0, '{"pa'),
+                delta("function_call_arguments", 0, 'th":'),
+            ],
+            ['{"path":'],
+            id="trap-87",
+        ),
+        pytest.param([added(0, FULL_A)], ['{"path":"a"}'], id="announced-in-full"),
+        pytest.param(
+            [added(0, FULL_A), delta("function_call_arguments", 0, '{"path":"a"}')], ['{"path":"a"}'], id="not-twice"
+        ),
+        pytest.param(
+            [
+                added(0, CALL_A),
+                delta("function_call_arguments", 0, '{"pa'),
+                {"type": "response.function_call_arguments.done", "output_index": 0, "arguments": '{"path":"a"}'},
+            ],
+            ['{"path":"a"}'],
+            id="arguments-done",
+        ),
+        pytest.param(
+            [added(0, CALL_A), delta("function_call_arguments", 0, '{"path":"a"}'), item_done(0, CALL_A), ends()],
+            ['{"path":"a"}'],
+            id="item-done-without-arguments",
+        ),
+        pytest.param(
+            [
+                added(0, CALL_A | {"id": "one"}),
+                delta("function_call_arguments", 0, '{"path":', item_id="two"),
+                delta("function_call_arguments", 0, '"a"}', item_id="three"),
+                item_done(0, CALL_A | {"id": "four"}),
+                ends(),
+            ],
+            ['{"path":"a"}'],
+            id="trap-125",
+        ),
+        pytest.param(
+            [
+                added(None, CALL_A),
+                added(None, CALL_B),
+                delta("function_call_arguments", None, '{"path":"a"}', item_id="fc_a"),
+                item_done(None, CALL_A),
+                item_done(None, FULL_B),
+                ends(),
+            ],
+            ['{"path":"a"}', "+ line"],
+            id="by-item-id-without-output-index",
+        ),
+        pytest.param(
+            [
+                added(None, {"type": "function_call", "name": "read"}),
+                delta("function_call_arguments", None, '{"path":"a"}'),
+                item_done(None, {"type": "function_call", "name": "read"}),
+                item_done(None, {"type": "custom_tool_call", "name": "patch", "input": "+ line"}),
+                ends(),
+            ],
+            ['{"path":"a"}', "+ line"],
+            id="in-turn-without-any-key",
+        ),
+        pytest.param(
+            [
+                added(0, {"type": "shell_call", "call_id": "call_1", "action": {"commands": []}}),
+                {"type": "response.shell_call_command.added", "output_index": 0, "command_index": 0, "command": ""},
+                delta("shell_call_command", 0, "ls", command_index=0),
+                item_done(0, {"type": "shell_call", "call_id": "call_1", "action": {"commands": ["ls"]}}),
+                ends(),
+            ],
+            ['{"commands":["ls"]}'],
+            id="trap-97",
+        ),
+    ],
+)
+def test_arguments_of_streamed_calls(events, expected):
+    assert [call.arguments for call in read(*events).tool_calls] == expected
+
+
+MCP_CALL: Json = {"type": "mcp_call", "id": "mcp_1", "name": "page", "arguments": "{}"}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        pytest.param({"error": "no such page"}, ToolResult("mcp_1", "page", "no such page", True), id="trap-40-string"),
+        pytest.param(
+            {"error": {"type": "http_error", "code": 404, "message": "no such page"}},
+            ToolResult("mcp_1", "page", "no such page", True),
+            id="trap-40-object",
+        ),
+        pytest.param(
+            {"error": {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": "no such page"}]}},
+            ToolResult("mcp_1", "page", "no such page", True),
+            id="trap-40-content",
+        ),
+        pytest.param({"error": {"code": 5}}, ToolResult("mcp_1", "page", '{"code":5}', True), id="trap-40-other"),
+        pytest.param({"error": None, "output": "text"}, ToolResult("mcp_1", "page", "text", False), id="good"),
+        pytest.param({"error": {}, "output": ""}, ToolResult("mcp_1", "page", "", False), id="good-and-empty"),
+        pytest.param({"error": None, "output": None}, None, id="not-run"),
+    ],
+)
+def test_a_failed_mcp_tool_is_no_error_of_the_answer(outcome, expected):
+    answer = read(item_done(0, MCP_CALL | outcome), ends(usage=USAGE))
+    assert answer.tool_results == ([expected] if expected else [])
+    assert answer.error is None
+
+
+def test_results_of_the_providers_shell_are_named_by_their_call():
+    answer = read_body(
+        response(
+            output=[
+                {"type": "shell_call", "call_id": "call_1", "environment": {"type": "container_reference"}},
+                {"type": "shell_call_output", "call_id": "call_1", "output": [{"outcome": {"type": "timeout"}}]},
+            ]
+        )
+    )
+    assert [(result.name, result.is_error) for result in answer.tool_results] == [("shell", True)]
+
+
+# ---- Answers: text ----
+
+
+@pytest.mark.parametrize(
+    ("events", "text", "reasoning"),
+    [
+        pytest.param(
+            [
+                added(0, SAY_HELLO | {"content": []}),
+                delta("output_text", 0, "Hel", content_index=0),
+                delta("output_text", 0, "lo.", content_index=0),
+            ],
+            "Hello.",
+            "",
+            id="deltas",
+        ),
+        pytest.param(
+            [
+                delta("output_text", 0, "Hello.", content_index=0),
+                {"type": "response.output_text.done", "output_index": 0, "content_index": 0, "text": "Hello."},
+                {"type": "response.content_part.done", "output_index": 0, "part": SAY_HELLO["content"][0]},
+                item_done(0, SAY_HELLO),
+                ends(output=[SAY_HELLO]),
+            ],
+            "Hello.",
+            "",
+            id="once",
+        ),
+        pytest.param(
+            [delta("output_text", 0, "Hello.", content_index=0), item_done(0, SAY_HELLO | {"content": []}), ends()],
+            "Hello.",
+            "",
+            id="finished-item-without-its-text",
+        ),
+        pytest.param([delta("refusal", 0, "I will not.", content_index=0), ends()], "I will not.", "", id="trap-37"),
+        pytest.param(
+            [delta("output_text", 1, "two"), delta("output_text", 0, "one"), ends()], "one\ntwo", "", id="by-position"
+        ),
+        pytest.param(
+            [
+                delta("reasoning_summary_text", 0, "First, ", summary_index=0),
+                delta("reasoning_summary_text", 0, "look.", summary_index=0),
+                delta("reasoning_summary_text", 0, "Then act.", summary_index=1),
+                delta("reasoning_text", 0, "Hm.", content_index=0),
+                item_done(0, {"type": "reasoning", "summary": [], "encrypted_content": "gAAA"}),
+            ],
+            "",
+            "First, look.\nThen act.\nHm.",
+            id="reasoning-deltas",
+        ),
+        pytest.param(
+            [
+                delta("reasoning_summary_text", 0, "Loo", summary_index=0),
+                item_done(0, {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Look."}]}),
+            ],
+            "",
+            "Look.",
+            id="reasoning-item",
+        ),
+        pytest.param(
+            [
+                {"type": "response.created", "response": response(instructions="Be brief.", tools=[LIST_FILES])},
+                ends(instructions=[SAY_HELLO], tools=[LIST_FILES]),
+            ],
+            "",
+            "",
+            id="trap-101",
+        ),
+        pytest.param([delta("output_text", 0, "a\0b\ud800"), ends()], "ab\ufffd", "", id="trap-99"),
+    ],
+)
+def test_text_and_reasoning(events, text, reasoning):
+    answer = read(*events)
+    assert (answer.text, answer.reasoning, answer.tool_calls) == (text, reasoning, [])
+
+
+@pytest.mark.parametrize(
+    ("event", "started"),
+    [
+        ({"type": "response.created", "response": response()}, False),
+        (added(0, {"type": "reasoning", "summary": []}), False),
+        (added(0, SAY_HELLO | {"content": []}), False),
+        (delta("output_text", 0, ""), False),
+        ({"type": "response.image_generation_call.partial_image", "partial_image_b64": "iVBO"}, False),
+        (delta("output_text", 0, "H"), True),
+        (delta("refusal", 0, "I"), True),
+        (delta("reasoning_text", 0, "H"), True),
+        (delta("function_call_arguments", 0, "{"), True),
+        (added(0, CALL_A), True),
+        (item_done(0, SAY_HELLO), True),
+        (ends(output=[SAY_HELLO]), True),
+    ],
+)
+def test_the_first_token_is_text_reasoning_or_part_of_a_call(event, started):
+    reader = responses.reader(RequestFacts())
+    reader.event(event)
+    assert reader.answer.started is started
+
+
+def test_pieces_of_pictures_are_not_kept():
+    reader = responses.reader(RequestFacts())
+    picture = {
+        "type": "response.image_generation_call.partial_image",
+        "output_index": 0,
+        "partial_image_b64": "iVBORw0",
+    }
+    reader.event(picture)
+    reader.event({"type": "response.audio.delta", "delta": "UklGR"})
+    assert reader.finish() == Answer(recognised=True)
+
+
+# ---- Answers: end, usage, facts ----
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        pytest.param([ends()], ("completed", None, True), id="completed"),
+        pytest.param(
+            [ends("incomplete", incomplete_details={"reason": "max_output_tokens"})],
+            ("incomplete", "max_output_tokens", True),
+            id="trap-38-max-tokens",
+        ),
+        pytest.param(
+            [ends("incomplete", incomplete_details={"reason": "content_filter"})],
+            ("incomplete", "content_filter", True),
+            id="trap-38-filter",
+        ),
+        pytest.param(
+            [ends("incomplete", incomplete_details={"reason": "steered"})],
+            ("incomplete", "steered", True),
+            id="trap-38",
+        ),
+        pytest.param([ends("cancelled")], ("cancelled", None, True), id="cancelled"),
+        pytest.param([ends("failed")], ("failed", None, True), id="failed"),
+        pytest.param([{"type": "response.completed"}], ("completed", None, True), id="terminal-event-is-bare"),
+        pytest.param(
+            [{"type": "response.in_progress", "response": response(status="in_progress")}],
+            (None, None, False),
+            id="trap-39",
+        ),
+    ],
+)
+def test_the_end_of_a_stream(events, expected):
+    answer = read(*events)
+    assert (answer.finish_reason, answer.finish_detail, answer.ended) == expected
+
+
+def test_done_marker_alone_is_no_end():
+    reader = responses.reader(RequestFacts())
+    reader.event(delta("output_text", 0, "Hel"))
+    reader.done()
+    assert not reader.finish().ended
+
+
+def test_the_event_line_names_an_event_without_type():
+    reader = responses.reader(RequestFacts())
+    reader.event({"response": response(usage=USAGE)}, "response.completed")
+    assert reader.answer.usage == COUNTS
+
+
+def test_type_decides_against_the_event_line():
+    """Trap 17."""
+    reader = responses.reader(RequestFacts())
+    reader.event(delta("output_text", 0, "Hi"), "response.completed")
+    assert not reader.answer.ended
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        pytest.param(USAGE, COUNTS, id="trap-53"),
+        pytest.param(
+            {"input_tokens": 5, "output_tokens": 0, "input_tokens_details": None},
+            Usage(input_tokens=5, output_tokens=0),
+            id="trap-52",
+        ),
+        pytest.param(
+            {
+                "input_tokens": Decimal("12.0"),
+                "output_tokens": "12",
+                "output_tokens_details": {"reasoning_tokens": True},
+            },
+            Usage(input_tokens=12, output_tokens=12),
+            id="trap-56",
+        ),
+        pytest.param(
+            {"input_tokens": -1, "output_tokens": [], "input_tokens_details": 5}, Usage(), id="trap-56-nonsense"
+        ),
+        pytest.param(None, Usage(), id="trap-44"),
+    ],
+)
+def test_usage(usage, expected):
+    streamed, whole = read(ends(usage=usage)), read_body(response(usage=usage))
+    assert streamed.usage == whole.usage == expected
+    assert streamed.usage_final is whole.usage_final is (usage is not None)
+    assert streamed.reported_usage == whole.reported_usage == usage
+
+
+def test_usage_before_the_end_is_not_final():
+    answer = read({"type": "response.in_progress", "response": response(usage=USAGE)})
+    assert (answer.usage, answer.usage_final) == (COUNTS, False)
+
+
+def test_null_usage_after_usage_keeps_it():
+    """Trap 43."""
+    answer = read({"type": "response.in_progress", "response": response(usage=USAGE)}, ends(usage=None))
+    assert (answer.usage, answer.usage_final) == (COUNTS, False)
+
+
+def test_openrouter_cost_stays_in_the_usage_as_reported():
+    usage = USAGE | {"cost": Decimal("0.00012340"), "is_byok": False, "cost_details": {"upstream_inference_cost": None}}
+    reported = read(ends(usage=usage)).reported_usage
+    assert reported == usage
+    assert reported is not None
+    assert str(reported["cost"]) == "0.00012340"
+
+
+def test_the_terminal_event_names_id_model_and_tier():
+    answer = read(
+        {"type": "response.created", "response": response(id="resp_0", model="gpt-asked", service_tier="auto")},
+        ends(id="resp_9", model="gpt-served", service_tier="priority"),
+    )
+    assert (answer.response_id, answer.model, answer.service_tier) == ("resp_9", "gpt-served", "priority")
+
+
+METADATA: Json = {
+    "gateway": {"cost": "0.01", "routing": {"finalProvider": "azure"}},
+    "openai": {"responseId": "resp_1"},
+}
+
+
+@pytest.mark.parametrize("key", ["provider_metadata", "providerMetadata"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda metadata: read_body(response(**metadata)),
+        lambda metadata: read(ends(**metadata)),
+        lambda metadata: read(ends() | metadata),
+    ],
+    ids=["body", "response", "event"],
+)
+def test_vercel_metadata(place, key):
+    answer = place({key: METADATA, "generationId": "gen_1"})
+    assert (answer.gateway, answer.generation_id) == (METADATA["gateway"], "gen_1")
+
+
+# ---- Answers: whole bodies ----
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        pytest.param(
+            response(usage=USAGE, output=[SAY_HELLO, LIST_FILES]),
+            {"ended": True, "recognised": True, "text": "Hello.", "usage": COUNTS, "finish_reason": "completed"},
+            id="completed",
+        ),
+        pytest.param(
+            response(status="queued", usage=None, background=True),
+            {"ended": True, "finish_reason": "queued", "usage": Usage(), "usage_final": False, "error": None},
+            id="trap-61",
+        ),
+        pytest.param(
+            {"id": "cmp_1", "object": "response.compaction", "output": [user("Hi"), LIST_FILES], "usage": USAGE},
+            {"ended": True, "recognised": True, "tool_calls": [], "text": "", "usage": COUNTS, "response_id": "cmp_1"},
+            id="trap-60",
+        ),
+        pytest.param({"output": [SAY_HELLO]}, {"recognised": True, "text": "Hello."}, id="server-without-object"),
+        pytest.param({"error": {"message": "no"}}, {"ended": False, "recognised": False}, id="only-an-error"),
+        pytest.param({"hello": "world"}, {"ended": False, "recognised": False, "error": None}, id="something-else"),
+    ],
+)
+def test_whole_bodies(body, expected):
+    answer = read_body(body)
+    assert {name: getattr(answer, name) for name in expected} == expected
+
+
+# ---- Answers: errors ----
+
+TOO_BUSY = {"type": "rate_limit_error", "code": "rate_limit_error", "message": "Too busy", "param": None}
+FLAT = {"type": "error", "code": "rate_limit_error", "message": "Too busy", "param": None, "sequence_number": 3}
+NESTED = {"type": "error", "error": TOO_BUSY}
+FAILED = ends("failed", id="resp_2", error={"code": "rate_limit_error", "message": "Too busy"}, usage=None)
+
+
+@pytest.mark.parametrize(
+    ("events", "response_id"),
+    [
+        pytest.param([FLAT], None, id="trap-32-flat"),
+        pytest.param([NESTED], None, id="trap-32-nested"),
+        pytest.param([FAILED], "resp_2", id="trap-33"),
+        pytest.param([FLAT, FAILED], "resp_2", id="trap-116-flat"),
+        pytest.param([NESTED, FAILED], "resp_2", id="trap-116-nested"),
+        pytest.param([{"error": TOO_BUSY}], None, id="bare"),
+    ],
+)
+def test_errors_in_a_stream(events, response_id):
+    answer = read(*events)
+    assert answer.error is not None
+    assert (answer.error.message, answer.error.type, answer.error.status) == ("Too busy", "rate_limit_error", 429)
+    assert answer.response_id == response_id
+    assert answer.usage == Usage()
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "status"),
+    [
+        pytest.param(
+            response(status="failed", error={"code": "server_error", "message": "Broken"}), "Broken", None, id="failed"
+        ),
+        pytest.param(response(status="failed", error=None), None, None, id="failed-without-a-word"),
+        pytest.param({"error": {"code": 402, "message": "No credit"}}, "No credit", 402, id="trap-36"),
+        pytest.param({"error": "Broken"}, "Broken", None, id="trap-35"),
+    ],
+)
+def test_errors_in_a_body(body, message, status):
+    error = read_body(body).error
+    assert error is not None
+    assert (error.message, error.status) == (message, status)
+
+
+@pytest.mark.parametrize("nothing", [None, {}, False, ""])
+def test_an_empty_error_is_none(nothing):
+    """Trap 34."""
+    assert read_body(response(error=nothing)).error is None
+    assert read(ends(error=nothing)).error is None
+
+
+def test_an_incomplete_answer_or_a_failed_steer_is_no_error():
+    steer = {"type": "response.steer.failed", "error": {"message": "too late"}}
+    assert read(steer, ends("incomplete")).error is None
+
+
+# ---- Whatever the network sends ----
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.decimals() | st.text(max_size=8)
+TYPES = st.sampled_from(
+    [
+        *(f"{family}.{step}" for family in responses.STREAMS for step in ("delta", "done")),
+        *(f"response.{step}" for step in ("output_item.added", "output_item.done", "created", "completed", "failed")),
+        *("error", "response", "response.compaction", "message", "input_text", "output_text", "namespace"),
+        *("reasoning", "function_call", "mcp_call", "shell_call", "shell_call_output", "tool_search_output"),
+    ]
+)
+KEYS = st.sampled_from(
+    [
+        *("type", "object", "status", "id", "call_id", "item_id", "output_index", "content_index", "delta", "item"),
+        *(
+            "response",
+            "input",
+            "output",
+            "usage",
+            "error",
+            "model",
+            "tools",
+            "name",
+            "namespace",
+            "arguments",
+            "action",
+        ),
+        *("role", "content", "text", "refusal", "summary", "instructions", "prompt", "conversation", "reasoning"),
+        *("execution", "environment", "outcome", "incomplete_details", "provider_metadata", "max_output_tokens"),
+    ]
+)
+NEARLY_RIGHT = st.recursive(
+    SCALARS | TYPES,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=8,
+)
+OBJECTS = st.dictionaries(KEYS, NEARLY_RIGHT, max_size=4)
+
+
+@given(st.lists(st.tuples(OBJECTS, TYPES), max_size=3), OBJECTS)
+def test_no_answer_makes_a_reader_raise(events, body):
+    reader = responses.reader(RequestFacts())
+    for event, name in events:
+        reader.event(event, name)
+    reader.finish()
+    read_body(body)
+    responses.is_answer(body)
+
+
+@given(OBJECTS)
+def test_no_request_makes_its_reading_raise(body):
+    responses.read_request(body)
+    responses.validate(body)
+    responses.effort_operations(body, "high")
+
+
+@given(st.lists(st.text(min_size=1), max_size=4), st.lists(st.text(min_size=1), max_size=4), st.randoms())
+def test_any_interleaving_of_two_calls_gives_the_same_calls(pieces_a, pieces_b, random):
+    """Trap 88."""
+    a = [added(0, CALL_A), *(delta("function_call_arguments", 0, piece) for piece in pieces_a)]
+    b = [added(1, CALL_B), *(delta("custom_tool_call_input", 1, piece) for piece in pieces_b)]
+    one_by_one = read(*a, *b)
+    interleaved = read(*(random.choice([left for left in (a, b) if left]).pop(0) for _ in range(len(a) + len(b))))
+    assert interleaved.tool_calls == one_by_one.tool_calls
+    assert [call.name for call in interleaved.tool_calls] == ["read", "patch"]
+
+
+def test_a_value_nested_too_deeply_to_be_written_raises_nothing():
+    nested: Any = {}
+    for _ in range(20_000):
+        nested = {"in": nested}
+    call = {"type": "shell_call", "call_id": "call_1", "action": nested}
+    calls = read(item_done(0, call), ends()).tool_calls
+    assert calls == [ToolCall("call_1", "shell", "shell_call", "client", "(nested too deeply)")]
