@@ -1,0 +1,394 @@
+"""What the gateway changes in a model call: the table `RULES`, one small function per rule.
+
+A rule answers with RFC 6902 operations over the request as a document, `{"url", "headers", "body"}`. Each says what
+addresses the request *as the client sent it*, no two touch one place, and removals from one array come last element
+first: so the list is right both for a patch tool, which goes step by step, and for `jsontext.apply`, which splices all
+of it at once. Messages and Responses requests keep their own cache markup and ids.
+"""
+
+import hashlib
+import hmac
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from gateway_addon.api.base import ApiKind, Json, Operation
+from gateway_addon.api.values import items, mapping, objects, text
+from gateway_addon.config import Settings
+from gateway_addon.gateway.models import Choice
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Call:
+    """What a rule may look at."""
+
+    kind: ApiKind
+    body: Json
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    choice: Choice
+    settings: Settings
+
+
+Change = Callable[[Call], list[Operation]]
+
+
+@dataclass(slots=True, frozen=True)
+class Rule:
+    """A row of `RULES`."""
+
+    change: Change
+    kinds: Collection[str]
+    dialects: Collection[str]
+    applies: Callable[[Call], object] = lambda call: True
+    """The condition beyond kind and dialect; the function finds out by itself when there is nothing to change."""
+
+
+def operations(call: Call) -> list[Operation]:
+    """All that the rules change in a call, in the order of the table, nothing twice."""
+    dialect = call.choice.provider.dialect or call.kind.VENDOR
+    found = [
+        operation
+        for rule in RULES
+        if call.kind.NAME in rule.kinds and dialect in rule.dialects and rule.applies(call)
+        for operation in rule.change(call)
+    ]
+    # what one rule removes, another need not hash: of two on one place the first row's holds
+    return list({operation["path"]: operation for operation in reversed(found)}.values())[::-1]
+
+
+def pointer(*parts: str | int) -> str:
+    """A JSON pointer (RFC 6901)."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def _add(*parts: str | int, value: object) -> Operation:
+    return {"op": "add", "path": pointer(*parts), "value": value}
+
+
+def _replace(*parts: str | int, value: object) -> Operation:
+    return {"op": "replace", "path": pointer(*parts), "value": value}
+
+
+def _remove(*parts: str | int) -> Operation:
+    return {"op": "remove", "path": pointer(*parts)}
+
+
+# Model and effort
+
+
+def model_name(call: Call) -> list[Operation]:
+    """The provider's name of the model in place of the public id."""
+    if call.body["model"] == call.choice.upstream_model:
+        return []
+    return [_replace("body", "model", value=call.choice.upstream_model)]
+
+
+def effort(call: Call) -> list[Operation]:
+    """An auto model's reasoning effort, in the kind's own field, never over a wish of the client's."""
+    wanted = call.kind.effort_operations(call.body, call.choice.effort or "")
+    return [operation | {"path": "/body" + operation["path"]} for operation in wanted]
+
+
+# Fields
+
+
+def strip_models(call: Call) -> list[Operation]:
+    """OpenRouter's list of fallback models: it would go round the model that was resolved and checked."""
+    return [_remove("body", "models")] if "models" in call.body else []
+
+
+def include_usage(call: Call) -> list[Operation]:
+    """Ask for usage at the end of a stream, without which tokens and cost stay unknown (wire-formats §3.4)."""
+    options = call.body.get("stream_options")
+    if options is None:
+        return [_add("body", "stream_options", value={"include_usage": True})]
+    if isinstance(options, dict) and options.get("include_usage") is not True:
+        return [_add("body", "stream_options", "include_usage", value=True)]
+    return []
+
+
+def asks_for_usage(operations: list[Operation]) -> bool:
+    """Whether `include_usage` is among the rules that took effect: the client did not ask for that chunk."""
+    return any(op["op"] == "add" and op["path"].startswith("/body/stream_options") for op in operations)
+
+
+MESSAGES_KEYS = frozenset(
+    {
+        "model",
+        "messages",
+        "max_tokens",
+        "system",
+        "stream",
+        "stop_sequences",
+        "temperature",
+        "top_p",
+        "top_k",
+        "tools",
+        "tool_choice",
+        "thinking",
+        "output_config",
+        "metadata",
+        "service_tier",
+        "cache_control",
+        "container",
+        "inference_geo",
+        "speed",
+        "diagnostics",
+    }
+)
+"""Top-level keys that the Messages API takes from everybody (wire-formats §10.5)."""
+
+MESSAGES_BETA_KEYS = {
+    "context_management": ("context-management-", "compact-"),
+    "compaction": ("compact-",),
+    "mcp_servers": ("mcp-client-",),
+    "fallbacks": ("server-side-fallback-",),
+    "fallback_credit_token": ("fallback-credit-",),
+    "thread": ("message-threads-",),
+    "billing_policy": ("user-profiles-billing-",),
+    "output_format": ("structured-outputs-",),
+}
+"""Further keys, and how the betas begin that bring them (beta names of the anthropic SDK 2.12)."""
+
+
+def keep_messages_fields(call: Call) -> list[Operation]:
+    """Anthropic answers 400 to any key it does not know; a keep-list also holds for keys not invented yet."""
+    betas = tuple(_betas(call))
+    with_beta = {key for key, prefixes in MESSAGES_BETA_KEYS.items() if any(b.startswith(prefixes) for b in betas)}
+    metadata = mapping(call.body.get("metadata"))
+    tools = enumerate(items(call.body.get("tools")))
+    foreign = [index for index, tool in tools if (text(mapping(tool).get("type")) or "").startswith("openrouter:")]
+    return [
+        *(_remove("body", key) for key in call.body if key not in MESSAGES_KEYS | with_beta),
+        *(_remove("body", "metadata", key) for key in metadata if key != "user_id"),
+        *(_remove("body", "tools", index) for index in reversed(foreign)),
+    ]
+
+
+def betas_header(call: Call) -> list[Operation]:
+    """`betas` is an argument of the SDK; on the wire it is a header."""
+    return _with_betas(call, "anthropic-beta", [b for b in items(call.body.get("betas")) if isinstance(b, str)])
+
+
+# Chat Completions to Claude models
+
+FINE_GRAINED = "fine-grained-tool-streaming-2025-05-14"
+
+
+def fine_grained_streaming(call: Call) -> list[Operation]:
+    """Tool arguments as the model writes them, rather than in one piece at their end."""
+    return _with_betas(call, "anthropic-beta", [FINE_GRAINED])
+
+
+def fine_grained_streaming_openrouter(call: Call) -> list[Operation]:
+    """The same under the name by which OpenRouter's chat API passes betas on."""
+    return _with_betas(call, "x-anthropic-beta", [FINE_GRAINED])
+
+
+EPHEMERAL = {"type": "ephemeral"}
+
+
+def cache_breakpoints(call: Call) -> list[Operation]:
+    """Let Claude cache the prompt: OpenRouter's `cache_control` on the system prompt and the last two inputs.
+
+    The last input is what the next call reads up to; the one before it is what this call does. Three of the four
+    breakpoints Anthropic allows. A client that set any knows what it does.
+    """
+    messages = list(_messages(call.body))
+    marked = [call.body, *objects(call.body.get("tools")), *(p for _, m in messages for p in objects(m.get("content")))]
+    if any("cache_control" in place for place in marked):
+        return []
+    system = [(index, message) for index, message in messages if message.get("role") in ("system", "developer")]
+    inputs = [(index, message) for index, message in messages if message.get("role") in ("user", "tool")]
+    marks = (_mark(index, message.get("content")) for index, message in system[:1] + inputs[-2:])
+    return [mark for mark in marks if mark]
+
+
+def _messages(body: Json) -> Iterator[tuple[int, Json]]:
+    """The messages with their index; what is no object counts as an empty one."""
+    return ((index, mapping(message)) for index, message in enumerate(items(body.get("messages"))))
+
+
+def _mark(index: int, content: object) -> Operation | None:
+    """A breakpoint at the end of a message; blank texts must not have one."""
+    if isinstance(content, str):
+        parts = [{"type": "text", "text": content, "cache_control": EPHEMERAL}]
+        return _replace("body", "messages", index, "content", value=parts) if content.strip() else None
+    for place, part in reversed(list(enumerate(items(content)))):
+        if (text(mapping(part).get("text")) or "").strip():
+            return _add("body", "messages", index, "content", place, "cache_control", value=EPHEMERAL)
+    return None
+
+
+REFUSED_IN_ID = re.compile(r"[^A-Za-z0-9_-]")
+"""Anthropic takes only these characters in the id of a tool call (wire-formats §5.2)."""
+
+
+def tool_call_ids(call: Call) -> list[Operation]:
+    """Rename ids that another vendor made and Anthropic refuses, in calls and in results alike."""
+    places = list(_id_places(call.body))
+    names = _safe_ids([id for _, id in places])
+    return [_replace("body", *place, value=names[id]) for place, id in places if names[id] != id]
+
+
+def _id_places(body: Json) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    for index, message in _messages(body):
+        for position, tool_call in enumerate(items(message.get("tool_calls"))):
+            if id := text(mapping(tool_call).get("id")):
+                yield ("messages", index, "tool_calls", position, "id"), id
+        if id := text(message.get("tool_call_id")):
+            yield ("messages", index, "tool_call_id"), id
+
+
+def _safe_ids(ids: list[str]) -> dict[str, str]:
+    """By id as sent, an id that Anthropic takes, no two alike.
+
+    A digest rather than a counter: the new name depends on nothing but the old one, so that the next request of the
+    conversation says the same and the provider's cache still fits.
+    """
+    names = {id: id for id in ids if not REFUSED_IN_ID.search(id)}
+    taken = set(names)
+    for id in ids:
+        if id not in names:
+            digest = hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+            name = f"{REFUSED_IN_ID.sub('_', id)}_{digest}"
+            while name in taken:
+                name += "_"
+            names[id] = name
+            taken.add(name)
+    return names
+
+
+# Tracking
+
+TRACKING_FIELDS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "chat_completions": (
+        ("user",),
+        ("safety_identifier",),
+        ("prompt_cache_key",),
+        ("session_id",),
+        ("metadata", "session_id"),
+        ("metadata", "conversation_id"),
+    ),
+    "responses": (
+        ("user",),
+        ("safety_identifier",),
+        ("prompt_cache_key",),
+        ("session_id",),
+        ("metadata", "session_id"),
+        ("metadata", "conversation_id"),
+        ("client_metadata", "session_id"),
+        ("client_metadata", "thread_id"),
+    ),
+    "messages": (("metadata", "user_id"), ("user",), ("session_id",)),
+}
+"""Where each kind's requests name a person or a session (wire-formats §3.1, 4.1, 5.1, 10.5, 12)."""
+
+TRACKING_HEADERS = (
+    "session-id",
+    "session_id",
+    "thread-id",
+    "conversation_id",
+    "x-session-id",
+    "x-session-affinity",
+    "x-parent-session-id",
+    "x-claude-code-session-id",
+    "x-claude-code-agent-id",
+    "x-claude-code-parent-agent-id",
+    "x-codex-window-id",
+    "x-codex-parent-thread-id",
+    "x-opencode-session",
+    "x-kilocode-taskid",
+    "x-kilocode-parent-taskid",
+    "x-kilocode-machineid",
+    "x-kilo-session",
+    "x-task-id",
+    "x-roo-task-id",
+    "vscode-sessionid",
+    "x-client-session-id",
+    "x-agent-task-id",
+)
+"""Where the agents' headers do (wire-formats §12)."""
+
+
+def tracking_ids(call: Call) -> list[Operation]:
+    """Ids leave as hashes: one for each id, so that caches still fit, but another at every provider."""
+    salt = call.settings.secret(call.settings.rewrite.tracking_salt_env)
+    key = salt.get_secret_value().encode() if salt else b""
+    headers = [(("headers", name), call.headers.get(name)) for name in TRACKING_HEADERS]
+    fields = [(("body", *field), _at(call.body, field)) for field in TRACKING_FIELDS[call.kind.NAME]]
+    sent: list[tuple[tuple[str, ...], str | None]] = [*headers, *fields]
+    return [_replace(*place, value=_hash(key, call.choice.provider.id, id)) for place, id in sent if id]
+
+
+def _at(body: Json, field: tuple[str, ...]) -> str | None:
+    value: object = body
+    for part in field:
+        value = mapping(value).get(part)
+    return text(value)
+
+
+def _hash(salt: bytes, provider: str, id: str) -> str:
+    message = f"{provider}\0{id}".encode("utf-8", "surrogatepass")
+    return hmac.new(salt, message, hashlib.sha256).hexdigest()
+
+
+# Betas
+
+
+def _betas(call: Call) -> list[str]:
+    """The betas a Messages request asks for, in the header and in the body."""
+    header = [beta.strip() for beta in call.headers.get("anthropic-beta", "").split(",")]
+    return [beta for beta in (*header, *items(call.body.get("betas"))) if isinstance(beta, str) and beta]
+
+
+def _with_betas(call: Call, header: str, betas: list[str]) -> list[Operation]:
+    """Add to a comma-separated header what it does not list yet."""
+    listed = [beta.strip() for beta in call.headers.get(header, "").split(",") if beta.strip()]
+    missing = [beta for beta in dict.fromkeys(betas) if beta not in listed]
+    return [_add("headers", header, value=", ".join(listed + missing))] if missing else []
+
+
+# Conditions
+
+
+def _to_claude(call: Call) -> bool:
+    """`claude-…` alone, behind a vendor (`anthropic/claude-…`) or a cloud's prefix (`us.anthropic.claude-…`)."""
+    return re.search(r"(?:^|[/.])claude", call.choice.upstream_model, re.IGNORECASE) is not None
+
+
+CHAT = ("chat_completions",)
+MESSAGES = ("messages",)
+ALL_KINDS = ("chat_completions", "responses", "messages")
+ALL_DIALECTS = ("openrouter", "vercel", "openai", "anthropic")
+
+RULES = (
+    Rule(model_name, ALL_KINDS, ALL_DIALECTS),
+    Rule(effort, ALL_KINDS, ALL_DIALECTS, lambda call: call.choice.effort),
+    Rule(strip_models, ALL_KINDS, ALL_DIALECTS, lambda call: call.settings.rewrite.strip_models),
+    # OpenRouter always sends usage
+    Rule(include_usage, CHAT, ("vercel", "openai", "anthropic"), lambda call: call.body.get("stream") is True),
+    Rule(keep_messages_fields, MESSAGES, ("anthropic",)),
+    Rule(betas_header, MESSAGES, ("anthropic",)),
+    Rule(fine_grained_streaming, CHAT, ALL_DIALECTS, _to_claude),
+    Rule(fine_grained_streaming_openrouter, CHAT, ("openrouter",), _to_claude),
+    Rule(
+        cache_breakpoints,
+        CHAT,
+        ALL_DIALECTS,
+        lambda call: call.settings.rewrite.anthropic_cache_breakpoints and _to_claude(call),
+    ),
+    Rule(
+        tool_call_ids,
+        CHAT,
+        ALL_DIALECTS,
+        lambda call: call.settings.rewrite.normalize_tool_call_ids and _to_claude(call),
+    ),
+    Rule(
+        tracking_ids,
+        ALL_KINDS,
+        ALL_DIALECTS,
+        lambda call: call.settings.secret(call.settings.rewrite.tracking_salt_env),
+    ),
+)
