@@ -128,11 +128,12 @@ def _offered(body: Json) -> Iterator[str | None]:
 
 
 def _call_parts(message: Json) -> list[Json]:
-    """The (parts of) tool calls in a message or delta; the legacy `function_call` looks like a lone tool call."""
+    """The (parts of) tool calls in a message or delta; the legacy `function_call` counts as the only tool call."""
+    parts = list(objects(message.get("tool_calls")))
     legacy = message.get("function_call")
-    return list(objects(message.get("tool_calls"))) or (
-        [{"index": 0, "function": legacy}] if isinstance(legacy, dict) else []
-    )
+    if not parts and isinstance(legacy, dict):
+        parts = [{"index": 0, "function": legacy}]
+    return parts
 
 
 def _payload(call: Json) -> tuple[str, Json]:
@@ -150,18 +151,19 @@ def _calls_made(message: Json) -> Iterator[tuple[str | None, str | None]]:
 
 def _new_results(messages: list[Json]) -> list[ToolResult]:
     """The results that follow the last assistant turn; the history repeats the earlier ones (trap 106)."""
-    names: dict[str | None, str | None] = {}
+    names: dict[str, str | None] = {}
     results: list[ToolResult] = []
     for message in messages:
+        content = join_texts(_texts(message)) or ""
         match message.get("role"):
             case "assistant":
                 results.clear()
-                names.update((call_id, name) for call_id, name in _calls_made(message) if call_id)
+                names |= {call_id: name for call_id, name in _calls_made(message) if call_id}
             case "tool":
                 call_id = text(message.get("tool_call_id"))
-                results.append(ToolResult(call_id, names.get(call_id), join_texts(_texts(message)) or "", None))
+                results.append(ToolResult(call_id, names.get(call_id or ""), content, None))
             case "function":
-                results.append(ToolResult(None, text(message.get("name")), join_texts(_texts(message)) or "", None))
+                results.append(ToolResult(None, text(message.get("name")), content, None))
     return results
 
 
@@ -204,7 +206,8 @@ class _Choice:
         """Add a part to the call of its index; without one, to the call of its id; without that, to the last call."""
         index, call_id = count(part.get("index")), text(part.get("id"))
         key = call_id if index is None else index
-        call = self.calls_by_key.get(key) if key is not None else (self.calls[-1] if self.calls else None)
+        last = self.calls[-1] if self.calls else None
+        call = last if key is None else self.calls_by_key.get(key)
         if call is None:
             call = _Call(len(self.calls) if index is None else index)
             self.calls.append(call)
@@ -261,7 +264,7 @@ class _Reader:
         usage = mapping(data.get("usage")) or mapping(mapping(data.get("x_groq")).get("usage"))
         if usage:
             answer.reported_usage = usage
-            answer.usage = read_usage(usage)
+            answer.usage = _read_usage(usage)
             answer.usage_final = answer.ended
         for position, choice in enumerate(objects(data.get("choices"))):
             index = count(choice.get("index"))
@@ -320,7 +323,7 @@ def _first_count(*values: object) -> int | None:
     return next((number for number in map(count, values) if number is not None), None)
 
 
-def read_usage(usage: Json) -> Usage:
+def _read_usage(usage: Json) -> Usage:
     """The counts of a `usage` object (wire-formats §3.2, 8); what it does not say is None."""
     prompt = mapping(usage.get("prompt_tokens_details"))
     completion = mapping(usage.get("completion_tokens_details"))

@@ -86,12 +86,12 @@ _SECRET = re.compile(
     r"""
     (?P<label>
         (?: key | token | secret | password ) ["']? \s*+ = \s*+ ["']?
-      | (?: api[-_ ]?key (?: \ provided )? | authorization ) ["']? \s*+ : \s*+ ["']? (?: (?: bearer | basic ) \s++ )?
+      | (?: api[-_ ]?key (?: \ provided )? | authorization ) ["']? \s*+ : \s*+ ["']? (?: (?: bearer | basic ) \s++ )?+
       | \b bearer \s++
     )
     [^\s"'`,;&<>]+
     # keys that are known by how they begin
-    | \b (?: sk- | xai- | pplx- | gsk_ | vck_ | hf_ | gh[a-z]_ | AIza | eyJ ) [\w*.-]{6,}
+    | \b (?: sk- | xai- | pplx- | gsk_ | vck_ | hf_ | gh[a-z]_ | AIza | eyJ ) [\w*.-]{5,}[\w*]
     """,
     re.VERBOSE | re.IGNORECASE | re.ASCII,
 )

@@ -76,6 +76,7 @@ def strip_wrappers(text: str) -> str:
     """
     if _HARNESS_PART.match(text):
         return ""
+    as_sent = text
     text = _NOTICE.sub("", text)
     if tail := _HARNESS_TAIL.search(text):
         text = text[: tail.start()]
@@ -107,7 +108,9 @@ def strip_wrappers(text: str) -> str:
                 end = text.find(closing, position)
                 position = len(text) if end < 0 else end + len(closing)
     keep_until(len(text))
-    return "".join(pieces).strip()
+    left = "".join(pieces)
+    # the space around what was dropped is the harness's; without any, it is the person's
+    return left if left == as_sent else left.strip()
 
 
 def last_real_prompt(turns: Iterable[list[str]]) -> str | None:
@@ -125,7 +128,8 @@ def _own_words(turn: list[str]) -> Iterator[str]:
     for previous, part in pairwise(["", *turn]):
         # Cline may send the heading of a tool result as one part and the result itself as the next
         heading = f"{previous}\n" if _TOOL_RESULT.fullmatch(previous.rstrip()) else ""
-        if words := strip_wrappers(heading + part):
+        words = strip_wrappers(heading + part)
+        if words.strip():
             yield words
 
 

@@ -7,8 +7,10 @@ ANTHROPIC_TYPES = {
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
+    500: "api_error",
 }
-OPENAI_TYPES = ANTHROPIC_TYPES | {404: "invalid_request_error"}
+OPENAI_TYPES = ANTHROPIC_TYPES | {404: "invalid_request_error", 500: "server_error"}
+"""The error types of the two vendors for the statuses that the addon answers with."""
 
 PARAMS = {"model_not_found": "model"}
 """The request field an OpenAI `code` blames; a code that is not here blames none."""

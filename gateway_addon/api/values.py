@@ -21,8 +21,9 @@ def count(value: object) -> int | None:
     if isinstance(value, str):
         value = int(value) if value.isascii() and value.isdigit() and len(value) < 20 else None
     elif isinstance(value, float | Decimal):
-        # NaN and the infinities fail the comparison; a huge exponent must not become a huge int
-        value = int(value) if 0 <= value <= MAX_COUNT and value == int(value) else None
+        # a Decimal NaN cannot even be compared; a huge exponent must not become a huge int
+        is_whole = Decimal(value).is_finite() and 0 <= value <= MAX_COUNT and value == int(value)
+        value = int(value) if is_whole else None
     return value if isinstance(value, int) and 0 <= value <= MAX_COUNT else None
 
 

@@ -1,0 +1,74 @@
+"""Reading untrusted JSON: every value in, one type or None out."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway_addon.api.values import MAX_COUNT, count, items, mapping, objects, text
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.decimals() | st.text()
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (12, 12),
+        (0, 0),
+        pytest.param(12.0, 12, id="trap-56-float"),
+        pytest.param(Decimal("12.0"), 12, id="trap-56-decimal"),
+        pytest.param("12", 12, id="trap-56-numeric-string"),
+        pytest.param(True, None, id="trap-56-bool"),
+        pytest.param(-1, None, id="trap-56-negative"),
+        (12.5, None),
+        (Decimal("0.5"), None),
+        (float("nan"), None),
+        (float("inf"), None),
+        (Decimal("NaN"), None),
+        (Decimal("1E+999999"), None),
+        ("-1", None),
+        ("1.0", None),
+        ("", None),
+        pytest.param("١٢", None, id="digits of another script"),
+        pytest.param("9" * 5000, None, id="more digits than int() takes"),
+        (MAX_COUNT, MAX_COUNT),
+        (MAX_COUNT + 1, None),
+        (None, None),
+        ([1], None),
+        ({"a": 1}, None),
+    ],
+)
+def test_count_takes_whole_numbers_that_sqlite_can_hold(value: object, expected: int | None):
+    assert count(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("a", "a"), (" ", " "), ("", None), (None, None), (1, None), ([], None)]
+)
+def test_text_takes_strings_with_something_in_them(value: object, expected: str | None):
+    assert text(value) == expected
+
+
+def test_containers_of_another_type_count_as_empty():
+    assert mapping({"a": 1}) == {"a": 1}
+    assert mapping([1]) == {}
+    assert items([1, "a"]) == [1, "a"]
+    assert items({"a": 1}) == []
+    assert items("text") == []
+
+
+def test_objects_skips_what_is_no_object():
+    assert list(objects([{"a": 1}, None, "text", 3, [{}], {}])) == [{"a": 1}, {}]
+    assert list(objects({"a": 1})) == []
+
+
+@given(VALUES)
+def test_no_value_raises_and_each_result_has_its_type(value: object):
+    number = count(value)
+    assert number is None or (type(number) is int and 0 <= number <= MAX_COUNT)
+    assert text(value) is None or isinstance(value, str)
+    assert isinstance(mapping(value), dict)
+    assert isinstance(items(value), list)
+    assert all(isinstance(item, dict) for item in objects(value))
