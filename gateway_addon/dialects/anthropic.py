@@ -1,0 +1,12 @@
+"""Anthropic, and what speaks like it: no gateway's bill, at most a figure of the provider's own."""
+
+from gateway_addon.dialects import reported
+
+NAME = "anthropic"
+
+read_bill = reported.read_bill
+
+
+def key_headers(kind: str, key: str) -> dict[str, str]:
+    """Anthropic takes a key in a header of its own, and refuses a request that names no version of the API."""
+    return {"x-api-key": key, "anthropic-version": "2023-06-01"}

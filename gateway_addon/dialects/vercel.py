@@ -1,0 +1,70 @@
+"""Vercel AI Gateway: the bill is in a metadata object, in newer chat answers in `usage` too (wire-formats §10.2)."""
+
+from collections.abc import Mapping
+
+from gateway_addon.api.base import Answer, Json
+from gateway_addon.api.values import mapping, objects, text
+from gateway_addon.dialects.amounts import amount, flags_of
+from gateway_addon.dialects.base import Bill
+
+NAME = "vercel"
+
+CREDENTIALS = {"byok": True, "system": False}
+"""`credentialType` of an attempt: whose key paid."""
+
+
+def is_spoken(answer: Answer) -> bool:
+    """Whether an answer from an unknown provider is Vercel's: its metadata, its amounts in `usage`, or its id."""
+    return (
+        answer.gateway is not None
+        or not {"market_cost", "gateway_cost"}.isdisjoint(mapping(answer.reported_usage))
+        or any(each is not None and each.startswith("gen_") for each in (answer.generation_id, answer.response_id))
+    )
+
+
+def read_bill(answer: Answer, headers: Mapping[str, str]) -> Bill:
+    """The price is what was debited, or the list price where nothing was (a key of the caller's, credit, promotions).
+
+    Each amount is taken once: from the metadata, or from `usage` where the metadata lacks it.
+    """
+    metadata = mapping(answer.gateway)
+    usage = mapping(answer.reported_usage)
+    routing = mapping(metadata.get("routing"))
+    model_attempt = _successful(routing.get("modelAttempts"))
+    attempt = _successful(model_attempt.get("providerAttempts") or routing.get("attempts"))
+    is_byok = CREDENTIALS.get(text(attempt.get("credentialType")) or "")
+    if is_byok is None and isinstance(usage.get("is_byok"), bool):
+        is_byok = usage["is_byok"]
+
+    charged = amount(_first(metadata.get("cost"), usage.get("cost")))
+    cost = (
+        charged if charged.usd or charged.flag else amount(_first(metadata.get("marketCost"), usage.get("market_cost")))
+    )
+    return Bill(
+        source="vercel",
+        cost=cost.usd,
+        charged=charged.usd,
+        is_byok=is_byok,
+        flags=flags_of(charged, cost),
+        final=cost.flag is not None,
+        inference_provider=text(routing.get("finalProvider")),
+        model=text(model_attempt.get("canonicalSlug")),
+    )
+
+
+def key_headers(kind: str, key: str) -> dict[str, str]:
+    """Vercel takes a bearer token for every kind, Messages included."""
+    return {"authorization": f"Bearer {key}"}
+
+
+def _successful(attempts: object) -> Json:
+    """The attempt marked successful; the last one where none is marked."""
+    last: Json = {}
+    for last in objects(attempts):
+        if last.get("success") is True:
+            break
+    return last
+
+
+def _first(*values: object) -> object:
+    return next((value for value in values if value is not None), None)
