@@ -8,9 +8,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from gateway_addon.api.base import Answer, Json, Operation, Problem, Refusal, RequestFacts, ToolCall, ToolResult, Usage
+from gateway_addon.api.base import (
+    Answer,
+    Json,
+    Operation,
+    Problem,
+    Reader,
+    Refusal,
+    RequestFacts,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
 from gateway_addon.api.errors import merge, read_error
-from gateway_addon.api.prompts import clean, join_texts, last_real_prompt, side_request
+from gateway_addon.api.prompts import clean, is_volatile, join_texts, last_real_prompt, side_request
 from gateway_addon.api.refusals import check_model, check_object, openai_error_body
 from gateway_addon.api.values import count, items, mapping, objects, text
 from gateway_addon.wire.jsontext import dumps
@@ -25,6 +36,8 @@ ANSWER_OBJECTS = ("response", "response.compaction")
 
 TERMINAL_STEPS = ("completed", "incomplete", "failed", "cancelled")
 """The events `response.<step>` that end a stream; `cancelled` is not in OpenAI's types (wire-formats §4.5)."""
+
+SYSTEM_ROLES = ("system", "developer")
 
 PART_TEXT = {
     "input_text": "text",
@@ -64,8 +77,8 @@ TOOL_ITEMS = ("additional_tools", "tool_search_output")
 MODEL_ITEMS = ("reasoning", "compaction", "item_reference")
 """Input items, besides assistant messages and calls, that belong to the model's own earlier turns."""
 
-EFFORT_WISHES = ("effort", "max_tokens", "enabled")
-"""Members of `reasoning` that say how much to reason; OpenRouter's last two do not go together with `effort`."""
+REASONING_WISHES = ("effort", "max_tokens", "enabled")
+"""Members of `reasoning` by which a client says itself how much to reason; the last two are OpenRouter's."""
 
 
 class Stream(NamedTuple):
@@ -103,19 +116,51 @@ def is_answer(answer: Json) -> bool:
     return answer.get("object") in ANSWER_OBJECTS or _type(answer).startswith("response.")
 
 
+def read_request(body: Json) -> RequestFacts:
+    """What a request body says (wire-formats §4.1-4.3, 6, 7). Never raises."""
+    history = list(objects(body.get("input")))
+    offered = [tool for holder in _tool_holders(body, history) for tool in objects(holder.get("tools"))]
+    namespaces = frozenset(name for tool in offered if _type(tool) == "namespace" and (name := text(tool.get("name"))))
+    tools = _unique(name for tool in offered for name in _tool_names(tool))
+    calls = [(item, name) for item in history if _is_call(item) and (name := _call_name(item, namespaces))]
+    results = [result for item in _after_model(history) if (result := _result(item))]
+    # the result of a local shell names its call by `id`, all others by `call_id` (wire-formats §4.2)
+    _name_results(results, {item_id: name for item, name in calls for item_id in _ids(item)})
+    turns = list(_user_turns(body.get("input")))
+    last_text = "\n".join(turns[0]) if turns else None
+    system_prompt = _system_prompt(body, history)
+    max_tokens = count(body.get("max_output_tokens"))
+    return RequestFacts(
+        model=text(body.get("model")),
+        streamed=body.get("stream") is True,
+        max_tokens=max_tokens,
+        tools=tools,
+        tools_used=_unique(name for _, name in calls),
+        tool_results=results,
+        system_prompt=system_prompt,
+        user_prompt=last_real_prompt(turns),
+        side_request=_own_side_request(body) or side_request(system_prompt, last_text, max_tokens, len(tools)),
+        previous_id=_previous_id(body),
+        namespaces=namespaces,
+    )
+
+
+def reader(request: RequestFacts) -> Reader:
+    """A reader for the answer to `request`, whose declared namespaces it needs to name calls."""
+    return _Reader(request.namespaces)
+
+
 def validate(body: object) -> Refusal | None:
     """Refuse a body that is no object, an `input` of an impossible type, or no model (design 2.6)."""
     if refusal := check_object(body):
         return refusal
     request = mapping(body)
     if not isinstance(request.get("input"), str | list | None):
-        return Refusal(400, "input must be a string, a list or null", "invalid_body")
+        return Refusal(400, "`input` must be a string, a list or null.", "invalid_body")
     return check_model(request)
 
 
-def error_body(refusal: Refusal) -> Json:
-    """The addon's own error reply (design 2.6)."""
-    return openai_error_body(refusal)
+error_body = openai_error_body
 
 
 def effort_operations(body: Json, effort: str) -> list[Operation]:
@@ -123,7 +168,7 @@ def effort_operations(body: Json, effort: str) -> list[Operation]:
     reasoning = body.get("reasoning")
     if reasoning is None:
         return [{"op": "add", "path": "/reasoning", "value": {"effort": effort}}]
-    if not isinstance(reasoning, dict) or any(reasoning.get(wish) is not None for wish in EFFORT_WISHES):
+    if not isinstance(reasoning, dict) or any(reasoning.get(wish) is not None for wish in REASONING_WISHES):
         return []
     return [{"op": "add", "path": "/reasoning/effort", "value": effort}]
 
@@ -131,44 +176,17 @@ def effort_operations(body: Json, effort: str) -> list[Operation]:
 # ---- Requests ----
 
 
-def read_request(body: Json) -> RequestFacts:
-    """What a request body says (wire-formats §4.1-4.3, 6, 7). Never raises."""
-    history = list(objects(body.get("input")))
-    offered = [tool for holder in _tool_holders(body, history) for tool in objects(holder.get("tools"))]
-    namespaces = frozenset(name for tool in offered if _type(tool) == "namespace" and (name := text(tool.get("name"))))
-    tools = _distinct(name for tool in offered for name in _tool_names(tool))
-    calls = [(item, name) for item in history if _is_call(item) and (name := _call_name(item, namespaces))]
-    results = [result for item in _after_model(history) if (result := _result(item))]
-    # the result of a local shell names its call by `id`, all others by `call_id` (wire-formats §4.2)
-    _name_results(results, {item_id: name for item, name in calls for item_id in _ids(item)})
-    turns = list(_user_turns(body.get("input")))
-    last_text = "\n".join(turns[0]) if turns else None
-    system_prompt = join_texts(_system_texts(body, history)) or text(mapping(body.get("prompt")).get("id"))
-    max_tokens = count(body.get("max_output_tokens"))
-    conversation = body.get("conversation")
-    return RequestFacts(
-        model=text(body.get("model")),
-        streamed=body.get("stream") is True,
-        max_tokens=max_tokens,
-        tools=tools,
-        tools_used=_distinct(name for _, name in calls),
-        tool_results=results,
-        system_prompt=system_prompt,
-        user_prompt=last_real_prompt(turns),
-        side_request=_own_side_request(body) or side_request(system_prompt, last_text, max_tokens, len(tools)),
-        previous_id=text(body.get("previous_response_id"))
-        or text(conversation)
-        or text(mapping(conversation).get("id")),
-        namespaces=namespaces,
-    )
-
-
 def _own_side_request(body: Json) -> str | None:
-    """What the format itself calls something else than a turn: a warm-up (§4.6) and a compaction (§4.2)."""
+    """What the format itself calls something else than a turn: a warm-up (§4.6) or a compaction (§4.2)."""
     last = mapping(next(reversed(items(body.get("input"))), None))
     if body.get("generate") is False:
         return "warmup"
     return "compaction" if _type(last) == "compaction_trigger" else None
+
+
+def _previous_id(body: Json) -> str | None:
+    conversation = body.get("conversation")
+    return text(body.get("previous_response_id")) or text(conversation) or text(mapping(conversation).get("id"))
 
 
 def _tool_holders(body: Json, history: list[Json]) -> Iterator[Json]:
@@ -191,11 +209,13 @@ def _role(item: Json) -> object:
     return item.get("role") if item.get("type") in (None, "message") else None
 
 
-def _system_texts(body: Json, history: list[Json]) -> Iterator[str]:
-    yield from _texts(body.get("instructions"))
+def _system_prompt(body: Json, history: list[Json]) -> str | None:
+    """`instructions` and system messages; where a stored prompt stands for them, only its id is known (§6.1)."""
+    parts = _texts(body.get("instructions"))
     for item in history:
-        if _role(item) in ("system", "developer"):
-            yield from _texts(item.get("content"))
+        if _role(item) in SYSTEM_ROLES:
+            parts += _texts(item.get("content"))
+    return join_texts(part for part in parts if not is_volatile(part)) or text(mapping(body.get("prompt")).get("id"))
 
 
 def _user_turns(given: object) -> Iterator[list[str]]:
@@ -327,16 +347,11 @@ def _name_results(results: list[ToolResult], names: Mapping[str, str | None]) ->
         result.name = names.get(result.call_id or "")
 
 
-def _distinct(names: Iterable[str]) -> list[str]:
+def _unique(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
 # ---- Answers ----
-
-
-def reader(request: RequestFacts) -> "ResponsesReader":
-    """A reader for the answer to `request`, whose declared namespaces it needs to name calls."""
-    return ResponsesReader(request.namespaces)
 
 
 @dataclass(slots=True)
@@ -362,10 +377,6 @@ def _read_output(item: Json, namespaces: frozenset[str]) -> _Output:
     return _Output(call, _result(item), {into: value for into, value in said.items() if value})
 
 
-def _all_said(outputs: list[_Output], into: str) -> str:
-    return clean("\n".join(output.said[into] for output in outputs if into in output.said))
-
-
 @dataclass(slots=True)
 class _Item:
     """An output item while it is streamed."""
@@ -387,7 +398,7 @@ class _Item:
         self.pieces.clear()
 
 
-class ResponsesReader:
+class _Reader:
     """Reads one answer: the stream of wire-formats §4.5, event by event, or a whole body (§4.4)."""
 
     def __init__(self, namespaces: frozenset[str]) -> None:
@@ -436,8 +447,8 @@ class ResponsesReader:
             if output.result:
                 answer.tool_results.append(output.result)
         _name_results(answer.tool_results, {call.call_id: call.name for call in answer.tool_calls if call.call_id})
-        answer.text = _all_said(outputs, "text")
-        answer.reasoning = _all_said(outputs, "reasoning")
+        answer.text = join_texts(output.said.get("text", "") for output in outputs) or ""
+        answer.reasoning = join_texts(output.said.get("reasoning", "") for output in outputs) or ""
         return answer
 
     def _read_response(self, response: Json) -> None:
@@ -512,6 +523,7 @@ class ResponsesReader:
 
     def _fail(self, problem: Problem | None) -> None:
         self.answer.error = merge(self.answer.error, problem)
+        self.answer.recognised = self.answer.recognised or problem is not None
 
 
 def _read_usage(usage: Json) -> Usage:

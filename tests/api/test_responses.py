@@ -206,6 +206,7 @@ def test_request_facts(body, expected):
         pytest.param({"prompt": {"id": "pmpt_1"}}, "pmpt_1", id="prompt-template"),
         pytest.param({"prompt": {"id": "pmpt_1"}, "instructions": "Be brief."}, "Be brief.", id="template-is-last"),
         pytest.param({"instructions": "a\0b\ud800"}, "ab\ufffd", id="trap-99"),
+        pytest.param({"instructions": "x-anthropic-billing-header: cc_version=1;"}, None, id="billing-line"),
         pytest.param({}, None, id="none"),
     ],
 )
@@ -346,6 +347,24 @@ LIST_FILES_RESULT = ToolResult("call_1", "list_files", "a.py", None)
             ],
             id="trap-96-shell",
         ),
+        pytest.param(
+            [
+                {
+                    "type": "computer_call_output",
+                    "call_id": "call_1",
+                    "output": PICTURE | {"type": "computer_screenshot"},
+                }
+            ],
+            [
+                ToolResult(
+                    "call_1",
+                    None,
+                    '{"type":"computer_screenshot","image_url":"[image/png, 12 characters of base64]"}',
+                    None,
+                )
+            ],
+            id="trap-98-screenshot",
+        ),
     ],
 )
 def test_new_tool_results(history, expected):
@@ -468,6 +487,11 @@ def test_signs_of_a_failed_tool(result, is_error):
             {"type": "mcp_approval_request", "id": "mcpr_1", "name": "page", "arguments": "{}"}, None, id="approval"
         ),
         pytest.param({"type": "mcp_list_tools", "id": "mcpl_1", "tools": [{"name": "page"}]}, None, id="mcp-list"),
+        pytest.param(
+            {"type": "custom_tool_call", "call_id": "call_1", "name": "patch", "input": "a\0b\ud800"},
+            ToolCall("call_1", "patch", "custom_tool_call", "client", "ab\ufffd"),
+            id="trap-99",
+        ),
         pytest.param({"type": "next_years_item", "name": "page"}, None, id="trap-16"),
     ],
 )
@@ -885,7 +909,7 @@ def test_vercel_metadata(place, key):
             id="trap-60",
         ),
         pytest.param({"output": [SAY_HELLO]}, {"recognised": True, "text": "Hello."}, id="server-without-object"),
-        pytest.param({"error": {"message": "no"}}, {"ended": False, "recognised": False}, id="only-an-error"),
+        pytest.param({"error": {"message": "no"}}, {"ended": False, "recognised": True}, id="only-an-error"),
         pytest.param({"hello": "world"}, {"ended": False, "recognised": False, "error": None}, id="something-else"),
     ],
 )
@@ -989,7 +1013,15 @@ NEARLY_RIGHT = st.recursive(
 OBJECTS = st.dictionaries(KEYS, NEARLY_RIGHT, max_size=4)
 
 
-@given(st.lists(st.tuples(OBJECTS, TYPES), max_size=3), OBJECTS)
+EVENTS = st.fixed_dictionaries(
+    {}, optional={"type": TYPES | NEARLY_RIGHT, "item": OBJECTS, "response": OBJECTS, "output_index": SCALARS}
+).flatmap(lambda event: OBJECTS.map(lambda rest: rest | event))
+REQUESTS = OBJECTS | st.fixed_dictionaries(
+    {"input": st.lists(OBJECTS, max_size=3)}, optional={"tools": st.lists(OBJECTS, max_size=2)}
+)
+
+
+@given(st.lists(st.tuples(EVENTS, TYPES), max_size=3), OBJECTS)
 def test_no_answer_makes_a_reader_raise(events, body):
     reader = responses.reader(RequestFacts())
     for event, name in events:
@@ -999,7 +1031,7 @@ def test_no_answer_makes_a_reader_raise(events, body):
     responses.is_answer(body)
 
 
-@given(OBJECTS)
+@given(REQUESTS)
 def test_no_request_makes_its_reading_raise(body):
     responses.read_request(body)
     responses.validate(body)
