@@ -33,7 +33,7 @@ DELTA_FIELDS = {"text_delta": "text", "thinking_delta": "thinking", "input_json_
 """The deltas that are kept, each with the field that holds its text."""
 
 TOOL_NAMES = ("name", "mcp_server_name", "server_name", "type")
-"""What a tool is known by: a set of MCP tools has no name but its server's (trap 95), or `server_name` in a reference."""
+"""What a tool is known by: a set of MCP tools by its server (trap 95), which a reference calls `server_name`."""
 
 RESULT_FIELDS = ("title", "url", "text", "stdout", "stderr", "error_code", "tool_name")
 """The fields with something to read in the blocks of tool results, of the client's tools and the server's."""

@@ -1,0 +1,1006 @@
+"""Anthropic Messages: what requests and answers say, told as tables of (body or events) → expected fields."""
+
+import copy
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway_addon.api import messages
+from gateway_addon.api.base import Answer, Json, Pass, Problem, Refusal, RequestFacts, ToolCall, ToolResult, Usage
+
+
+def start(usage: Json | None = None, **message: Any) -> Json:
+    opening = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-x", "content": []}
+    return {"type": "message_start", "message": opening | {"stop_reason": None, "usage": usage} | message}
+
+
+def block(index: int, **fields: Any) -> Json:
+    return {"type": "content_block_start", "index": index, "content_block": fields}
+
+
+def tool_use(index: int, call_id: str = "toolu_1", name: str = "look", **fields: Any) -> Json:
+    return block(index, **{"type": "tool_use", "id": call_id, "name": name, "input": {}} | fields)
+
+
+def delta(index: int, **fields: Any) -> Json:
+    return {"type": "content_block_delta", "index": index, "delta": fields}
+
+
+def says(index: int, piece: str) -> Json:
+    return delta(index, type="text_delta", text=piece)
+
+
+def thinks(index: int, piece: str) -> Json:
+    return delta(index, type="thinking_delta", thinking=piece)
+
+
+def types(index: int, piece: str) -> Json:
+    return delta(index, type="input_json_delta", partial_json=piece)
+
+
+def ends(usage: Json | None = None, stop_reason: str | None = "end_turn", **fields: Any) -> Json:
+    return {"type": "message_delta", "delta": {"stop_reason": stop_reason} | fields, "usage": usage}
+
+
+STOP: Json = {"type": "message_stop"}
+
+
+def call(arguments: str, call_id: str = "toolu_1", name: str = "look") -> ToolCall:
+    return ToolCall(call_id, name, "tool_use", "client", arguments)
+
+
+def read(*events: Json) -> Answer:
+    reader = messages.reader(RequestFacts())
+    for event in events:
+        reader.event(event)
+    return reader.finish()
+
+
+def read_body(body: Json) -> Answer:
+    reader = messages.reader(RequestFacts())
+    reader.body(body)
+    return reader.finish()
+
+
+def fields_of(value: object, expected: dict[str, object]) -> dict[str, object]:
+    return {name: getattr(value, name) for name in expected}
+
+
+# ---- Which bodies ----
+
+
+def test_a_request_is_known_by_its_messages() -> None:
+    assert messages.is_request({"messages": []})
+    assert not messages.is_request({"input": "Hi."})
+
+
+@pytest.mark.parametrize(
+    ("answer", "named"),
+    [
+        ({"type": "message"}, True),
+        (start(), True),
+        (says(0, "Hi."), True),
+        (STOP, True),
+        ({"type": "error", "error": {}}, False),
+        ({"type": "ping"}, False),
+        ({"type": ["message"]}, False),
+        ({"object": "chat.completion"}, False),
+    ],
+)
+def test_an_answer_names_itself_by_its_type(answer: Json, named: bool) -> None:
+    assert messages.is_answer(answer) is named
+
+
+# ---- Streams: content ----
+
+PLAIN = (start({"input_tokens": 10, "output_tokens": 1}), block(0, type="text", text=""), says(0, "Hel"), says(0, "lo"))
+
+CONTENT = [
+    pytest.param(
+        [*PLAIN, ends({"output_tokens": 5}), STOP],
+        {"response_id": "msg_1", "model": "claude-x", "text": "Hello", "finish_reason": "end_turn", "tool_calls": []},
+        id="text",
+    ),
+    pytest.param(
+        [
+            start(),
+            block(0, type="thinking", thinking="", signature=""),
+            thinks(0, "Per"),
+            thinks(0, "haps."),
+            delta(0, type="signature_delta", signature="c2ln"),
+            block(1, type="text", text=""),
+            says(1, "Yes."),
+            delta(1, type="citations_delta", citation={"cited_text": "elsewhere"}),
+        ],
+        {"reasoning": "Perhaps.", "text": "Yes."},
+        id="thinking is kept apart from text; signatures and citations are not kept",
+    ),
+    pytest.param(
+        [start(), block(0, type="text", text=""), says(0, "One."), tool_use(1), block(2, type="text"), says(2, "Two.")],
+        {"text": "One.\nTwo."},
+        id="texts of several blocks",
+    ),
+    pytest.param(
+        [start(), tool_use(0), types(0, ""), types(0, '{"at":'), types(0, '"top"}')],
+        {"tool_calls": [call('{"at":"top"}')]},
+        id="a call's arguments come in pieces",
+    ),
+    pytest.param([start(), tool_use(0)], {"tool_calls": [call("{}")]}, id="trap-86-no-delta"),
+    pytest.param([start(), tool_use(0), types(0, "")], {"tool_calls": [call("{}")]}, id="trap-86-empty-delta"),
+    pytest.param(
+        [start(), tool_use(0), types(0, '{"at":"to'), ends({"output_tokens": 9}, "max_tokens")],
+        {"tool_calls": [call('{"at":"to')], "finish_reason": "max_tokens"},
+        id="trap-87",
+    ),
+    pytest.param(
+        [
+            start(),
+            tool_use(0),
+            tool_use(1, "toolu_2", "list"),
+            types(0, '{"a"'),
+            types(1, '{"b"'),
+            types(0, ":1}"),
+            types(1, ":2}"),
+        ],
+        {"tool_calls": [call('{"a":1}'), call('{"b":2}', "toolu_2", "list")]},
+        id="trap-88",
+    ),
+    pytest.param(
+        [start(), tool_use(0, input={"n": Decimal("1.10"), "s": "é"})],
+        {"tool_calls": [call('{"n":1.10,"s":"é"}')]},
+        id="trap-92",
+    ),
+    pytest.param(
+        [start(), tool_use(0, input={"at": "top"}), types(0, '{"at":"end"}')],
+        {"tool_calls": [call('{"at":"end"}')]},
+        id="trap-93",
+    ),
+    pytest.param(
+        [start(), tool_use(7, "toolu_2"), tool_use(3), types(7, '{"b":2}'), types(3, '{"a":1}')],
+        {"tool_calls": [call('{"a":1}'), call('{"b":2}', "toolu_2")]},
+        id="trap-94",
+    ),
+    pytest.param([start(), says(0, "a\0b\ud83d"), says(0, "\ude00c\ud800")], {"text": "ab😀c\ufffd"}, id="trap-99"),
+    pytest.param([start(), says(0, "Hi.")], {"text": "Hi."}, id="a delta of a block nobody announced"),
+    pytest.param(
+        [{"type": "content_block_delta", "delta": {"type": "text_delta", "text": "Hi."}}],
+        {"text": "Hi."},
+        id="no index",
+    ),
+    pytest.param(
+        [
+            start(),
+            {"type": "message_applause", "text": "?"},
+            block(0, type="hologram", text=None, beams=4),
+            delta(0, type="hologram_delta", text="?", beams=2),
+            delta(0, type=["text_delta"], text="?"),
+            {"type": "content_block_stop", "index": 0},
+        ],
+        {"text": "", "tool_calls": [], "error": None},
+        id="trap-16",
+    ),
+    pytest.param(
+        [
+            start(),
+            block(0, type="server_tool_use", id="srvtoolu_1", name="web_search", input={}),
+            types(0, '{"query":"tides"}'),
+            block(
+                1,
+                type="web_search_tool_result",
+                tool_use_id="srvtoolu_1",
+                content=[
+                    {"type": "web_search_result", "title": "Tides", "url": "https://a.test", "encrypted_content": "x"}
+                ],
+            ),
+            block(2, type="mcp_tool_use", id="mcptoolu_1", name="fetch", server_name="shelf", input={}),
+            block(3, type="mcp_tool_result", tool_use_id="mcptoolu_1", is_error=True, content="Shut."),
+        ],
+        {
+            "tool_calls": [
+                ToolCall("srvtoolu_1", "web_search", "server_tool_use", "server", '{"query":"tides"}'),
+                ToolCall("mcptoolu_1", "fetch", "mcp_tool_use", "server", "{}"),
+            ],
+            "tool_results": [
+                ToolResult("srvtoolu_1", "web_search", "Tides\nhttps://a.test", False),
+                ToolResult("mcptoolu_1", "fetch", "Shut.", True),
+            ],
+            "error": None,
+        },
+        id="the server's calls, with their results in the same answer",
+    ),
+    pytest.param(
+        [
+            start(
+                {"input_tokens": 0, "output_tokens": 0},
+                content=[{"type": "tool_use", "id": "toolu_1", "name": "look", "input": {"at": "top"}}],
+                stop_reason="tool_use",
+            ),
+            STOP,
+        ],
+        {
+            "tool_calls": [call('{"at":"top"}')],
+            "finish_reason": "tool_use",
+            "usage": Usage(input_tokens=0, output_tokens=0),
+            "started": True,
+            "ended": True,
+            "usage_final": True,
+        },
+        id="trap-112",
+    ),
+    pytest.param(
+        [*PLAIN, start({"input_tokens": 99}), says(0, "!"), ends({"output_tokens": 5})],
+        {"response_id": "msg_1", "text": "Hello!", "usage": Usage(input_tokens=10, output_tokens=5)},
+        id="trap-123",
+    ),
+    pytest.param(
+        [
+            start({"input_tokens": 10, "cache_read_input_tokens": 4}),
+            block(0, type="text", text=""),
+            says(0, "Let me see."),
+            tool_use(1, "toolu_lost"),
+            types(1, '{"at":'),
+            start({"input_tokens": 12}, id="msg_2", model="claude-y"),
+            tool_use(0, "toolu_2"),
+            types(0, '{"at":"end"}'),
+            ends({"output_tokens": 7}, "tool_use"),
+            STOP,
+        ],
+        {
+            "response_id": "msg_2",
+            "model": "claude-y",
+            "text": "",
+            "tool_calls": [call('{"at":"end"}', "toolu_2")],
+            "usage": Usage(input_tokens=12, output_tokens=7),
+            "started": True,
+            "ended": True,
+        },
+        id="trap-124",
+    ),
+    pytest.param(
+        [start(), block(0, type="fallback", **{"from": {"model": "claude-x"}, "to": {"model": "claude-y"}})],
+        {"model": "claude-y", "response_id": "msg_1"},
+        id="trap-104-block",
+    ),
+    pytest.param(
+        [
+            start(),
+            ends(
+                {"output_tokens": 3, "iterations": [{"type": "message"}, {"type": "fallback_message", "model": "m2"}]}
+            ),
+        ],
+        {"model": "m2", "extra_passes": []},
+        id="trap-104-iteration",
+    ),
+]
+
+
+@pytest.mark.parametrize(("events", "expected"), CONTENT)
+def test_content_of_a_stream(events: list[Json], expected: dict[str, object]) -> None:
+    assert fields_of(read(*events), expected) == expected
+
+
+@pytest.mark.parametrize(
+    ("events", "started"),
+    [
+        pytest.param([{"type": "ping"}, start(), block(0, type="text", text="")], False, id="an empty block"),
+        pytest.param([start(), says(0, "")], False, id="an empty piece"),
+        pytest.param([start(), delta(0, type="signature_delta", signature="c2ln")], False, id="a signature"),
+        pytest.param([start(), says(0, "H")], True, id="text"),
+        pytest.param([start(), thinks(0, "H")], True, id="thinking"),
+        pytest.param([start(), types(0, "{")], True, id="arguments"),
+        pytest.param([start(), tool_use(0)], True, id="the name of a tool"),
+        pytest.param([start(content=[{"type": "text", "text": "Hi."}])], True, id="a filled start"),
+    ],
+)
+def test_an_answer_starts_with_its_first_token(events: list[Json], started: bool) -> None:
+    reader = messages.reader(RequestFacts())
+    for event in events:
+        reader.event(event)
+    assert reader.answer.started is started
+
+
+# ---- Streams: how they end ----
+
+ENDS = [
+    pytest.param([*PLAIN], {"ended": False, "finish_reason": None, "recognised": True}, id="cut off"),
+    pytest.param([*PLAIN, ends()], {"ended": True, "finish_reason": "end_turn"}, id="a stop reason"),
+    pytest.param([*PLAIN, STOP], {"ended": True, "finish_reason": None}, id="message_stop alone"),
+    pytest.param([{"type": "ping"}], {"ended": False, "recognised": True, "reported_usage": None}, id="trap-25"),
+    pytest.param([{"type": "chunk"}, {}], {"ended": False, "recognised": False}, id="nothing of this kind"),
+    pytest.param([*PLAIN, ends(), ends(stop_reason=None)], {"finish_reason": "end_turn"}, id="null takes nothing back"),
+    pytest.param(
+        [
+            *PLAIN,
+            ends(
+                {"output_tokens": 2},
+                "refusal",
+                stop_details={"type": "refusal", "category": "bio", "explanation": "A reason in words."},
+            ),
+        ],
+        {
+            "finish_reason": "refusal",
+            "finish_detail": "bio",
+            "error": None,
+            "ended": True,
+            "usage": Usage(input_tokens=10, output_tokens=2),
+        },
+        id="trap-37",
+    ),
+    pytest.param(
+        [*PLAIN, {"type": "error", "error": {"type": "overloaded_error", "message": "Too busy."}}],
+        {
+            "error": Problem("Too busy.", "overloaded_error", 529),
+            "ended": False,
+            "text": "Hello",
+            "usage": Usage(input_tokens=10),
+            "usage_final": False,
+        },
+        id="trap-28",
+    ),
+    pytest.param(
+        [{"error": {"message": "No credit.", "code": 402}, "generationId": "gen_1"}],
+        {"error": Problem("No credit.", None, 402), "generation_id": "gen_1", "ended": False, "recognised": True},
+        id="trap-29",
+    ),
+    pytest.param([*PLAIN, ends() | {"error": None}], {"error": None, "ended": True}, id="trap-34"),
+]
+
+
+@pytest.mark.parametrize(("events", "expected"), ENDS)
+def test_the_end_of_a_stream(events: list[Json], expected: dict[str, object]) -> None:
+    assert fields_of(read(*events), expected) == expected
+
+
+def test_the_name_of_an_event_stands_in_for_a_missing_type_only() -> None:
+    """trap-17"""
+    reader = messages.reader(RequestFacts())
+    reader.event({"message": {"id": "msg_1"}}, "message_start")
+    reader.event(says(0, "Hi."), "message_stop")
+    assert fields_of(reader.finish(), {"response_id": "", "text": "", "ended": ""}) == {
+        "response_id": "msg_1",
+        "text": "Hi.",
+        "ended": False,
+    }
+
+
+def test_done_is_not_the_end_of_a_message() -> None:
+    """trap-26"""
+    reader = messages.reader(RequestFacts())
+    reader.event(start())
+    reader.done()
+    assert not reader.finish().ended
+
+
+# ---- Streams: usage ----
+
+FULL_START: Json = {
+    "input_tokens": 10,
+    "cache_creation_input_tokens": 200,
+    "cache_read_input_tokens": 3000,
+    "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 200},
+    "output_tokens": 1,
+    "service_tier": "standard",
+    "speed": "fast",
+    "inference_geo": "us",
+}
+ZEROS: Json = {"input_tokens": 0, "cache_creation_input_tokens": 0, "cache_read_input_tokens": None, "output_tokens": 0}
+
+USAGE_OF_A_STREAM = [
+    pytest.param(FULL_START, [{"output_tokens": 25}], Usage(3210, 3000, 200, 200, 25), id="trap-45"),
+    pytest.param({"input_tokens": 1200}, [ZEROS | {"output_tokens": 8}], Usage(1200, output_tokens=8), id="trap-46"),
+    pytest.param(ZEROS, [{"input_tokens": 1200, "output_tokens": 80}], Usage(1200, None, 0, None, 80), id="trap-47"),
+    pytest.param(
+        {"input_tokens": 5}, [{"output_tokens": 9}, {"output_tokens": 30}], Usage(5, output_tokens=30), id="trap-48"
+    ),
+    pytest.param(
+        {"input_tokens": 3, "cache_read_input_tokens": 40000},
+        [{"output_tokens": 1}],
+        Usage(40003, 40000, output_tokens=1),
+        id="trap-49",
+    ),
+    pytest.param(FULL_START, [{"output_tokens": 25}, None], Usage(3210, 3000, 200, 200, 25), id="trap-43"),
+    pytest.param(
+        {"input_tokens": 100, "cache_read_input_tokens": 55096},
+        [{"input_tokens": 181, "cache_read_input_tokens": 0, "output_tokens": 6}],
+        Usage(181, 0, output_tokens=6),
+        id="trap-111",
+    ),
+    pytest.param(
+        {"input_tokens": 10, "cache_read_input_tokens": 30},
+        [{"input_tokens": None, "cache_read_input_tokens": 90, "output_tokens": 6}],
+        Usage(100, 90, output_tokens=6),
+        id="null next to a count replaces nothing",
+    ),
+    pytest.param(FULL_START, [], Usage(3210, 3000, 200, 200), id="trap-122"),
+    pytest.param(ZEROS, [], Usage(), id="trap-122-zeros"),
+    pytest.param(None, [], Usage(), id="no usage at all"),
+    pytest.param({"input_tokens": 7, "output_tokens": 1}, [{"input_tokens": 9}], Usage(9), id="output never counted"),
+    pytest.param(
+        None, [{"input_tokens": 9, "output_tokens": 2}], Usage(9, output_tokens=2), id="no usage in the start"
+    ),
+    pytest.param(
+        {"cache_read_input_tokens": 30}, [{"output_tokens": 2}], Usage(None, 30, output_tokens=2), id="no input_tokens"
+    ),
+    pytest.param(
+        {"input_tokens": 9, "output_tokens_details": {"thinking_tokens": 0}},
+        [{"output_tokens": 20, "output_tokens_details": {"thinking_tokens": 15}}],
+        Usage(9, output_tokens=20, reasoning_tokens=15),
+        id="trap-53",
+    ),
+    pytest.param(
+        {"input_tokens": 9},
+        [{"output_tokens": 20, "output_tokens_details": None}],
+        Usage(9, output_tokens=20),
+        id="trap-52",
+    ),
+    pytest.param(
+        {"input_tokens": Decimal("12.0")}, [{"output_tokens": "12"}], Usage(12, output_tokens=12), id="trap-56-readable"
+    ),
+    pytest.param(
+        {"input_tokens": True, "cache_read_input_tokens": -1},
+        [{"output_tokens": 2}],
+        Usage(output_tokens=2),
+        id="trap-56",
+    ),
+    pytest.param(
+        {"input_tokens": 9},
+        [{"output_tokens": 20}, {"input_tokens": "many", "output_tokens": {}}],
+        Usage(9, output_tokens=20),
+        id="nonsense replaces nothing",
+    ),
+    pytest.param(
+        FULL_START,
+        [{"cache_creation_input_tokens": 300, "output_tokens": 5}],
+        Usage(3310, 3000, 300, 200, 5),
+        id="trap-54",
+    ),
+    pytest.param(
+        FULL_START,
+        [{"cache_creation_input_tokens": 150, "output_tokens": 5}],
+        Usage(3160, 3000, 150, None, 5),
+        id="trap-54-split-exceeds",
+    ),
+    pytest.param(
+        {"input_tokens": 1, "cache_creation_input_tokens": 20},
+        [{"output_tokens": 5}],
+        Usage(21, None, 20, None, 5),
+        id="trap-54-no-split",
+    ),
+    pytest.param({"input_tokens": 2**63 - 1, "cache_read_input_tokens": 1}, [], Usage(None, 1), id="beyond SQLite"),
+]
+
+
+@pytest.mark.parametrize(("opening", "deltas", "usage"), USAGE_OF_A_STREAM)
+def test_usage_of_a_stream(opening: Json | None, deltas: list[Json | None], usage: Usage) -> None:
+    assert read(start(opening), *(ends(given, None) for given in deltas)).usage == usage
+
+
+@pytest.mark.parametrize(
+    ("events", "final"),
+    [
+        pytest.param([start(FULL_START)], False, id="only the start"),
+        pytest.param([start(FULL_START), ends({"output_tokens": 5}, None)], False, id="no end"),
+        pytest.param([start(FULL_START), ends()], False, id="no count of the output"),
+        pytest.param([start(FULL_START), STOP], False, id="message_stop, but no count of the output"),
+        pytest.param([start(FULL_START), ends({"output_tokens": 5})], True, id="count and stop reason together"),
+        pytest.param([start(FULL_START), ends({"output_tokens": 5}, None), STOP], True, id="count, then message_stop"),
+    ],
+)
+def test_usage_is_final_once_the_output_is_counted_and_the_end_seen(events: list[Json], final: bool) -> None:
+    assert read(*events).usage_final is final
+
+
+def test_usage_is_reported_as_the_stream_left_it() -> None:
+    cost = {"cost": Decimal("0.00420"), "is_byok": False, "cost_details": {"upstream_inference_cost": None}}
+    answer = read(
+        start(FULL_START | {"server_tool_use": {"web_search_requests": 0}}),
+        ends({"output_tokens": 5, "server_tool_use": {"web_search_requests": 2}, "service_tier": None} | cost),
+    )
+    assert (
+        answer.reported_usage == FULL_START | {"output_tokens": 5, "server_tool_use": {"web_search_requests": 2}} | cost
+    )
+    assert str(answer.reported_usage["cost"]) == "0.00420"
+    assert answer.service_tier == "standard"
+    assert answer.price_context == {"speed": "fast", "inference_geo": "us"}
+
+
+def test_passes_that_the_counts_leave_out_are_listed_with_their_models() -> None:
+    """trap-55"""
+    iterations = [
+        {"type": "compaction", "input_tokens": 70, "output_tokens": 9},
+        {"type": "message", "input_tokens": 10, "output_tokens": 5},
+        {
+            "type": "advisor_message",
+            "model": "claude-o",
+            "input_tokens": 3,
+            "cache_read_input_tokens": 4,
+            "output_tokens": 2,
+        },
+        "pass",
+    ]
+    answer = read(start({"input_tokens": 10}), ends({"output_tokens": 5, "iterations": iterations}))
+    assert answer.usage == Usage(10, output_tokens=5)
+    assert answer.extra_passes == [
+        Pass(None, Usage(70, output_tokens=9)),
+        Pass("claude-o", Usage(7, 4, output_tokens=2)),
+    ]
+
+
+@pytest.mark.parametrize("key", ["provider_metadata", "providerMetadata"])
+def test_the_metadata_of_vercels_gateway(key: str) -> None:
+    gateway = {"cost": "0", "marketCost": "0.0123", "generationId": "gen_1"}
+    beside = {key: {"gateway": gateway, "anthropic": {"cacheCreationInputTokens": 0}}, "generationId": "gen_1"}
+    for answer in (
+        read(start(ZEROS), ends({"input_tokens": 12, "output_tokens": 3}) | beside, STOP),
+        read_body({"type": "message", "content": []} | beside),
+    ):
+        assert (answer.gateway, answer.generation_id) == (gateway, "gen_1")
+
+
+# ---- Whole answers ----
+
+BODIES = [
+    pytest.param(
+        {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "model": "claude-x",
+            "stop_reason": "tool_use",
+            "content": [
+                {"type": "thinking", "thinking": "Where?", "signature": "c2ln"},
+                {"type": "text", "text": "I look."},
+                {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {"at": "top"}},
+            ],
+            "usage": FULL_START | {"output_tokens": 25, "output_tokens_details": {"thinking_tokens": 5}},
+        },
+        {
+            "response_id": "msg_1",
+            "model": "claude-x",
+            "finish_reason": "tool_use",
+            "text": "I look.",
+            "reasoning": "Where?",
+            "tool_calls": [call('{"at":"top"}')],
+            "usage": Usage(3210, 3000, 200, 200, 25, 5),
+            "service_tier": "standard",
+            "recognised": True,
+            "ended": True,
+            "usage_final": True,
+        },
+        id="message",
+    ),
+    pytest.param(
+        {"type": "message", "content": None, "usage": None},
+        {"text": "", "ended": True, "usage": Usage(), "reported_usage": None, "usage_final": False},
+        id="trap-77",
+    ),
+    pytest.param(
+        {"type": "message", "content": [], "usage": {"input_tokens": 0, "output_tokens": 0}},
+        {"usage": Usage(0, output_tokens=0), "usage_final": True},
+        id="zeros of a whole answer are counts",
+    ),
+    pytest.param(
+        {
+            "type": "message",
+            "model": "claude-x",
+            "content": [{"type": "fallback", "from": {"model": "claude-x"}, "to": {"model": "claude-y"}}],
+        },
+        {"model": "claude-y"},
+        id="trap-104",
+    ),
+    pytest.param(
+        {"type": "error", "error": {"type": "not_found_error", "message": "Which model?"}, "request_id": "req_1"},
+        {"error": Problem("Which model?", "not_found_error", 404), "recognised": True, "ended": False},
+        id="trap-36",
+    ),
+    pytest.param({"input_tokens": 12}, {"recognised": False, "ended": False, "usage": Usage()}, id="another kind"),
+    pytest.param(
+        {"content": [{"type": "text", "text": "Hi."}], "provider": "Bedrock", "stop_reason": "end_turn"},
+        {"text": "Hi.", "inference_provider": "Bedrock", "recognised": True, "ended": True},
+        id="a compatible back end without `type`",
+    ),
+    pytest.param(
+        {
+            "type": "message",
+            "content": [
+                {"type": "server_tool_use", "id": "s1", "name": "bash_code_execution", "input": {}},
+                {
+                    "type": "bash_code_execution_tool_result",
+                    "tool_use_id": "s1",
+                    "content": {
+                        "type": "bash_code_execution_result",
+                        "stdout": "a line",
+                        "stderr": "no such file",
+                        "return_code": 2,
+                        "content": [{"type": "bash_code_execution_output", "file_id": "file_1"}],
+                    },
+                },
+                {
+                    "type": "web_fetch_tool_result",
+                    "tool_use_id": "s2",
+                    "content": {"type": "web_fetch_tool_result_error", "error_code": "url_not_accessible"},
+                },
+                {
+                    "type": "code_execution_tool_result",
+                    "tool_use_id": "s3",
+                    "content": {"type": "code_execution_result", "stdout": "fine", "stderr": "", "return_code": 0},
+                },
+            ],
+        },
+        {
+            "tool_results": [
+                ToolResult("s1", "bash_code_execution", "a line\nno such file", True),
+                ToolResult("s2", None, "url_not_accessible", True),
+                ToolResult("s3", None, "fine", False),
+            ]
+        },
+        id="how server tools fail",
+    ),
+]
+
+
+@pytest.mark.parametrize(("body", "expected"), BODIES)
+def test_a_whole_answer(body: Json, expected: dict[str, object]) -> None:
+    assert fields_of(read_body(body), expected) == expected
+
+
+# ---- Requests ----
+
+
+def user(content: object) -> Json:
+    return {"role": "user", "content": content}
+
+
+def assistant(*blocks: Json) -> Json:
+    return {"role": "assistant", "content": list(blocks)}
+
+
+def said(words: str) -> Json:
+    return {"type": "text", "text": words}
+
+
+LOOK: Json = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {"at": "top"}}
+FOUND: Json = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "a file"}
+
+REQUESTS = [
+    pytest.param(
+        {"model": "claude-x", "max_tokens": 4096, "stream": True, "messages": [user("Hi.")]},
+        {"model": "claude-x", "max_tokens": 4096, "streamed": True, "user_prompt": "Hi.", "side_request": None},
+        id="plain",
+    ),
+    pytest.param(
+        {"model": 5, "max_tokens": True, "stream": "yes", "system": 1, "tools": {}, "thread": [], "messages": None},
+        {
+            "model": None,
+            "max_tokens": None,
+            "streamed": False,
+            "system_prompt": None,
+            "user_prompt": None,
+            "tools": [],
+            "previous_id": None,
+        },
+        id="wrong types",
+    ),
+    pytest.param(
+        {"messages": ["Hi.", None, user(3), user([7, said("Well?")]), {"role": ["user"], "content": "No."}]},
+        {"user_prompt": "Well?"},
+        id="trap-110",
+    ),
+    pytest.param({"system": "Be brief.", "messages": []}, {"system_prompt": "Be brief."}, id="system string"),
+    pytest.param(
+        {
+            "system": [said("x-anthropic-billing-header: cc_version=1; cch=abc;"), said("Be brief."), said("Be kind.")],
+            "messages": [],
+        },
+        {"system_prompt": "Be brief.\nBe kind."},
+        id="system blocks without the billing line, which changes with every call",
+    ),
+    pytest.param(
+        {
+            "system": "Be brief.",
+            "messages": [user("Hi."), {"role": "system", "content": "It is late."}, user("Bye.")],
+        },
+        {"system_prompt": "Be brief.\nIt is late.", "user_prompt": "Bye."},
+        id="trap-85",
+    ),
+    pytest.param(
+        {"messages": [user("Where is it?"), assistant(LOOK), user([FOUND])]},
+        {"user_prompt": "Where is it?"},
+        id="trap-78",
+    ),
+    pytest.param(
+        {"messages": [user("Where?"), assistant(LOOK), user([FOUND, said("And quickly, please.")])]},
+        {"user_prompt": "And quickly, please."},
+        id="trap-79",
+    ),
+    pytest.param(
+        {"messages": [user("Where?"), user([said("<system-reminder>Mind the list.</system-reminder>")])]},
+        {"user_prompt": "Where?"},
+        id="trap-80",
+    ),
+    pytest.param(
+        {
+            "messages": [
+                user("What is this?"),
+                user([{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGVsbG8="}}]),
+                user([{"type": "document", "title": "A deed", "context": "of a house", "source": {"type": "file"}}]),
+            ]
+        },
+        {"user_prompt": "What is this?"},
+        id="trap-98",
+    ),
+    pytest.param(
+        {
+            "messages": [
+                user("Go on."),
+                assistant(LOOK, LOOK | {"id": "toolu_2"}, LOOK | {"id": "toolu_3", "name": "list"}),
+                user(
+                    [
+                        {"type": "tool_result", "tool_use_id": "toolu_1"},
+                        {
+                            "type": "tool_result",
+                            "tool_use_id": "toolu_2",
+                            "content": [
+                                said("one"),
+                                {"type": "image", "source": {"type": "base64", "data": "aGVsbG8="}},
+                                {
+                                    "type": "search_result",
+                                    "title": "A page",
+                                    "source": "shelf",
+                                    "content": [said("two")],
+                                },
+                            ],
+                        },
+                        {"type": "tool_result", "tool_use_id": "toolu_3", "content": "Shut.", "is_error": True},
+                        {"type": "tool_result", "tool_use_id": "toolu_9", "content": 5, "is_error": "no"},
+                    ]
+                ),
+            ]
+        },
+        {
+            "tool_results": [
+                ToolResult("toolu_1", "look", "", False),
+                ToolResult("toolu_2", "look", "one\nA page\ntwo", False),
+                ToolResult("toolu_3", "list", "Shut.", True),
+                ToolResult("toolu_9", None, "", False),
+            ],
+            "tools_used": ["look", "list"],
+        },
+        id="trap-81",
+    ),
+    pytest.param(
+        {
+            "messages": [
+                user("Go on."),
+                assistant(LOOK),
+                user([FOUND]),
+                assistant(LOOK | {"id": "toolu_2"}),
+                user([FOUND | {"tool_use_id": "toolu_2"}]),
+                user("Thanks."),
+            ]
+        },
+        {"tool_results": [ToolResult("toolu_2", "look", "a file", False)]},
+        id="trap-106",
+    ),
+    pytest.param(
+        {"messages": [user("Go on."), assistant(LOOK), user([FOUND]), assistant(said("There."))]},
+        {"tool_results": []},
+        id="nothing is new before the last answer",
+    ),
+    pytest.param(
+        {
+            "tools": [
+                {"name": "look", "description": "Looks.", "input_schema": {"type": "object"}},
+                {"type": "web_search_20250305", "name": "web_search"},
+                {"type": "mcp_toolset", "mcp_server_name": "shelf"},
+                {"type": "openrouter:datetime"},
+                {"name": "look"},
+                {"name": ""},
+                "look",
+            ],
+            "messages": [
+                {
+                    "role": "system",
+                    "content": [
+                        {"type": "tool_addition", "tool": {"type": "tool_reference", "name": "list"}},
+                        {"type": "tool_addition", "tool": {"type": "mcp_toolset_reference", "server_name": "attic"}},
+                        {
+                            "type": "tool_addition",
+                            "tool": {"type": "tool_definition", "definition": {"name": "draw", "input_schema": {}}},
+                        },
+                        {"type": "tool_addition", "tool": None},
+                    ],
+                }
+            ],
+        },
+        {"tools": ["look", "web_search", "shelf", "openrouter:datetime", "list", "attic", "draw"]},
+        id="trap-95",
+    ),
+    pytest.param(
+        {"thread": {"type": "continue", "previous_message_id": "msg_0"}, "messages": [user([FOUND])]},
+        {"previous_id": "msg_0", "user_prompt": None, "tool_results": [ToolResult("toolu_1", None, "a file", False)]},
+        id="a continued thread sends the new turn only",
+    ),
+    pytest.param({"thread": {"type": "create"}, "messages": []}, {"previous_id": None}, id="a new thread"),
+    pytest.param(
+        {"max_tokens": 0, "messages": [user("Hi.")]}, {"side_request": "warmup", "max_tokens": 0}, id="trap-57"
+    ),
+    pytest.param({"max_tokens": 1, "messages": [user("quota")]}, {"side_request": "quota_probe"}, id="quota probe"),
+    pytest.param(
+        {"compaction": {"type": "summarize"}, "messages": [user("Hi.")]},
+        {"side_request": "compaction"},
+        id="compaction",
+    ),
+]
+
+
+@pytest.mark.parametrize(("body", "expected"), REQUESTS)
+def test_a_request(body: Json, expected: dict[str, object]) -> None:
+    assert fields_of(messages.read_request(body), expected) == expected
+
+
+# ---- What the gateway refuses and sets ----
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        pytest.param(None, 400, "invalid_body", id="unreadable"),
+        pytest.param([], 400, "invalid_body", id="no object"),
+        pytest.param({"model": "claude-x"}, 400, "invalid_body", id="no messages"),
+        pytest.param({"model": "claude-x", "messages": "Hi."}, 400, "invalid_body", id="messages are no list"),
+        pytest.param({"model": 5, "messages": []}, 400, "invalid_body", id="model is no string"),
+        pytest.param({"messages": []}, 404, "model_not_found", id="no model"),
+        pytest.param({"model": " ", "messages": []}, 404, "model_not_found", id="blank model"),
+    ],
+)
+def test_refused(body: object, status: int, code: str) -> None:
+    refusal = messages.validate(body)
+    assert refusal is not None
+    assert (refusal.status, refusal.code) == (status, code)
+
+
+def test_everything_else_is_left_for_the_provider_to_judge() -> None:
+    assert messages.validate({"model": "claude-x", "messages": [], "max_tokens": "many", "tools": 5}) is None
+
+
+def test_an_error_reply_has_the_shape_of_anthropics() -> None:
+    assert messages.error_body(Refusal(404, "No such model.", "model_not_found")) == {
+        "type": "error",
+        "error": {"type": "not_found_error", "message": "No such model."},
+    }
+
+
+ADAPTIVE = {"op": "add", "path": "/thinking", "value": {"type": "adaptive"}}
+HIGH = {"op": "add", "path": "/output_config", "value": {"effort": "high"}}
+
+
+@pytest.mark.parametrize(
+    ("body", "operations"),
+    [
+        pytest.param({}, [ADAPTIVE, HIGH], id="no wish"),
+        pytest.param({"thinking": None, "output_config": None}, [ADAPTIVE, HIGH], id="null is no wish"),
+        pytest.param(
+            {"output_config": {"format": {"type": "json_schema"}}},
+            [ADAPTIVE, {"op": "add", "path": "/output_config/effort", "value": "high"}],
+            id="an output format stays",
+        ),
+        pytest.param({"output_config": {"effort": "low"}}, [], id="effort"),
+        pytest.param({"thinking": {"type": "disabled"}}, [], id="thinking"),
+        pytest.param({"thinking": {"type": "enabled", "budget_tokens": 2048}, "output_config": {}}, [], id="budget"),
+    ],
+)
+def test_effort_is_set_unless_the_client_wishes_otherwise(body: Json, operations: list[Json]) -> None:
+    assert messages.effort_operations(body, "high") == operations
+
+
+# ---- Whatever comes ----
+
+# fmt: off
+KEYS = st.sampled_from([
+    "content", "content_block", "delta", "error", "id", "index", "input", "input_tokens", "iterations",
+    "message", "messages", "model", "name", "output_tokens", "partial_json", "role", "stop_details",
+    "stop_reason", "system", "text", "thread", "to", "tool", "tool_use_id", "tools", "type", "usage"
+])
+WORDS = st.sampled_from([
+    "assistant", "compaction", "content_block_delta", "content_block_start", "error", "fallback",
+    "fallback_message", "input_json_delta", "message", "message_delta", "message_start", "message_stop",
+    "system", "text", "text_delta", "thinking", "tool_addition", "tool_result", "tool_use", "user"
+])
+# fmt: on
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.decimals() | WORDS | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=6),
+    max_leaves=20,
+)
+OBJECTS = st.dictionaries(KEYS, JSON)
+EVENTS = st.builds(lambda kind, event: event | {"type": kind}, WORDS, OBJECTS) | OBJECTS
+
+
+@given(st.lists(EVENTS, max_size=6), st.sampled_from(["", "error", "message_start"]))
+def test_no_event_raises(events: list[Json], name: str) -> None:
+    reader = messages.reader(RequestFacts())
+    for event in events:
+        reader.event(event, name)
+    reader.finish()
+
+
+@given(EVENTS)
+def test_no_body_raises(body: Json) -> None:
+    read_body(body)
+    messages.read_request(body)
+    messages.validate(body)
+    messages.is_answer(body)
+    messages.effort_operations(body, "high")
+
+
+def test_no_depth_raises() -> None:
+    deep: Any = "bottom"
+    for _ in range(3000):
+        deep = {"content": [deep]}
+    assert read(start(), tool_use(0, input=deep)).tool_calls[0].arguments is None
+    facts = messages.read_request({"messages": [user([FOUND | {"content": deep}])]})
+    assert facts.tool_results[0].content == "bottom"
+
+
+FIRST, SECOND = '{"path":"a b.txt","n":[1,2]}', '{"q":"{}"}'
+
+
+def cut(draw: st.DrawFn, words: str) -> list[str]:
+    cuts = sorted(draw(st.lists(st.integers(0, len(words)), max_size=4)))
+    return [words[i:j] for i, j in zip([0, *cuts], [*cuts, len(words)], strict=True)]
+
+
+@st.composite
+def interleaved_calls(draw: st.DrawFn) -> list[Json]:
+    """The deltas of two calls, each cut anywhere and in its own order, shuffled together anyhow."""
+    streams = [[types(index, piece) for piece in cut(draw, words)] for index, words in ((1, FIRST), (2, SECOND))]
+    order = draw(st.permutations([n for n, stream in enumerate(streams) for _ in stream]))
+    rest = [iter(stream) for stream in streams]
+    return [next(rest[n]) for n in order]
+
+
+@given(interleaved_calls())
+def test_calls_are_the_same_however_their_deltas_are_cut_and_interleaved(deltas: list[Json]) -> None:
+    answer = read(start(), tool_use(1), tool_use(2, "toolu_2", "list"), *deltas)
+    assert answer.tool_calls == [call(FIRST), call(SECOND, "toolu_2", "list")]
+
+
+WHOLE_STREAM = [
+    start(FULL_START),
+    {"type": "ping"},
+    block(0, type="thinking", thinking=""),
+    thinks(0, "Where "),
+    thinks(0, "then?"),
+    {"type": "content_block_stop", "index": 0},
+    block(1, type="text", text=""),
+    says(1, "I "),
+    says(1, "look."),
+    tool_use(2),
+    types(2, '{"at":'),
+    types(2, '"top"}'),
+    ends({"output_tokens": 40}, None),
+    ends({"output_tokens": 44}, "tool_use"),
+    STOP,
+]
+
+
+@pytest.mark.parametrize("length", range(len(WHOLE_STREAM) + 1))
+def test_a_stream_cut_anywhere_gives_the_beginning_of_the_whole_answer(length: int) -> None:
+    """Nothing that a part of the stream told turns out wrong in the end, but for counts that had not been made."""
+    events = copy.deepcopy(WHOLE_STREAM)
+    whole, part = read(*events), read(*events[:length])
+    assert whole.text.startswith(part.text)
+    assert whole.reasoning.startswith(part.reasoning)
+    for begun, final in zip(part.tool_calls, whole.tool_calls, strict=False):
+        assert begun.name == final.name
+        assert begun.arguments == "{}" or (final.arguments or "").startswith(begun.arguments or "")
+    assert part.response_id in (None, whole.response_id)
+    assert part.finish_reason in (None, whole.finish_reason)
+    assert part.usage.input_tokens in (None, whole.usage.input_tokens)
+    assert (part.usage.output_tokens or 0) <= 44
+    assert part.usage_final is part.ended is (length >= len(WHOLE_STREAM) - 1)
+    assert events == WHOLE_STREAM, "a reader changes no event"
