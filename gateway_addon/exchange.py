@@ -167,7 +167,7 @@ def finish(exchange: Exchange, end: End, now: float | None, *, may_load_prices: 
         reasoning_text=answer.reasoning or None,
         tools=exchange.facts.tools,
         tool_calls=answer.tool_calls,
-        tool_results=exchange.facts.tool_results,
+        tool_results=[*exchange.facts.tool_results, *answer.tool_results],
     )
     return record, content
 
@@ -215,6 +215,7 @@ def _charge(record: Record, answer: Answer, exchange: Exchange, *, may_load_pric
         bill,
         model=answer.model or exchange.facts.model,
         provider=exchange.provider,
+        host=exchange.host,
         started_at=datetime.fromtimestamp(exchange.started, UTC),
         subscription=clients.is_subscription(exchange.request_headers, exchange.host, exchange.path),
         may_load=may_load_prices,

@@ -16,7 +16,7 @@ from mitmproxy.addonmanager import Loader
 
 from gateway_addon import __version__, cost, options
 from gateway_addon.calls import Calls, describe
-from gateway_addon.store import StoreError
+from gateway_addon.store.schema import StoreError
 from gateway_addon.store.writer import Writer
 
 logger = logging.getLogger(__name__)

@@ -177,8 +177,10 @@ class ApiKind(Protocol):
     """How its path ends: `/chat/completions`, `/responses`, `/messages`."""
     VENDOR: str
     """The dialect spoken when nothing says otherwise: `openai` or `anthropic`."""
-    MODEL_PLACES: Sequence[str]
-    """JSON pointers to the model's name in a whole answer and in stream events; a missing one is skipped."""
+
+    @property
+    def MODEL_PLACES(self) -> Sequence[str]:
+        """JSON pointers to the model's name in a whole answer and in stream events; a missing one is skipped."""
 
     def is_request(self, body: Json) -> bool:
         """Whether a request body may be this kind's (wire-formats §1, body-shape fallback).
