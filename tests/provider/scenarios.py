@@ -87,7 +87,7 @@ def _http_errors() -> dict[str, Scenario]:
     }
     gateways = {
         f"{vendor}-http-{e.status}": Scenario(
-            f"the same in the shape of {vendor} (Messages has one shape only)",
+            f"status {e.status} in the shape of {vendor} (Messages has one shape only)",
             fails(replace(e, vendor=vendor)),
         )
         for vendor in ("openrouter", "vercel", "vllm", "fastapi")

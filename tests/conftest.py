@@ -1,0 +1,47 @@
+"""Fixtures for tests that need a provider, or a real mitmdump in front of one."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.provider import Provider
+from tests.proxy import Mitmdump
+
+
+@pytest.fixture(scope="session")
+def session_provider() -> Iterator[Provider]:
+    with Provider() as provider:
+        yield provider
+
+
+@pytest.fixture
+def provider(session_provider: Provider) -> Iterator[Provider]:
+    """A fake provider that has seen nothing yet (tests/provider/README.md)."""
+    session_provider.reset()
+    yield session_provider
+    session_provider.reset()
+
+
+@pytest.fixture(scope="session")
+def confdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """mitmproxy's own folder; shared, because making its certificates takes a while."""
+    return tmp_path_factory.mktemp("mitmproxy")
+
+
+@pytest.fixture
+def mitmdump(provider: Provider, confdir: Path, tmp_path: Path) -> Iterator[Callable[..., Mitmdump]]:
+    """`mitmdump(**arguments)` starts a mitmdump with our addon in front of the provider and returns it, listening.
+
+    It takes the keyword arguments of `Mitmdump`. The database is `gateway.db` in the test's `tmp_path` unless `options`
+    say otherwise. Every process ends with the test.
+    """
+    with ExitStack() as running:
+
+        def start(upstream: str = provider.url, **arguments: Any) -> Mitmdump:
+            arguments["options"] = {"gateway_db": tmp_path / "gateway.db"} | arguments.get("options", {})
+            return running.enter_context(Mitmdump(upstream, confdir=confdir, **arguments))
+
+        yield start
