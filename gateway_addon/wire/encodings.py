@@ -165,7 +165,7 @@ class _Deflate:
             # The compression method of a zlib header; no raw stream that an encoder writes begins like that
             is_zlib = data[0] & 0x0F == zlib.DEFLATED
             self._inflate = zlib.decompressobj(zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS)
-        if not self._inflate.eof:
+        if not self._inflate.eof:  # zlib would collect all that follows
             yield from _bounded(self._inflate, data)
 
     @property

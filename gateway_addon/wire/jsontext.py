@@ -243,6 +243,7 @@ def _edit_value(scanner: _Scanner, place: _Place, edits: list[_Edit]) -> None:
 
 
 def _edit_members(scanner: _Scanner, place: _Place, edits: list[_Edit]) -> None:
+    """The same for an object or array; the commas between what is left are kept, cut or added here."""
     is_object = scanner.text.startswith("{", scanner.at)
     untouched = _Place("")
     not_seen = dict(place.below)
@@ -253,7 +254,7 @@ def _edit_members(scanner: _Scanner, place: _Place, edits: list[_Edit]) -> None:
         not_seen.pop(str(key), None)
         here = place.below.get(str(key), untouched)
         here.met = True
-        # An object has one value for a name; in an array, to add is to insert in front
+        # An object has one value for a name, so that to add it is to replace it; in an array it is to insert in front
         adds, changes = ([], [*here.adds, *here.changes]) if is_object else (here.adds, here.changes)
         if len(changes) > 1 or (changes and here.below):
             raise ValueError(f"operations overlap: {here.pointer}")

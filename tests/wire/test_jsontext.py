@@ -2,6 +2,7 @@
 
 import math
 import re
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -63,8 +64,10 @@ def test_parse_object():
     assert parse_object(b'{"a": 1.0}') == {"a": Decimal("1.0")}
 
 
-@pytest.mark.parametrize("text", ["null", '"x"', "[]", "1", "[DONE]"])
-def test_not_an_object(text: str):  # trap-18
+@pytest.mark.parametrize(
+    "text", [pytest.param(text, id=f"trap-18 {text}") for text in ["null", '"x"', "[]", "1", "[DONE]"]]
+)
+def test_not_an_object(text: str):
     assert parse_object(text) is None
 
 
@@ -210,6 +213,7 @@ def test_apply(before: str, operations: list[Operation], after: str):
         pytest.param(b"[1]", [remove("/1")], "no such place: /1", id="behind the array"),
         pytest.param(b"[1]", [add("/2", 1)], "no such place: /2", id="add behind the end"),
         pytest.param(b"[1]", [add("/01", 1)], "no such place: /01", id="no index"),
+        pytest.param(b"[1]", [add("/1", 2), replace("/1", 3)], "no such place: /1", id="replace what is only added"),
         pytest.param(b"[1]", [remove("/-")], "no such place: /-", id="behind the end"),
         pytest.param(b"1", [add("/a", 1)], "no such place: /a", id="document without members"),
         pytest.param(b'{"m~":1}', [remove("/m~0/x~1")], "no such place: /m~0/x~1", id="pointer as it was given"),
@@ -227,6 +231,16 @@ def test_apply(before: str, operations: list[Operation], after: str):
 def test_apply_refuses(text: bytes, operations: list[Operation], message: str):
     with pytest.raises(ValueError, match=re.escape(message)):
         apply(text, operations)
+
+
+@given(st.text(alphabet='{}[]",:0ab ', max_size=20))
+def test_apply_raises_nothing_but_value_errors(text: str):
+    with suppress(ValueError):
+        apply(text.encode(), [add("/a", 1), add("/b/0", 2)])
+
+
+def test_apply_without_operations_does_not_even_read():
+    assert apply(b"no JSON", []) == b"no JSON"
 
 
 # Generated documents: texts with odd spellings, and where each value stands in them

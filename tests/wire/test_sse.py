@@ -165,9 +165,9 @@ def test_nothing_is_left_after_the_end():
     assert parser.finish() == []
 
 
-@pytest.mark.parametrize("size", [1024, 65536, 25_000_000])
+@pytest.mark.parametrize("size", [pytest.param(size, id=f"trap-15 in pieces of {size}") for size in (1024, 25_000_000)])
 def test_event_of_many_megabytes(size: int):
-    stream = b'event: big\ndata: "' + b"x" * 20_000_000 + b'"\n\n'  # trap-15
+    stream = b'event: big\ndata: "' + b"x" * 20_000_000 + b'"\n\n'
     parser = EventParser()
     events = [event for start in range(0, len(stream), size) for event in parser.feed(stream[start : start + size])]
 
@@ -179,7 +179,7 @@ def test_event_of_many_megabytes(size: int):
 @pytest.mark.parametrize(
     "big",
     [
-        pytest.param(b"data: " + b"x" * 100 + b"\n\n", id="one line"),
+        pytest.param(b"data: " + b"x" * 100 + b"\n\n", id="trap-15 one line"),
         pytest.param(b"event: a\n" + b"data: x\n" * 20 + b"\n", id="many lines"),
         pytest.param(b": c\n\n" * 20, id="comments only"),
     ],
