@@ -26,12 +26,15 @@ _TEXTS = ", ".join(f"(SELECT text FROM contents WHERE contents.id = {name}_id) A
 
 
 def calls(db: Database, limit: int) -> list[Row]:
-    """The latest calls, newest first: the contract's columns of `requests`, and `tools_called`, a comma between names."""
+    """The latest calls, newest first: the contract's columns of `requests`, `short_id` and `tools_called`.
+
+    `tools_called` are the names, each once, with a comma between them.
+    """
     sql = f"""
         SELECT {_COLUMNS},
                (SELECT group_concat(DISTINCT name) FROM tool_calls WHERE request_id = requests.id) AS tools_called
         FROM requests ORDER BY started_at DESC, id DESC LIMIT ?"""
-    return list(db.query(sql, [limit]))
+    return [row | {"short_id": _short_id(db, row["id"])} for row in list(db.query(sql, [limit]))]
 
 
 def report(db: Database, by: str) -> list[Row]:
@@ -49,18 +52,18 @@ def find(db: Database, reference: str) -> list[str]:
     return [reference] if reference in ids else ids
 
 
-def short_id(db: Database, request_id: str) -> str:
-    """The shortest prefix, of `SHORTEST_ID` characters or more, that no other id shares."""
-    sql = """SELECT (SELECT MAX(id) FROM requests WHERE id < :id) AS previous,
-                    (SELECT MIN(id) FROM requests WHERE id > :id) AS next"""
-    neighbours = next(db.query(sql, {"id": request_id})).values()
-    shared = max(len(os.path.commonprefix([request_id, other or ""])) for other in neighbours)
-    return request_id[: max(SHORTEST_ID, shared + 1)]
-
-
 def call(db: Database, request_id: str) -> Row:
     """One call in full: its columns, its texts (`TEXTS`), the names of `tools` offered, and its `tool_calls`."""
     row = next(db.query(f"SELECT {_COLUMNS}, {_TEXTS} FROM requests WHERE id = ?", [request_id]))
     offered = db.query("SELECT name FROM request_tools WHERE request_id = ?", [request_id])
     made = db.query("SELECT * FROM tool_calls WHERE request_id = ? ORDER BY position", [request_id])
     return row | {"tools": [tool["name"] for tool in offered], "tool_calls": list(made)}
+
+
+def _short_id(db: Database, request_id: str) -> str:
+    """The shortest prefix, of `SHORTEST_ID` characters or more, that no other id shares."""
+    sql = """SELECT (SELECT MAX(id) FROM requests WHERE id < :id) AS previous,
+                    (SELECT MIN(id) FROM requests WHERE id > :id) AS next"""
+    neighbours = next(db.query(sql, {"id": request_id})).values()
+    shared = max(len(os.path.commonprefix([request_id, other or ""])) for other in neighbours)  # noqa: RUF071 (no path)
+    return request_id[: max(SHORTEST_ID, shared + 1)]

@@ -8,7 +8,7 @@ from sqlite_utils import Database
 from gateway_addon.record import COLUMNS, TIMINGS, Content, arguments_valid
 from gateway_addon.store.contents import content_id, storable, tool_set_id
 
-TEXTS = ("system_prompt", "user_prompt", "answer_text", "reasoning_text")
+TEXTS = ("system_prompt", "user_prompt", "reasoning_text", "answer_text")
 """The fields of `Content` that the columns of the same name with `_id` refer to."""
 
 REFERENCES = (*(f"{name}_id" for name in TEXTS), "tool_set_id")

@@ -107,8 +107,8 @@ CREATE TABLE requests (
     -- not in the contract: where the call's texts are
     system_prompt_id INTEGER REFERENCES contents (id),
     user_prompt_id INTEGER REFERENCES contents (id),
-    answer_text_id INTEGER REFERENCES contents (id),
     reasoning_text_id INTEGER REFERENCES contents (id),
+    answer_text_id INTEGER REFERENCES contents (id),
     tool_set_id INTEGER REFERENCES tool_sets (id)
 );
 
@@ -257,8 +257,6 @@ def _create_private(path: Path) -> None:
     """Make an empty file of mode 0600 (SQLite gives its -wal and -shm files the same) where there is none."""
     if path.exists():
         # opening and closing it here would drop the locks of this process's other connections to it
-        if not path.is_file():
-            raise StoreError(f"{path}: not a regular file")
         return
     target = path.resolve()
     if not target.parent.is_dir():
@@ -276,6 +274,8 @@ def _create_private(path: Path) -> None:
 
 
 def _open(path: Path, prepare: Callable[[Database, Path], None]) -> Database:
+    if not path.is_file():
+        raise StoreError(f"{path}: not a regular file")
     # mode=rw never creates a file, and falls back to reading where the file may not be written
     uri = path.resolve().as_uri() + "?mode=rw"
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)

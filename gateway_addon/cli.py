@@ -1,0 +1,200 @@
+"""The command line: `gateway-addon`, or `python -m gateway_addon` (design 2.5).
+
+Exit 0: good; 1: no such id; 2: bad usage or unreadable file. Errors are one line on stderr.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from sqlite_utils import Database
+
+from gateway_addon.record import COLUMNS
+from gateway_addon.store import queries
+from gateway_addon.store.queries import Row
+from gateway_addon.store.rows import TEXTS
+from gateway_addon.store.schema import StoreError, open_readonly, reported
+
+UNKNOWN = "–"
+
+PIPE_WIDTH = 1000
+"""Characters; the width of a table that goes to no terminal, so that no cell is cut."""
+
+_UNSAFE = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+# these turn the direction of the text around them
+_UNSAFE |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+
+
+def printable(text: str) -> str:
+    """The text with everything spelled out by which it could steer a terminal: models write what they like."""
+    return text.translate(_UNSAFE)
+
+
+def plain(value: object) -> str:
+    """A value on one line."""
+    return UNKNOWN if value is None else printable(str(value)).replace("\n", "\\n")
+
+
+def usd(microdollars: int | None) -> str:
+    return UNKNOWN if microdollars is None else f"${microdollars / 1_000_000:.6f}"
+
+
+def seconds(milliseconds: float | None) -> str:
+    return UNKNOWN if milliseconds is None else f"{milliseconds / 1000:.1f}"
+
+
+FORMATS: dict[str, Callable[[Any], str]] = {"cost_microdollars": usd, "charged_microdollars": usd}
+"""How the values of a column are shown, if not as they are."""
+
+LIST: dict[str, Callable[[Row], str]] = {
+    "time (UTC)": lambda call: plain(call["started_at"].replace("T", " ").removesuffix("Z")),
+    "id": lambda call: plain(call["short_id"]),
+    "kind": lambda call: plain(call["api_kind"]),
+    "model": lambda call: plain(call["upstream_model"] or call["request_model"]),
+    "outcome": lambda call: plain(call["outcome"]),
+    "in": lambda call: plain(call["input_tokens"]),
+    "cached": lambda call: plain(call["cache_read_tokens"]),
+    "out": lambda call: plain(call["output_tokens"]),
+    "cost": lambda call: usd(call["cost_microdollars"]),
+    "tools": lambda call: plain(call["tools_called"]),
+    "seconds": lambda call: seconds(call["duration_ms"]),
+}
+"""The columns of `list`."""
+
+
+class _Main(click.Group):
+    """A group whose errors are one line each, where click prints three for bad usage."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        try:
+            return super().main(*args, **extra | {"standalone_mode": False})
+        except click.ClickException as error:
+            click.echo(f"gateway-addon: {plain(error.format_message())}", err=True)
+            sys.exit(error.exit_code)
+        except click.Abort:
+            sys.exit(1)
+
+
+class _NotFound(click.ClickException):
+    exit_code = 1
+
+
+class _Unreadable(click.ClickException):
+    exit_code = 2
+
+
+@click.group(cls=_Main, no_args_is_help=False)
+@click.version_option(package_name="gateway-addon")
+def main() -> None:
+    """Look into a database that the addon has written."""
+
+
+_database = click.argument("path", metavar="DB", type=click.Path(path_type=Path))
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead: columns as stored, null for unknown.")
+
+
+@main.command("list")
+@_database
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many calls.")
+@_json
+def list_calls(path: Path, limit: int, as_json: bool) -> None:
+    """The latest calls, newest first."""
+    with _reading(path) as db:
+        rows = queries.calls(db, limit)
+    if as_json:
+        _print_json(rows)
+    else:
+        _print_table(list(LIST), [[show(row) for show in LIST.values()] for row in rows])
+
+
+@main.command()
+@_database
+@click.option("--by", type=click.Choice(list(queries.REPORTS)), default="model", show_default=True)
+@_json
+def report(path: Path, by: str, as_json: bool) -> None:
+    """Calls, tokens and cost, summed up."""
+    with _reading(path) as db:
+        rows = queries.report(db, by)
+    if as_json:
+        _print_json(rows)
+    else:
+        headings = [_heading(column) for column in rows[0]] if rows else []
+        _print_table(headings, [[_formatted(*cell) for cell in row.items()] for row in rows])
+
+
+@main.command()
+@_database
+@click.argument("reference", metavar="ID")
+@_json
+def show(path: Path, reference: str, as_json: bool) -> None:
+    """One call in full. ID: `last`, an id, or the beginning of one."""
+    with _reading(path) as db:
+        ids = queries.find(db, reference)
+        if not ids:
+            raise _NotFound(f"no call {reference!r} in {path}")
+        if len(ids) > 1:
+            raise _NotFound(f"{reference!r} may be any of {len(ids)} calls: {', '.join(ids[:3])}, ...")
+        call = queries.call(db, ids[0])
+    if as_json:
+        _print_json(call)
+        return
+    width = max(map(len, COLUMNS))
+    for column in COLUMNS:
+        click.echo(f"{_heading(column):<{width}}  {_formatted(column, call[column])}")
+    if call["tools"]:
+        _print_section("tools offered", ", ".join(call["tools"]))
+    for name in TEXTS:
+        if call[name] is not None:
+            _print_section(name.replace("_", " "), call[name])
+    for tool_call in call["tool_calls"]:
+        _print_section(f"tool call: {plain(tool_call['name'])}", tool_call["arguments"] or UNKNOWN)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Database]:
+    """The database at `path`; whatever is wrong with it ends the command."""
+    try:
+        with reported(path), closing(open_readonly(path)) as db:
+            yield db
+    except StoreError as error:
+        raise _Unreadable(str(error)) from error
+
+
+def _heading(column: str) -> str:
+    # shown in dollars
+    return column.removesuffix("_microdollars")
+
+
+def _formatted(column: str, value: object) -> str:
+    return FORMATS.get(column, plain)(value)
+
+
+def _print_json(value: object) -> None:
+    # ASCII, so that nothing in it can steer a terminal
+    click.echo(json.dumps(value, indent=2))
+
+
+def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    if not rows:
+        click.echo("no calls")
+        return
+    table = Table(box=None, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, no_wrap=True)
+    for row in rows:
+        # as Text, because rich reads a plain string as markup
+        table.add_row(*map(Text, row))
+    Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
+
+
+def _print_section(heading: str, text: str) -> None:
+    click.echo()
+    click.secho(f"── {heading}", bold=True)
+    click.echo(printable(text))

@@ -1,0 +1,36 @@
+"""Records and texts to store, and a look at what was stored."""
+
+from pathlib import Path
+from typing import Any
+
+from gateway_addon.record import Content, Record
+from gateway_addon.store.schema import open_readonly
+
+RUN = "run-1"
+
+
+def make_record(**columns: Any) -> Record:
+    """A finished call; give the columns that matter."""
+    defaults = {
+        "id": "call-1",
+        "run_id": RUN,
+        "started_at": "2026-11-22T10:00:00.000Z",
+        "source": "live",
+        "api_kind": "messages",
+        "outcome": "complete",
+        "request_model": "acme/model",
+    }
+    return Record(**defaults | columns)
+
+
+def make_content(**fields: Any) -> Content:
+    return Content(**{"system_prompt": "be brief", "user_prompt": "what is new?", "answer_text": "not much"} | fields)
+
+
+def stored(path: Path, sql: str) -> list[dict[str, Any]]:
+    """What a query gives to somebody who opens the file."""
+    db = open_readonly(path)
+    try:
+        return list(db.query(sql))
+    finally:
+        db.close()

@@ -1,0 +1,321 @@
+"""How a database file is opened, created or refused, and what its views say."""
+
+import multiprocessing
+import os
+import sqlite3
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlite_utils import Database
+
+from gateway_addon.api.base import ToolCall
+from gateway_addon.record import COLUMNS, Content, as_row
+from gateway_addon.store import schema
+from gateway_addon.store.rows import REFERENCES, replace_finished
+from gateway_addon.store.schema import StoreError, open_database, open_readonly, transaction
+from tests.store.calls import make_record
+
+USAGE = (
+    "calls, errors, calls_without_cost, input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, "
+    "reasoning_tokens, cost_microdollars, charged_microdollars"
+)
+
+CONTRACT = {
+    "tool_calls": "request_id, position, call_id, name, type, executor, arguments, arguments_valid",
+    "tool_results": "request_id, call_id, name, arguments, result, is_error, result_request_id",
+    "request_tools": "request_id, name",
+    "prompts": "request_id, started_at, session_id, client, api_kind, system_prompt, user_prompt",
+    "usage_by_model": f"model, {USAGE}",
+    "usage_by_day": f"day, {USAGE}",
+    "usage_by_session": f"session_id, {USAGE}",
+    "usage_by_client": f"client, {USAGE}",
+    "tool_usage": "name, calls, errors, requests",
+}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "gateway.db"
+
+
+@pytest.fixture
+def db(path: Path):
+    with open_database(path) as db:
+        yield db
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def folder(path: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()}
+
+
+class TestTables:
+    def test_a_record_is_a_row(self, db: Database):
+        assert tuple(column.name for column in db["requests"].columns) == COLUMNS + REFERENCES
+
+    @pytest.mark.parametrize(("view", "columns"), CONTRACT.items())
+    def test_views_have_the_columns_of_the_contract(self, db: Database, view: str, columns: str):
+        assert ", ".join(column.name for column in db[view].columns) == columns
+
+
+class TestCreating:
+    @pytest.mark.parametrize("umask", [0, 0o777])
+    def test_only_the_owner_may_read_what_was_said(self, path: Path, umask: int):
+        before = os.umask(umask)
+        try:
+            with open_database(path) as db:
+                db.execute("INSERT INTO tool_sets (names) VALUES ('[]')")
+                assert {file.name: mode(file) for file in path.parent.iterdir()} == {
+                    "gateway.db": 0o600,
+                    "gateway.db-wal": 0o600,
+                    "gateway.db-shm": 0o600,
+                }
+        finally:
+            os.umask(before)
+
+    def test_the_mode_of_an_existing_file_is_its_owners_choice(self, path: Path):
+        open_database(path).close()
+        path.chmod(0o640)
+        open_database(path).close()
+        assert mode(path) == 0o640
+
+    def test_an_empty_file_becomes_a_database(self, path: Path):
+        path.touch()
+        with open_database(path) as db:
+            assert db["requests"].exists()
+
+    def test_a_link_to_nowhere_is_followed(self, path: Path):
+        path.symlink_to(path.with_name("elsewhere.db"))
+        open_database(path).close()
+        assert mode(path.with_name("elsewhere.db")) == 0o600
+
+    @pytest.mark.parametrize("name", [":memory:", "a b?mode=memory#c%41.db"])
+    def test_a_name_is_only_a_name(self, path: Path, name: str, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.chdir(path.parent)
+        open_database(Path(name)).close()
+        assert os.listdir(path.parent) == [name]
+
+    def test_opening_again_keeps_everything(self, path: Path):
+        with open_database(path) as db:
+            db.execute("INSERT INTO tool_sets (names) VALUES ('[]')")
+        with open_database(path) as db:
+            assert db["tool_sets"].count == 1
+
+    def test_two_processes_may_start_on_one_new_file(self, tmp_path: Path):
+        context = multiprocessing.get_context("spawn")
+        together = context.Barrier(2)
+        processes = [context.Process(target=open_in_rounds, args=(tmp_path, together)) for _ in range(2)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        assert [process.exitcode for process in processes] == [0, 0]
+
+    def test_a_database_that_stays_locked_is_given_up(self, path: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(schema, "BUSY_SECONDS", 0.01)
+        monkeypatch.setattr(schema, "OPEN_SECONDS", 0.1)
+        with sqlite3.connect(path) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            with pytest.raises(StoreError, match="locked"):
+                open_database(path)
+
+
+def open_in_rounds(folder: Path, together: Barrier) -> None:
+    for number in range(15):
+        together.wait(timeout=60)
+        open_database(folder / f"{number}.db").close()
+
+
+def make_garbage(path: Path) -> None:
+    path.write_bytes(b"no database at all " * 300)
+
+
+def make_broken_header(path: Path) -> None:
+    path.write_bytes(b"SQLite format 3\0" + b"\xff" * 4080)
+
+
+def make_truncated(path: Path) -> None:
+    open_database(path).close()
+    os.truncate(path, 8192)
+
+
+def make_foreign(path: Path) -> None:
+    with Database(path) as db:
+        db["bookmarks"].insert({"id": 1})
+
+
+def make_newer(path: Path) -> None:
+    with open_database(path) as db:
+        db["_sqlite_migrations"].insert({"migration_set": "gateway_addon", "name": "of_tomorrow", "applied_at": ""})
+
+
+UNUSABLE = [make_garbage, make_broken_header, make_truncated, make_foreign, make_newer, Path.mkdir]
+
+
+class TestRefusing:
+    @pytest.mark.parametrize("opening", [open_database, open_readonly])
+    @pytest.mark.parametrize("make", UNUSABLE)
+    def test_a_file_that_is_not_ours_stays_as_it_is(self, path: Path, make, opening):
+        make(path)
+        before = folder(path.parent)
+        with pytest.raises(StoreError) as refusal:
+            opening(path)
+        assert str(refusal.value).startswith(f"{path}: ")
+        assert "\n" not in str(refusal.value)
+        assert folder(path.parent) == before
+
+    @pytest.mark.parametrize("opening", [open_database, open_readonly])
+    def test_no_folder_is_made(self, tmp_path: Path, opening):
+        with pytest.raises(StoreError, match="missing/gateway"):
+            opening(tmp_path / "missing" / "gateway.db")
+        assert os.listdir(tmp_path) == []
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to anything")
+    def test_a_file_that_may_not_be_written(self, path: Path):
+        open_database(path).close()
+        path.chmod(0o400)
+        with pytest.raises(StoreError, match="readonly"):
+            open_database(path)
+
+
+class TestReading:
+    def test_a_missing_file_is_not_created(self, path: Path):
+        with pytest.raises(StoreError, match="no such file"):
+            open_readonly(path)
+        assert not path.exists()
+
+    def test_an_empty_file_is_no_database(self, path: Path):
+        path.touch()
+        with pytest.raises(StoreError, match="not a gateway database"):
+            open_readonly(path)
+
+    def test_reading_leaves_no_trace(self, path: Path):
+        open_database(path).close()
+        before = folder(path.parent)
+        with open_readonly(path) as db:
+            assert list(db["prompts"].rows) == []
+        assert folder(path.parent) == before
+
+    def test_a_reader_cannot_write(self, path: Path):
+        open_database(path).close()
+        with open_readonly(path) as db, pytest.raises(sqlite3.OperationalError, match="readonly"):
+            db.execute("DELETE FROM requests")
+
+    def test_a_reader_does_not_mind_a_writer_at_work(self, db: Database, path: Path):
+        with transaction(db):
+            db.execute("INSERT INTO tool_sets (names) VALUES ('[]')")
+            with open_readonly(path) as reader:
+                assert reader["tool_sets"].count == 0
+
+    def test_an_older_schema_is_said_to_be_one(self, path: Path, monkeypatch: pytest.MonkeyPatch):
+        open_database(path).close()
+        newer = schema.Migrations("gateway_addon")
+        newer(name="create_calls")(schema.create_calls)
+        newer(name="of_tomorrow")(schema.create_calls)
+        monkeypatch.setattr(schema, "MIGRATIONS", newer)
+        with pytest.raises(StoreError, match="older schema"):
+            open_readonly(path)
+
+
+def put(db: Database, content: Content | None = None, **columns: Any) -> None:
+    with transaction(db):
+        replace_finished(db, as_row(make_record(**columns)), content or Content())
+
+
+class TestUsage:
+    def test_what_nobody_said_is_null_and_not_zero(self, db: Database):
+        put(db, id="a")
+        put(db, id="b")
+        assert list(db["usage_by_model"].rows) == [
+            {
+                "model": "acme/model",
+                "calls": 2,
+                "errors": 0,
+                "calls_without_cost": 2,
+                "input_tokens": None,
+                "cache_read_tokens": None,
+                "cache_write_tokens": None,
+                "output_tokens": None,
+                "reasoning_tokens": None,
+                "cost_microdollars": None,
+                "charged_microdollars": None,
+            }
+        ]
+
+    def test_sums_count_what_is_known(self, db: Database):
+        put(db, id="a", cost_microdollars=12_300, charged_microdollars=0, input_tokens=40_003)
+        put(db, id="b", cost_microdollars=700, output_tokens=5)
+        put(db, id="c")
+        (row,) = db["usage_by_client"].rows
+        assert (row["calls"], row["calls_without_cost"], row["cost_microdollars"]) == (3, 1, 13_000)
+        assert (row["charged_microdollars"], row["input_tokens"], row["output_tokens"]) == (0, 40_003, 5)
+
+    @pytest.mark.parametrize(
+        ("outcome", "calls", "errors"),
+        [
+            ("complete", 1, 0),
+            ("client_aborted", 1, 0),
+            ("interrupted", 1, 0),
+            ("stream_error", 1, 1),
+            ("http_error", 1, 1),
+            ("unreadable", 1, 1),
+            ("upstream_cut", 1, 1),
+            ("rejected", 0, 0),
+            ("in_flight", 0, 0),
+        ],
+    )
+    def test_outcomes(self, db: Database, outcome: str, calls: int, errors: int):
+        put(db, id="a", outcome=outcome)
+        assert [(row["calls"], row["errors"]) for row in db["usage_by_day"].rows] == [(calls, errors)] * calls
+
+    @pytest.mark.parametrize(
+        ("request_id", "source", "calls"),
+        [
+            pytest.param("flow", "live", 1, id="live"),
+            pytest.param("flow", "file", 1, id="file"),
+            pytest.param("flow", "replay", 0, id="server replay: nobody was asked"),
+            pytest.param("flow~1795341600000", "replay", 1, id="client replay: a provider was asked again"),
+        ],
+    )
+    def test_sources(self, db: Database, request_id: str, source: str, calls: int):
+        put(db, id=request_id, source=source)
+        assert db["counted_requests"].count == calls
+
+    @pytest.mark.parametrize(
+        ("view", "columns", "key"),
+        [
+            ("usage_by_model", {"request_model": "auto", "upstream_model": "acme/large"}, "acme/large"),
+            ("usage_by_model", {"request_model": "acme/small", "response_model": "acme/small-2"}, "acme/small"),
+            ("usage_by_day", {"started_at": "2026-11-21T23:59:59.999Z"}, "2026-11-21"),
+            ("usage_by_session", {"session_id": "s-1"}, "s-1"),
+            ("usage_by_session", {}, None),
+            ("usage_by_client", {"client": "aider"}, "aider"),
+        ],
+    )
+    def test_keys(self, db: Database, view: str, columns: dict[str, str], key: str | None):
+        put(db, None, **columns)
+        assert [next(iter(row.values())) for row in db[view].rows] == [key]
+
+
+class TestTools:
+    def test_calls_are_counted_by_name(self, db: Database):
+        read = ToolCall("1", "read_file", "tool_use", "client", "{}")
+        put(db, Content(tool_calls=[read, read]), id="a")
+        put(db, Content(tool_calls=[read, ToolCall("2", "bash", "tool_use", "client", "{}")]), id="b")
+        assert list(db["tool_usage"].rows) == [
+            {"name": "bash", "calls": 1, "errors": None, "requests": 1},
+            {"name": "read_file", "calls": 3, "errors": None, "requests": 2},
+        ]
+
+    def test_the_tools_offered_are_a_row_each(self, db: Database):
+        put(db, Content(tools=["bash", "read_file"]), id="a")
+        put(db, Content(), id="b")
+        assert list(db["request_tools"].rows) == [
+            {"request_id": "a", "name": "bash"},
+            {"request_id": "a", "name": "read_file"},
+        ]

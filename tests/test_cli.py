@@ -1,0 +1,265 @@
+"""The command line, on databases the writer has written."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from gateway_addon.api.base import ToolCall
+from gateway_addon.cli import main
+from gateway_addon.record import COLUMNS, Content, Record
+from gateway_addon.store.writer import Writer
+from tests.store.calls import make_content, make_record
+
+ESCAPES = "\x1b[31m\x9b2J\x07\r\x00\u202e[bold]"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "gateway.db"
+
+
+def write(path: Path, *calls: tuple[Record, Content]) -> None:
+    writer = Writer(path, "1.2.3")
+    for record, content in calls:
+        writer.finish(record, content)
+    writer.close()
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def output(*arguments: object) -> str:
+    result = run(*arguments)
+    assert (result.exit_code, result.stderr) == (0, "")
+    return result.stdout
+
+
+def as_json(*arguments: object) -> Any:
+    return json.loads(output(*arguments, "--json"))
+
+
+def table(*arguments: object) -> list[str]:
+    """The lines of a table, with one space between cells."""
+    return [" ".join(line.split()) for line in output(*arguments).splitlines()]
+
+
+class TestList:
+    def test_a_line_per_call_newest_first(self, path: Path):
+        call = ToolCall("1", "bash", "tool_use", "client", "{}")
+        usage = {"input_tokens": 40003, "cache_read_tokens": 40000, "output_tokens": 12, "cost_microdollars": 12300}
+        write(
+            path,
+            (make_record(id="older-000001", outcome="http_error"), Content()),
+            (
+                make_record(id="newer-000001", started_at="2026-11-22T11:00:00.000Z", duration_ms=2345.6, **usage),
+                make_content(tool_calls=[call, call]),
+            ),
+        )
+        heading, newer, older = table("list", path)
+        assert heading == "time (UTC) id kind model outcome in cached out cost tools seconds"
+        assert newer == (
+            "2026-11-22 11:00:00.000 newer-00 messages acme/model complete 40003 40000 12 $0.012300 bash 2.3"
+        )
+        assert older == "2026-11-22 10:00:00.000 older-00 messages acme/model http_error – – – – – –"
+
+    def test_limit(self, path: Path):
+        write(path, *((make_record(id=str(number)), Content()) for number in range(30)))
+        assert [len(as_json("list", path)), len(as_json("list", path, "--limit", 3))] == [20, 3]
+
+    def test_json_has_every_column_and_null(self, path: Path):
+        write(path, (make_record(cost_microdollars=0), Content()))
+        (row,) = as_json("list", path)
+        assert set(COLUMNS) <= set(row)
+        assert (row["cost_microdollars"], row["charged_microdollars"]) == (0, None)
+
+    def test_a_short_id_is_long_enough_to_be_one(self, path: Path):
+        ids = ["abcdefgh-1", "abcdefgh-2", "abcdefgh-2/1", "other-00001"]
+        write(path, *((make_record(id=name), Content()) for name in ids))
+        short = {row["id"]: row["short_id"] for row in as_json("list", path)}
+        assert short == {
+            "abcdefgh-1": "abcdefgh-1",
+            "abcdefgh-2": "abcdefgh-2",
+            "abcdefgh-2/1": "abcdefgh-2/",
+            "other-00001": "other-00",
+        }
+        assert [as_json("show", path, prefix)["id"] for prefix in short.values()] == list(short)
+
+    def test_an_empty_database(self, path: Path):
+        write(path)
+        assert output("list", path) == "no calls\n"
+        assert as_json("list", path) == []
+
+
+class TestReport:
+    @pytest.mark.parametrize(
+        ("by", "key"),
+        [
+            ("model", {"model": "acme/model"}),
+            ("day", {"day": "2026-11-22"}),
+            ("session", {"session_id": "s-1"}),
+            ("client", {"client": None}),
+        ],
+    )
+    def test_sums(self, path: Path, by: str, key: dict[str, str | None]):
+        calls = [
+            make_record(id=name, session_id="s-1", cost_microdollars=cost) for name, cost in (("a", 5), ("b", None))
+        ]
+        write(path, *((call, Content()) for call in calls))
+        (row,) = as_json("report", path, "--by", by)
+        assert key.items() <= row.items()
+        assert (row["calls"], row["calls_without_cost"], row["cost_microdollars"]) == (2, 1, 5)
+        assert row["input_tokens"] is None
+
+    def test_by_model_unless_said_otherwise_and_dearest_first(self, path: Path):
+        costs = {"cheap": 400, "free": 0, "dear": 2_500_000, "unknown": None}
+        calls = [make_record(id=name, request_model=name, cost_microdollars=cost) for name, cost in costs.items()]
+        write(path, *((call, Content()) for call in calls))
+        heading, *rows = table("report", path)
+        assert heading == (
+            "model calls errors calls_without_cost input_tokens cache_read_tokens cache_write_tokens output_tokens "
+            "reasoning_tokens cost charged"
+        )
+        assert rows == [
+            "dear 1 0 0 – – – – – $2.500000 –",
+            "cheap 1 0 0 – – – – – $0.000400 –",
+            "free 1 0 0 – – – – – $0.000000 –",
+            "unknown 1 0 1 – – – – – – –",
+        ]
+
+    def test_tools(self, path: Path):
+        write(path, (make_record(), make_content(tool_calls=[ToolCall("1", "bash", "tool_use", "client", "{}")])))
+        assert table("report", path, "--by", "tool") == ["name calls errors requests", "bash 1 – 1"]
+            ["name", "calls", "errors", "requests"],
+            ["bash", "1", "–", "1"],
+        ]
+
+
+class TestShow:
+    def test_facts_and_conversation(self, path: Path):
+        call = ToolCall("1", "bash", "tool_use", "client", '{"cmd": "ls"}')
+        content = make_content(reasoning_text="let me\nsee", tools=["bash", "edit"], tool_calls=[call])
+        write(path, (make_record(cost_microdollars=12, output_tokens=0), content))
+        lines = output("show", path, "last").splitlines()
+        facts = dict(line.split(maxsplit=1) for line in lines[: len(COLUMNS)])
+        assert facts["id"] == "call-1"
+        assert (facts["cost"], facts["output_tokens"], facts["input_tokens"]) == ("$0.000012", "0", "–")
+        assert "\n".join(lines[len(COLUMNS) :]).strip().split("\n\n") == [
+            "── tools offered\nbash, edit",
+            "── system prompt\nbe brief",
+            "── user prompt\nwhat is new?",
+            "── reasoning text\nlet me\nsee",
+            "── answer text\nnot much",
+            '── tool call: bash\n{"cmd": "ls"}',
+        ]
+
+    def test_json(self, path: Path):
+        call = ToolCall("1", "bash", "tool_use", "client", '{"cmd')
+        write(path, (make_record(), make_content(tools=["bash"], tool_calls=[call])))
+        shown = as_json("show", path, "call-1")
+        assert set(COLUMNS) <= set(shown)
+        assert (shown["user_prompt"], shown["reasoning_text"], shown["tools"]) == ("what is new?", None, ["bash"])
+        assert [(made["arguments"], made["arguments_valid"]) for made in shown["tool_calls"]] == [('{"cmd', 0)]
+
+    @pytest.mark.parametrize(
+        ("reference", "found"),
+        [("last", "flow-2"), ("flow-1", "flow-1"), ("flow-1/", "flow-1/1"), ("o", "other"), ("other", "other")],
+    )
+    def test_ids_may_be_shortened(self, path: Path, reference: str, found: str):
+        write(path, *((make_record(id=name), Content()) for name in ("other", "flow-1", "flow-1/1")))
+        write(path, (make_record(id="flow-2", started_at="2026-11-22T10:00:00.001Z"), Content()))
+        assert as_json("show", path, reference)["id"] == found
+
+    @pytest.mark.parametrize("reference", ["nothing", "flow", "%", "f_ow-1", "last one"])
+    def test_no_or_no_single_such_call(self, path: Path, reference: str):
+        write(path, *((make_record(id=name), Content()) for name in ("flow-1", "flow-2")))
+        result = run("show", path, reference)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert reference in result.stderr
+        assert result.stderr.count("\n") == 1
+
+    def test_the_last_of_none(self, path: Path):
+        write(path)
+        assert run("show", path, "last").exit_code == 1
+
+
+class TestHostileText:
+    """What a model says must not reach the terminal as a command to it."""
+
+    @pytest.mark.parametrize("command", [("list",), ("report",), ("report", "--by", "tool"), ("show", "call-1")])
+    @pytest.mark.parametrize("options", [(), ("--json",)])
+    def test_is_spelled_out(self, path: Path, command: tuple[str, ...], options: tuple[str, ...]):
+        record = make_record(request_model=ESCAPES, error_message=ESCAPES)
+        call = ToolCall(ESCAPES, ESCAPES, "tool_use", "client", ESCAPES)
+        write(path, (record, make_content(answer_text=ESCAPES, tools=[ESCAPES], tool_calls=[call])))
+        name, *rest = command
+        printed = output(name, path, *rest, *options)
+        assert not set(printed) & set("\x1b\x9b\x07\r\x00\u202e")
+        assert "[bold]" in printed
+
+    def test_line_ends_stay_in_texts_and_nowhere_else(self, path: Path):
+        write(path, (make_record(request_model="a\nb", error_message="c\nd"), make_content(answer_text="e\n\tf")))
+        assert len(table("list", path)) == 2
+        assert "c\\nd" in output("show", path, "last")
+        assert "e\n\tf" in output("show", path, "last")
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            (),
+            ("frobnicate",),
+            ("list",),
+            ("list", "{db}", "--limit", "0"),
+            ("report", "{db}", "--by", "phase of the moon"),
+            ("show", "{db}"),
+            ("list", "{db}", "--frobnicate"),
+            ("list", "{db}.missing"),
+            ("report", "{folder}"),
+            ("show", "{garbage}", "last"),
+        ],
+        ids=" ".join,
+    )
+    def test_are_one_line_and_exit_2(self, path: Path, arguments: tuple[str, ...]):
+        write(path)
+        garbage = path.with_name("garbage")
+        garbage.write_bytes(b"no database")
+        result = run(*(argument.format(db=path, folder=path.parent, garbage=garbage) for argument in arguments))
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.startswith("gateway-addon: ")
+        assert result.stderr.count("\n") == 1
+
+    def test_a_page_that_is_broken_is_no_traceback(self, path: Path):
+        write(path, *((make_record(id=str(number)), make_content()) for number in range(50)))
+        with path.open("r+b") as file:
+            file.seek(4096)
+            file.write(b"\xff" * (path.stat().st_size - 4096))
+        result = run("list", path)
+        assert (result.exit_code, result.stderr) == (2, f"gateway-addon: {path}: database disk image is malformed\n")
+
+
+class TestProcess:
+    def test_runs_as_a_module(self, path: Path):
+        write(path)
+        done = subprocess.run(
+            [sys.executable, "-m", "gateway_addon", "list", path], capture_output=True, text=True, check=True
+        )
+        assert (done.stdout, done.stderr) == ("no calls\n", "")
+
+    @pytest.mark.parametrize("command", [("list",), ("show", "last"), ("list", "--json")])
+    def test_a_reader_that_leaves_early_is_no_error_to_tell(self, path: Path, command: tuple[str, ...]):
+        write(path, (make_record(request_model="x" * 500_000), make_content(answer_text="y" * 500_000)))
+        name, *rest = command
+        with subprocess.Popen(
+            [sys.executable, "-m", "gateway_addon", name, path, *rest], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.close()
+            assert process.stderr.read() == b""

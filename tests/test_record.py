@@ -1,0 +1,105 @@
+"""What reaches the disk under each value of `gateway_content`."""
+
+import json
+from copy import deepcopy
+
+import pytest
+
+from gateway_addon.api.base import ToolCall, ToolResult
+from gateway_addon.record import COLUMNS, Content, Record, arguments_valid, as_row, limited
+
+RECORD = Record(
+    id="call-1",
+    run_id="run-1",
+    started_at="2026-11-22T10:00:00.000Z",
+    source="live",
+    api_kind="messages",
+    outcome="stream_error",
+    error_type="overloaded_error",
+    error_message="too much at once",
+    finish_detail="max_output_tokens",
+    output_tokens=5,
+    rewrites=json.dumps(
+        [
+            {"op": "replace", "path": "/url", "value": "https://api.example/v1"},
+            {"op": "remove", "path": "/body/models"},
+        ]
+    ),
+)
+
+CONTENT = Content(
+    system_prompt="be brief",
+    user_prompt="what is new?",
+    answer_text="not much",
+    reasoning_text="let me see",
+    tools=["bash", "edit"],
+    tool_calls=[ToolCall("1", "bash", "tool_use", "client", '{"cmd": "ls"}')],
+    tool_results=[ToolResult("0", "bash", "a file", True)],
+)
+
+BARE_CALLS = [ToolCall("1", "bash", "tool_use", "client", None, arguments_valid=True)]
+BARE_RESULTS = [ToolResult("0", "bash", None, True)]
+
+
+def changed(record: Record) -> dict[str, object]:
+    return {name: value for name, value in as_row(record).items() if value != getattr(RECORD, name)}
+
+
+def test_full_keeps_everything():
+    assert limited(RECORD, CONTENT, "full") == (RECORD, CONTENT)
+
+
+def test_prompts_keeps_prompts_and_errors():
+    record, content = limited(RECORD, CONTENT, "prompts")
+    assert changed(record) == {}
+    assert content == Content(
+        system_prompt="be brief",
+        user_prompt="what is new?",
+        tools=["bash", "edit"],
+        tool_calls=BARE_CALLS,
+        tool_results=BARE_RESULTS,
+    )
+
+
+@pytest.mark.parametrize("mode", ["none", "a word nobody knows"])
+def test_none_keeps_numbers_and_names(mode: str):
+    record, content = limited(RECORD, CONTENT, mode)
+    without_values = [{"op": "replace", "path": "/url"}, {"op": "remove", "path": "/body/models"}]
+    assert changed(record) == {"error_message": None, "rewrites": json.dumps(without_values)}
+    assert content == Content(tools=["bash", "edit"], tool_calls=BARE_CALLS, tool_results=BARE_RESULTS)
+
+
+@pytest.mark.parametrize("mode", ["full", "prompts", "none"])
+def test_what_was_given_is_not_changed(mode: str):
+    record, content = deepcopy(RECORD), deepcopy(CONTENT)
+    limited(record, content, mode)
+    assert (record, content) == (RECORD, CONTENT)
+
+
+def test_limiting_twice_is_limiting_once():
+    once = limited(RECORD, CONTENT, "none")
+    assert limited(*once, "none") == once
+
+
+@pytest.mark.parametrize(
+    ("arguments", "valid"),
+    [
+        pytest.param("{}", True, id="trap-86"),
+        pytest.param('{"path": "a.t', False, id="trap-87"),
+        pytest.param("", False, id="nothing"),
+        pytest.param("[" * 100_000, False, id="too deep"),
+        pytest.param('"text"', True, id="any JSON will do"),
+        pytest.param(None, None, id="unknown"),
+    ],
+)
+def test_arguments_are_json_or_not(arguments: str | None, valid: bool | None):
+    assert arguments_valid(ToolCall("1", "read", "function", "client", arguments)) is valid
+
+
+@pytest.mark.parametrize("kind_of_call", ["custom", "custom_tool_call", "code_interpreter_call"])
+def test_free_text_is_neither(kind_of_call: str):
+    assert arguments_valid(ToolCall("1", "patch", kind_of_call, "client", "*** Begin")) is None
+
+
+def test_a_row_has_the_columns_in_order():
+    assert tuple(as_row(RECORD)) == COLUMNS
