@@ -21,8 +21,8 @@ class Event(NamedTuple):
     name: str
     """The `event:` field; "" if there is none."""
     data: bytes
-    """The `data:` fields joined by newlines. Empty, like the name, for bytes that hold no event to read: part of an
-    event over the limit, or what follows the last event."""
+    """The `data:` fields joined by newlines. Empty, like the name, for bytes that hold no event to read: comments,
+    part of an event over the limit, or what follows the last event."""
     raw: bytes
     """Every byte since the previous event, comments and blank lines included: the `raw`s joined are the stream."""
 
@@ -58,11 +58,11 @@ class EventParser:
             if end > self._line:
                 if not self._skipping:
                     self._read(buffer[self._line : end])
-            elif self._data or self._skipping or after - start > self._max_event:
+            else:
+                # also without data, which is no event to the standard: a comment that keeps a connection alive
+                # must not wait for one
                 events.append(self._event(bytes(buffer[start:after])))
                 start = after
-            else:
-                self._name = ""
             self._line = after
         self._after_cr = data.endswith(b"\r")
         self._give_away(start)

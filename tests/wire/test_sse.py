@@ -146,11 +146,12 @@ def test_crlf_cut_in_two_is_one_line_end(chunks: list[bytes]):
     assert read(*chunks) == [("", b"1\n2")]
 
 
-def test_raw_holds_the_comments_in_front():
-    first, second = parsed(b": wait\n\n: wait\n\ndata: 1\n\ndata: 2\n\n")
-
-    assert first.raw == b": wait\n\n: wait\n\ndata: 1\n\n"
-    assert second.raw == b"data: 2\n\n"
+def test_comments_do_not_wait_for_an_event():
+    assert parsed(b": wait\n\n: wait\n\ndata: 1\n\n") == [
+        Event("", b"", b": wait\n\n"),
+        Event("", b"", b": wait\n\n"),
+        Event("", b"1", b"data: 1\n\n"),
+    ]
 
 
 def test_bytes_behind_the_last_event_come_at_the_end():
