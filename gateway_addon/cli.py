@@ -47,7 +47,7 @@ def usd(microdollars: int | None) -> str:
 
 
 def seconds(milliseconds: float | None) -> str:
-    return UNKNOWN if milliseconds is None else f"{milliseconds / 1000:.1f}"
+    return UNKNOWN if milliseconds is None else f"{milliseconds / 1000:.2f}"
 
 
 FORMATS: dict[str, Callable[[Any], str]] = {"cost_microdollars": usd, "charged_microdollars": usd}

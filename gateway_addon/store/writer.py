@@ -124,7 +124,7 @@ class Writer:
         return len(self._queue) < MAX_JOBS
 
     def _has_room_for_text(self, job: _Job) -> bool:
-        return self._queued_text == 0 or self._queued_text + job.size <= MAX_TEXT
+        return not job.size or not self._queued_text or self._queued_text + job.size <= MAX_TEXT
 
     def _put(self, job: _Job) -> None:
         with self._changed:

@@ -184,8 +184,12 @@ class TestFullQueue:
     def test_a_text_larger_than_the_bound_is_taken_alone(self, path: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(writer, "MAX_TEXT", 100)
         store = Writer(path, "1")
-        store.finish(make_record(), make_content(system_prompt="x" * 1_000))
+        with locked(path):
+            store.finish(make_record(id="a"), make_content(system_prompt="x" * 1_000))
+            store.begin(make_record(id="b", outcome="in_flight"))
+            store.finish(make_record(id="c"), Content())
         assert store.close() == Loss(0, 0)
+        assert {row["warnings"] for row in stored(path, "SELECT warnings FROM requests")} == {"[]"}
 
     def test_rows_go_last(self, path: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(writer, "MAX_JOBS", 2)
