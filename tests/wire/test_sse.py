@@ -182,7 +182,6 @@ def test_event_of_many_megabytes(size: int):
     [
         pytest.param(b"data: " + b"x" * 100 + b"\n\n", id="trap-15 one line"),
         pytest.param(b"event: a\n" + b"data: x\n" * 20 + b"\n", id="many lines"),
-        pytest.param(b": c\n\n" * 20, id="comments only"),
     ],
 )
 def test_event_over_the_limit_is_passed_on_unread(size: int, big: bytes):
