@@ -99,9 +99,7 @@ class TestSecrets:
         assert load(None, {"PATH": "/bin", "": "x"}).secret("") is None
 
     def test_surrounding_white_space_is_no_part_of_a_key(self):
-        assert (
-            load(None, {"GATEWAY_TOKEN": "open sesame\n"}).secret("GATEWAY_TOKEN").get_secret_value() == "open sesame"
-        )
+        assert load(None, {"GATEWAY_TOKEN": "open sesame\n"}).secret("GATEWAY_TOKEN") == SecretStr("open sesame")
 
     def test_a_key_that_no_header_can_carry_is_refused_without_being_shown(self):
         with pytest.raises(ConfigError, match="OPENAI_API_KEY") as caught:

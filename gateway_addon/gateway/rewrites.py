@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
+from pydantic import SecretStr
+
 from gateway_addon.api.base import ApiKind, Json, Operation
 from gateway_addon.api.values import items, mapping, objects, text
 from gateway_addon.config import Settings
@@ -30,18 +32,14 @@ class Call:
     settings: Settings
 
 
-Change = Callable[[Call], list[Operation]]
-
-
 @dataclass(slots=True, frozen=True)
 class Rule:
     """A row of `RULES`."""
 
-    change: Change
+    change: Callable[[Call], list[Operation]]
     kinds: Collection[str]
     dialects: Collection[str]
-    applies: Callable[[Call], object] = lambda call: True
-    """The condition beyond kind and dialect; the function finds out by itself when there is nothing to change."""
+    condition: Callable[[Call], bool] = lambda call: True
 
 
 def operations(call: Call) -> list[Operation]:
@@ -50,7 +48,7 @@ def operations(call: Call) -> list[Operation]:
     found = [
         operation
         for rule in RULES
-        if call.kind.NAME in rule.kinds and dialect in rule.dialects and rule.applies(call)
+        if call.kind.NAME in rule.kinds and dialect in rule.dialects and rule.condition(call)
         for operation in rule.change(call)
     ]
     # what one rule removes, another need not hash: of two on one place the first row's holds
@@ -86,7 +84,9 @@ def model_name(call: Call) -> list[Operation]:
 
 def effort(call: Call) -> list[Operation]:
     """An auto model's reasoning effort, in the kind's own field, never over a wish of the client's."""
-    wanted = call.kind.effort_operations(call.body, call.choice.effort or "")
+    if call.choice.effort is None:
+        return []
+    wanted = call.kind.effort_operations(call.body, call.choice.effort)
     return [operation | {"path": "/body" + operation["path"]} for operation in wanted]
 
 
@@ -154,7 +154,7 @@ MESSAGES_BETA_KEYS = {
 
 def keep_messages_fields(call: Call) -> list[Operation]:
     """Anthropic answers 400 to any key it does not know; a keep-list also holds for keys not invented yet."""
-    betas = tuple(_betas(call))
+    betas = _header_betas(call, "anthropic-beta") + _body_betas(call.body)
     with_beta = {key for key, prefixes in MESSAGES_BETA_KEYS.items() if any(b.startswith(prefixes) for b in betas)}
     metadata = mapping(call.body.get("metadata"))
     tools = enumerate(items(call.body.get("tools")))
@@ -168,7 +168,7 @@ def keep_messages_fields(call: Call) -> list[Operation]:
 
 def betas_header(call: Call) -> list[Operation]:
     """`betas` is an argument of the SDK; on the wire it is a header."""
-    return _with_betas(call, "anthropic-beta", [b for b in items(call.body.get("betas")) if isinstance(b, str)])
+    return _with_betas(call, "anthropic-beta", _body_betas(call.body))
 
 
 # Chat Completions to Claude models
@@ -313,13 +313,13 @@ TRACKING_HEADERS = (
 
 
 def tracking_ids(call: Call) -> list[Operation]:
-    """Ids leave as hashes: one for each id, so that caches still fit, but another at every provider."""
+    """With a salt, ids leave as hashes: one for each id, so that caches still fit, but another at every provider."""
     salt = call.settings.secret(call.settings.rewrite.tracking_salt_env)
-    key = salt.get_secret_value().encode() if salt else b""
-    headers = [(("headers", name), call.headers.get(name)) for name in TRACKING_HEADERS]
-    fields = [(("body", *field), _at(call.body, field)) for field in TRACKING_FIELDS[call.kind.NAME]]
-    sent: list[tuple[tuple[str, ...], str | None]] = [*headers, *fields]
-    return [_replace(*place, value=_hash(key, call.choice.provider.id, id)) for place, id in sent if id]
+    if salt is None:
+        return []
+    ids: dict[tuple[str, ...], str | None] = {("headers", name): call.headers.get(name) for name in TRACKING_HEADERS}
+    ids |= {("body", *field): _at(call.body, field) for field in TRACKING_FIELDS[call.kind.NAME]}
+    return [_replace(*place, value=_hash(salt, call.choice.provider.id, id)) for place, id in ids.items() if id]
 
 
 def _at(body: Json, field: tuple[str, ...]) -> str | None:
@@ -329,23 +329,27 @@ def _at(body: Json, field: tuple[str, ...]) -> str | None:
     return text(value)
 
 
-def _hash(salt: bytes, provider: str, id: str) -> str:
+def _hash(salt: SecretStr, provider: str, id: str) -> str:
     message = f"{provider}\0{id}".encode("utf-8", "surrogatepass")
-    return hmac.new(salt, message, hashlib.sha256).hexdigest()
+    return hmac.new(salt.get_secret_value().encode(), message, hashlib.sha256).hexdigest()
 
 
 # Betas
 
 
-def _betas(call: Call) -> list[str]:
-    """The betas a Messages request asks for, in the header and in the body."""
-    header = [beta.strip() for beta in call.headers.get("anthropic-beta", "").split(",")]
-    return [beta for beta in (*header, *items(call.body.get("betas"))) if isinstance(beta, str) and beta]
+def _header_betas(call: Call, header: str) -> list[str]:
+    return [beta.strip() for beta in call.headers.get(header, "").split(",") if beta.strip()]
+
+
+def _body_betas(body: Json) -> list[str]:
+    """Only what looks like a beta: a line end inside one would begin a header of its own."""
+    betas = items(body.get("betas"))
+    return [beta for beta in betas if isinstance(beta, str) and re.fullmatch(r"[A-Za-z0-9._-]+", beta)]
 
 
 def _with_betas(call: Call, header: str, betas: list[str]) -> list[Operation]:
     """Add to a comma-separated header what it does not list yet."""
-    listed = [beta.strip() for beta in call.headers.get(header, "").split(",") if beta.strip()]
+    listed = _header_betas(call, header)
     missing = [beta for beta in dict.fromkeys(betas) if beta not in listed]
     return [_add("headers", header, value=", ".join(listed + missing))] if missing else []
 
@@ -358,6 +362,14 @@ def _to_claude(call: Call) -> bool:
     return re.search(r"(?:^|[/.])claude", call.choice.upstream_model, re.IGNORECASE) is not None
 
 
+def _wants_cache_breakpoints(call: Call) -> bool:
+    return call.settings.rewrite.anthropic_cache_breakpoints and _to_claude(call)
+
+
+def _wants_tool_call_ids(call: Call) -> bool:
+    return call.settings.rewrite.normalize_tool_call_ids and _to_claude(call)
+
+
 CHAT = ("chat_completions",)
 MESSAGES = ("messages",)
 ALL_KINDS = ("chat_completions", "responses", "messages")
@@ -365,7 +377,7 @@ ALL_DIALECTS = ("openrouter", "vercel", "openai", "anthropic")
 
 RULES = (
     Rule(model_name, ALL_KINDS, ALL_DIALECTS),
-    Rule(effort, ALL_KINDS, ALL_DIALECTS, lambda call: call.choice.effort),
+    Rule(effort, ALL_KINDS, ALL_DIALECTS),
     Rule(strip_models, ALL_KINDS, ALL_DIALECTS, lambda call: call.settings.rewrite.strip_models),
     # OpenRouter always sends usage
     Rule(include_usage, CHAT, ("vercel", "openai", "anthropic"), lambda call: call.body.get("stream") is True),
@@ -373,22 +385,9 @@ RULES = (
     Rule(betas_header, MESSAGES, ("anthropic",)),
     Rule(fine_grained_streaming, CHAT, ALL_DIALECTS, _to_claude),
     Rule(fine_grained_streaming_openrouter, CHAT, ("openrouter",), _to_claude),
-    Rule(
-        cache_breakpoints,
-        CHAT,
-        ALL_DIALECTS,
-        lambda call: call.settings.rewrite.anthropic_cache_breakpoints and _to_claude(call),
-    ),
-    Rule(
-        tool_call_ids,
-        CHAT,
-        ALL_DIALECTS,
-        lambda call: call.settings.rewrite.normalize_tool_call_ids and _to_claude(call),
-    ),
-    Rule(
-        tracking_ids,
-        ALL_KINDS,
-        ALL_DIALECTS,
-        lambda call: call.settings.secret(call.settings.rewrite.tracking_salt_env),
-    ),
+    Rule(cache_breakpoints, CHAT, ALL_DIALECTS, _wants_cache_breakpoints),
+    Rule(tool_call_ids, CHAT, ALL_DIALECTS, _wants_tool_call_ids),
+    Rule(tracking_ids, ALL_KINDS, ALL_DIALECTS),
 )
+"""Every change there is. The condition is the one beyond kind and dialect; a rule also finds by itself that there is
+nothing to change."""

@@ -1,0 +1,269 @@
+"""What changes on the way back, event by event and in whole bodies."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway_addon.api import KINDS
+from gateway_addon.gateway.answers import AnswerChange, AnswerRewriter, BodyRewriter
+from gateway_addon.wire import jsontext
+
+CHAT, RESPONSES, MESSAGES = KINDS["chat_completions"], KINDS["responses"], KINDS["messages"]
+
+
+def free(kind=CHAT) -> AnswerChange:
+    return AnswerChange(kind, public_model="acme/free")
+
+
+HIDING = AnswerChange(CHAT, hide_usage=True)
+
+
+def run(rewriter: AnswerRewriter, *pieces: bytes) -> bytes:
+    """All that comes out, after a check that no element would end a chunked body."""
+    out = [element for piece in pieces for element in rewriter.feed(piece)] + rewriter.finish()
+    assert b"" not in out
+    return b"".join(out)
+
+
+def stream(change: AnswerChange, *pieces: bytes) -> bytes:
+    return run(change.rewriter(streamed=True), *pieces)
+
+
+def body(change: AnswerChange, *pieces: bytes) -> bytes:
+    return run(change.rewriter(streamed=False), *pieces)
+
+
+FREE = [
+    pytest.param(
+        CHAT,
+        b'{"id": "1", "model": "true/name", "usage": {"prompt_tokens": 1, "cost": 0.10, "is_byok": false}}',
+        b'{"id": "1", "model": "acme/free", "usage": {"prompt_tokens": 1}}',
+        id="chat",
+    ),
+    pytest.param(
+        CHAT,
+        b'{"model":"t","usage":{"cost":1,"cost_details":{"x":1},"market_cost":1,"gateway_cost":1,"cost_in_usd_ticks":5}}',
+        b'{"model":"acme/free","usage":{}}',
+        id="chat: every name of a cost",
+    ),
+    pytest.param(
+        CHAT,
+        b'{"choices":[{"message":{"content":"x","provider_metadata":{"gateway":{"cost":"1"}}}},{"message":{}}]}',
+        b'{"choices":[{"message":{"content":"x"}},{"message":{}}]}',
+        id="chat: metadata in the message",
+    ),
+    pytest.param(
+        CHAT,
+        b'{"choices":[{"delta":{"providerMetadata":{"gateway":{"marketCost":"1"}},"content":""}}]}',
+        b'{"choices":[{"delta":{"content":""}}]}',
+        id="chat: metadata in a delta",
+    ),
+    pytest.param(
+        CHAT, b'{"model":"t","x_groq":{"usage":{"cost":1}}}', b'{"model":"acme/free","x_groq":{"usage":{}}}', id="groq"
+    ),
+    pytest.param(
+        RESPONSES,
+        b'{"type":"response.completed","response":{"model":"t","usage":{"input_tokens":1,"cost":1},'
+        b'"provider_metadata":{"gateway":{}}}}',
+        b'{"type":"response.completed","response":{"model":"acme/free","usage":{"input_tokens":1}}}',
+        id="responses: event",
+    ),
+    pytest.param(
+        RESPONSES,
+        b'{"object":"response","model":"t","usage":{"cost":1},"providerMetadata":{}}',
+        b'{"object":"response","model":"acme/free","usage":{}}',
+        id="responses: body",
+    ),
+    pytest.param(
+        MESSAGES,
+        b'{"type":"message_start","message":{"model":"t","usage":{"input_tokens":1,"cost":1}}}',
+        b'{"type":"message_start","message":{"model":"acme/free","usage":{"input_tokens":1}}}',
+        id="messages: message_start",
+    ),
+    pytest.param(
+        MESSAGES,
+        b'{"type":"message_delta","usage":{"output_tokens":1,"cost":1,"cost_details":{}},"provider_metadata":{}}',
+        b'{"type":"message_delta","usage":{"output_tokens":1}}',
+        id="messages: message_delta",
+    ),
+    pytest.param(
+        MESSAGES, b'{"type":"message","model":"t"}', b'{"type":"message","model":"acme/free"}', id="messages: body"
+    ),
+    pytest.param(
+        CHAT, b'{"model":"t","openrouter_metadata":{"is_byok":true}}', b'{"model":"acme/free"}', id="attempts"
+    ),
+    pytest.param(CHAT, b'{"model":"","usage":null}', b'{"model":"","usage":null}', id="trap-102"),
+    pytest.param(
+        CHAT, b'{"model":5,"usage":[1],"choices":{"a":1}}', b'{"model":5,"usage":[1],"choices":{"a":1}}', id="shapes"
+    ),
+    pytest.param(
+        CHAT,
+        b'{"usage":{"n":1.50e-7,"cost":1}, "i": 9007199254740993}',
+        b'{"usage":{"n":1.50e-7}, "i": 9007199254740993}',
+        id="trap-75",
+    ),
+]
+
+
+class TestFreeModels:
+    @pytest.mark.parametrize(("kind", "before", "after"), FREE)
+    def test_go_by_their_public_name_and_cost_nothing(self, kind, before, after):
+        assert body(free(kind), before) == after
+        assert stream(free(kind), b"data: " + before + b"\n\n") == b"data: " + after + b"\n\n"
+
+    @pytest.mark.parametrize(
+        "text", [b"", b" ", b"<html>", b'{"model":', b"[1]", b'"model"', b"\xff", b"[" * 100_000, b'{"model":"t"} x']
+    )
+    def test_what_is_no_json_object_passes(self, text):
+        assert body(free(), text) == text
+        assert stream(free(), b"data: " + text + b"\n\n") == b"data: " + text + b"\n\n"
+
+    def test_a_body_is_held_back_until_it_is_whole(self):
+        rewriter = free().rewriter(streamed=False)
+        assert rewriter.feed(b'{"model"') == []
+        assert rewriter.feed(b':"t"}') == []
+        assert rewriter.finish() == [b'{"model":"acme/free"}']
+
+    def test_a_body_beyond_all_bounds_passes_as_it_comes(self):
+        rewriter = BodyRewriter(free().edit, max_body=10)
+        assert rewriter.feed(b'{"model"') == []
+        assert rewriter.feed(b':"t"') == [b'{"model":"t"']
+        assert rewriter.feed(b"") == []
+        assert rewriter.feed(b"}") == [b"}"]
+        assert rewriter.finish() == []
+
+
+class TestEventFraming:
+    """Only the data of an event changes; everything around it stays."""
+
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            (b'event: x\ndata: {"model":"t"}\n\n', b'event: x\ndata: {"model":"acme/free"}\n\n'),
+            (b'data:{"model":"t"}\r\n\r\n', b'data: {"model":"acme/free"}\r\n\r\n'),
+            (b'data: {"model":"t"}\r\r', b'data: {"model":"acme/free"}\r\r'),
+            (b': {"model":"t"}\ndata: {"model":"t"}\n\n', b': {"model":"t"}\ndata: {"model":"acme/free"}\n\n'),
+            (b'data: {"model":"t"}\nid: 7\n\n', b'data: {"model":"acme/free"}\nid: 7\n\n'),
+            (b'\xef\xbb\xbfdata: {"model":"t"}\n\n', b'\xef\xbb\xbfdata: {"model":"acme/free"}\n\n'),
+            (b'datax: 1\ndata: {"model":"t"}\n\n', b'datax: 1\ndata: {"model":"acme/free"}\n\n'),
+            pytest.param(
+                b'data: {\ndata:  "model": "t",\ndata:  "usage": {}\ndata: }\n\n',
+                b'data: {\ndata:  "model": "acme/free",\ndata:  "usage": {}\ndata: }\n\n',
+                id="trap-6",
+            ),
+            (
+                b'data: {"model":\r\nid: 1\r\ndata: "t"}\r\n\r\n',
+                b'data: {"model":\r\ndata: "acme/free"}\r\nid: 1\r\n\r\n',
+            ),
+            (b'data\ndata: {"model":"t"}\n\n', b'data: \ndata: {"model":"acme/free"}\n\n'),
+            (b'data: {"model":"t"}', b'data: {"model":"acme/free"}'),
+            (b'data: {\ndata: "model":"t"}', b'data: {\ndata: "model":"acme/free"}\n'),
+            (b"data: [DONE]\n\n", b"data: [DONE]\n\n"),
+            (b": keep-alive\n\n", b": keep-alive\n\n"),
+            pytest.param(
+                'data: {"model":"t","x":"\u2028é"}\n\n'.encode(),
+                'data: {"model":"acme/free","x":"\u2028é"}\n\n'.encode(),
+                id="trap-5",
+            ),
+        ],
+    )
+    def test_survives(self, before, after):
+        assert stream(free(), before) == after
+
+    def test_an_event_goes_on_with_its_blank_line(self):
+        rewriter = free().rewriter(streamed=True)
+        assert rewriter.feed(b'data: {"model":"t"}\n') == []
+        assert rewriter.feed(b"\ndata: ") == [b'data: {"model":"acme/free"}\n\n']
+
+
+USAGE_CHUNK = b'data: {"choices":[],"usage":{"prompt_tokens":1}}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+class TestHiddenUsage:
+    def test_the_chunk_that_only_the_gateway_asked_for_is_withheld(self):
+        rewriter = HIDING.rewriter(streamed=True)
+        assert rewriter.feed(USAGE_CHUNK) == []
+        assert rewriter.feed(DONE) == [DONE]
+
+    @pytest.mark.parametrize(
+        "chunk",
+        [
+            b'{"choices":[{"delta":{"content":"x"}}],"usage":null}',
+            b'{"choices":[{"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":1}}',
+            b'{"choices":[],"usage":{"prompt_tokens":1},"error":{"message":"late"}}',
+            b'{"choices":[],"usage":null}',
+            b'{"choices":[],"prompt_filter_results":[]}',
+            b'{"usage":{"prompt_tokens":1}}',
+            b'{"error":{"message":"no"}}',
+        ],
+    )
+    def test_every_other_chunk_passes_byte_for_byte(self, chunk):
+        data = b"data: " + chunk + b"\n\n"
+        assert stream(HIDING, data) == data
+
+    def test_a_free_model_can_have_both(self):
+        change = AnswerChange(CHAT, public_model="acme/free", hide_usage=True)
+        assert stream(change, b'data: {"model":"t","choices":[1]}\n\n' + USAGE_CHUNK + DONE) == (
+            b'data: {"model":"acme/free","choices":[1]}\n\n' + DONE
+        )
+
+    def test_a_body_is_never_withheld(self):
+        text = b'{"choices":[],"usage":{"prompt_tokens":1}}'
+        assert body(HIDING, text) == text
+
+
+EVENTS = st.sampled_from(
+    [
+        b'data: {"model":"t","choices":[{"delta":{"content":"\xc3\xa9"}}]}\n\n',
+        b'data: {"model":"t",\r\ndata: "usage":{"cost":1}}\r\n\r\n',
+        b'event: e\rdata: {"model":"t"}\r\r',
+        b": comment\n\n",
+        b"data: nonsense\n\n",
+        b"\n\r",
+        USAGE_CHUNK,
+        DONE,
+        b"data: {",
+    ]
+)
+
+
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    ends = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
+    return [data[start:end] for start, end in pairwise(ends)]
+
+
+@given(st.lists(EVENTS, max_size=6), st.lists(st.integers(0, 500), max_size=8))
+def test_how_the_stream_is_cut_does_not_matter(events, places):
+    data = b"".join(events)
+    change = AnswerChange(CHAT, public_model="acme/free", hide_usage=True)
+    assert stream(change, *cut(data, places)) == stream(change, data)
+
+
+@given(st.binary(max_size=60) | st.lists(EVENTS, max_size=4).map(b"".join), st.lists(st.integers(0, 500), max_size=4))
+def test_a_stream_without_anything_to_change_passes_byte_for_byte(data, places):
+    untouched = AnswerChange(CHAT)
+    assert stream(untouched, *cut(data, places)) == data
+
+
+@pytest.mark.parametrize("kind", list(KINDS.values()), ids=list(KINDS))
+@given(
+    st.recursive(
+        st.sampled_from([None, 0, "t"]),
+        lambda inner: (
+            st.lists(inner, max_size=2)
+            | st.dictionaries(
+                st.sampled_from(
+                    ["model", "usage", "cost", "choices", "delta", "message", "response", "provider_metadata"]
+                ),
+                inner,
+            )
+        ),
+        max_leaves=12,
+    )
+)
+def test_no_answer_makes_it_fail_and_nothing_is_left_to_change(kind, answer):
+    once = body(free(kind), jsontext.dumps(answer).encode())
+    assert body(free(kind), once) == once

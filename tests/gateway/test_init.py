@@ -1,0 +1,298 @@
+"""The whole plan of a gateway call: order of the checks, what is sent, what is on record, how a refusal reads."""
+
+import hashlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway_addon import gateway
+from gateway_addon.api import KINDS
+from gateway_addon.api.base import Refusal
+from gateway_addon.gateway import Plan, plan, reply, rewrites_json
+from gateway_addon.wire import jsontext
+from tests.gateway.helpers import request, settings
+
+CONFIG = """
+custom_prefixes = ["acme/"]
+
+[models."acme/free-coder"]
+model = "mistralai/devstral-small"
+free = true
+
+[models."acme/chat-only"]
+provider = "openrouter"
+api_kinds = ["chat_completions"]
+
+[access]
+admin_only_kinds = ["responses"]
+"""
+KEYS = {"OPENROUTER_API_KEY": "provider-key", "OPENAI_API_KEY": "other-key", "GATEWAY_TOKEN": "client-token"}
+REMOTE = "192.0.2.7"
+OPENAI = ("https", "api.openai.com", 443)
+CHAT = {"model": "vendor/x", "messages": []}
+SHAPES: dict[str, dict[str, Any]] = {
+    "/chat/completions": {"model": "vendor/x", "messages": []},
+    "/messages": {"model": "vendor/x", "messages": [], "max_tokens": 5},
+    "/responses": {"model": "vendor/x", "input": "hi"},
+}
+
+
+def planned(*args: Any, config: str = CONFIG, env: dict[str, str] = KEYS, **kwargs: Any) -> Plan:
+    found = plan(request(*args, **kwargs), settings(config, **env))
+    assert isinstance(found, Plan), found
+    return found
+
+
+def refused(*args: Any, config: str = CONFIG, env: dict[str, str] = KEYS, **kwargs: Any) -> tuple[int, str]:
+    found = plan(request(*args, **kwargs), settings(config, **env))
+    assert isinstance(found, Refusal)
+    return found.status, found.code
+
+
+class TestRefusals:
+    """Each request is wrong in all the ways of the rows below it too: the first check that fails answers."""
+
+    @pytest.mark.parametrize(
+        ("path", "body", "peer_ip", "expected"),
+        [
+            ("/api/gateway/nothing", b"{", REMOTE, (400, "unknown_path")),
+            ("/api/gateway/responses", b"{", REMOTE, (401, "invalid_api_key")),
+            ("/api/gateway/responses", b"{", "::1", (403, "admin_only")),
+            ("/api/gateway/messages", b"{", "::1", (400, "invalid_body")),
+            ("/api/gateway/messages", {"model": "acme/unknown", "messages": 5}, "::1", (400, "invalid_body")),
+            ("/api/gateway/messages", {"messages": []}, "::1", (404, "model_not_found")),
+            ("/api/gateway/messages", {"model": "acme/unknown", "messages": []}, "::1", (404, "model_not_found")),
+            ("/api/gateway/messages", {"model": "acme/chat-only", "messages": []}, "::1", (404, "kind_not_served")),
+        ],
+    )
+    def test_the_order_of_the_checks(self, path, body, peer_ip, expected):
+        assert refused(path, body, peer_ip=peer_ip) == expected
+
+    @pytest.mark.parametrize("path", list(SHAPES))
+    @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[]", b"null", b'"x"', b"{}x", b"[" * 100_000], ids=repr)
+    def test_an_unreadable_body_of_any_kind(self, path, body):
+        assert refused("/api/gateway" + path, body, config="") == (400, "invalid_body")
+
+    @pytest.mark.parametrize("path", list(SHAPES))
+    @pytest.mark.parametrize("model", ["", " ", None])
+    def test_no_model_of_any_kind(self, path, model):
+        body = {key: value for key, value in (SHAPES[path] | {"model": model}).items() if value is not None}
+        assert refused("/api/gateway" + path, body, config="") == (404, "model_not_found")
+
+    @pytest.mark.parametrize("path", ["/api/gateway/messages", "/api/gateway/messages/count_tokens"])
+    def test_a_provider_without_the_kind_is_not_tried(self, path):
+        assert refused(path, SHAPES["/messages"], reverse_target=OPENAI) == (404, "kind_not_served")
+
+    @pytest.mark.parametrize(("method", "path"), [("POST", "/api/gateway/messages"), ("GET", "/api/gateway/models")])
+    def test_no_key_goes_to_a_host_that_nobody_named(self, method, path):
+        target = ("https", "elsewhere.example", 443)
+        assert refused(path, SHAPES["/messages"], method=method, reverse_target=target) == (404, "no_provider")
+
+    def test_a_path_outside_the_gateway_is_not_planned(self):
+        assert refused("/v1/messages") == (400, "unknown_path")
+
+    def test_a_bug_is_a_refusal_too(self, monkeypatch, caplog):
+        def fail(*args: object) -> None:
+            raise LookupError("text of a prompt")
+
+        monkeypatch.setattr(gateway.rewrites, "operations", fail)
+        assert refused(body=CHAT) == (500, "internal_error")
+        assert "LookupError at test_init.py" in caplog.text
+        assert "prompt" not in caplog.text
+
+
+class TestTarget:
+    @pytest.mark.parametrize(
+        ("path", "url"),
+        [
+            ("/api/gateway/chat/completions", "https://openrouter.ai/api/v1/chat/completions"),
+            ("/api/openrouter/v1/chat/completions/", "https://openrouter.ai/api/v1/chat/completions"),
+            ("/api/gateway/v1/messages?beta=true", "https://openrouter.ai/api/v1/messages?beta=true"),
+        ],
+    )
+    def test_is_the_providers_url_with_the_query_of_the_client(self, path, url):
+        assert planned(path, CHAT).url == url
+
+    def test_one_listener_serves_many_providers(self):
+        config = '[models."gpt-x"]\nprovider = "openai"'
+        found = planned(body=CHAT | {"model": "gpt-x"}, config=config)
+        assert found.url == "https://api.openai.com/v1/chat/completions"
+        assert found.secret_headers == {"authorization": "Bearer other-key"}
+
+
+class TestCredentials:
+    def test_the_gateways_key_replaces_the_clients(self):
+        found = planned(body=CHAT, headers={"authorization": "Bearer mine", "x-api-key": "mine"})
+        assert found.remove_headers == ["x-api-key"]
+        assert found.secret_headers == {"authorization": "Bearer provider-key"}
+        assert found.set_headers == {}
+
+    @pytest.mark.parametrize(
+        ("sent", "set_headers"), [({}, {"anthropic-version": "2023-06-01"}), ({"anthropic-version": "2099-01-01"}, {})]
+    )
+    def test_anthropics_version_is_added_where_the_client_names_none(self, sent, set_headers):
+        target = ("https", "api.anthropic.com", 443)
+        found = planned(
+            "/api/gateway/messages", CHAT, headers=sent, reverse_target=target, env={"ANTHROPIC_API_KEY": "k"}
+        )
+        assert found.secret_headers == {"x-api-key": "k"}
+        assert found.set_headers == set_headers
+
+    def test_without_a_key_the_clients_pass_but_not_the_gateways_token(self):
+        headers = {"authorization": "Bearer client-token", "x-api-key": "mine"}
+        found = planned(body=CHAT, headers=headers, env={"GATEWAY_TOKEN": "client-token"})
+        assert found.remove_headers == ["authorization"]
+        assert found.secret_headers == {}
+
+    def test_no_secret_shows(self):
+        found = planned(body=CHAT, headers={"authorization": "Bearer client-token"})
+        assert "provider-key" not in repr(found)
+        assert gateway.placeholder(found.provider) == "{gateway:openrouter}"
+
+
+class TestBody:
+    @pytest.mark.parametrize("path", list(SHAPES))
+    def test_one_that_needs_no_change_leaves_byte_for_byte(self, path):
+        text = b' {"temperature": 1.50, "seed": 9007199254740993,' + jsontext.dumps(SHAPES[path]).encode()[1:] + b"\n"
+        found = planned("/api/gateway" + path, text, config="")
+        assert found.body == text
+        assert found.operations == []
+
+    def test_a_change_leaves_everything_else_as_it_was(self):
+        text = b'{"temperature": 1.50, "model" : "acme/free-coder", "messages":[{"x":"\\u00e9"}] }'
+        found = planned(body=text)
+        assert found.body == text.replace(b'"acme/free-coder"', b'"mistralai/devstral-small"')
+        assert (found.request_model, found.upstream_model) == ("acme/free-coder", "mistralai/devstral-small")
+
+    @given(
+        st.dictionaries(
+            st.sampled_from(["messages", "model", "tools", "stream"]), st.none() | st.text() | st.lists(st.text())
+        )
+    )
+    def test_none_makes_planning_fail(self, body):
+        found = plan(request(body=body), settings(CONFIG, **KEYS))
+        assert isinstance(found, Plan) or found.code in ("invalid_body", "model_not_found")
+
+
+class TestAnswer:
+    def test_passes_as_it_comes_unless_something_must_change(self):
+        found = planned(body=CHAT | {"stream": True})
+        assert found.answer is None
+        assert "accept-encoding" not in found.set_headers
+
+    @pytest.mark.parametrize("path", list(SHAPES))
+    def test_of_a_free_model_is_asked_for_in_the_clear_and_rewritten(self, path):
+        found = planned(
+            "/api/gateway" + path, SHAPES[path] | {"model": "acme/free-coder"}, config=CONFIG.split("[access]")[0]
+        )
+        assert found.answer is not None
+        assert found.answer.public_model == "acme/free-coder"
+        assert found.set_headers["accept-encoding"] == "identity"
+
+    @pytest.mark.parametrize(
+        ("options", "hidden"), [({}, True), ({"include_usage": False}, True), ({"include_usage": True}, False)]
+    )
+    def test_usage_is_hidden_from_a_client_that_did_not_ask(self, options, hidden):
+        found = planned(body=CHAT | {"stream": True, "stream_options": options}, reverse_target=OPENAI)
+        assert (found.answer is not None and found.answer.hide_usage) == hidden
+
+    def test_removing_stream_options_is_not_asking_for_usage(self):
+        body = SHAPES["/messages"] | {"stream_options": {}}
+        target = ("https", "api.anthropic.com", 443)
+        assert planned("/api/gateway/messages", body, reverse_target=target).answer is None
+
+
+class TestExtras:
+    def test_change_in_path_and_credentials_only(self):
+        text = b'{"models": [1], "model": "acme/unknown"'
+        found = planned("/api/gateway/v1/messages/count_tokens?beta=true", text, headers={"x-api-key": "mine"})
+        assert found.url == "https://openrouter.ai/api/v1/messages/count_tokens?beta=true"
+        assert found.body == text
+        assert found.remove_headers == ["x-api-key"]
+        assert (found.facts, found.answer, found.logged) == (None, None, False)
+
+    def test_lists_of_models_have_no_kind(self):
+        found = planned("/api/gateway/models", b"", method="GET")
+        assert found.kind is None
+        assert found.secret_headers == {"authorization": "Bearer provider-key"}
+
+    @pytest.mark.parametrize(("text", "model"), [(b'{"model":"m","input":[]}', "m"), (b"nonsense", None)])
+    def test_compaction_is_logged(self, text, model):
+        found = planned("/api/gateway/responses/compact", text, config="")
+        assert found.logged
+        assert found.side_request == "compaction"
+        assert (found.request_model, found.upstream_model) == (model, model)
+        assert found.body == text
+
+
+class TestReply:
+    REFUSAL = Refusal(404, "there is no model 'x'", "model_not_found")
+
+    @pytest.mark.parametrize("kind", ["chat_completions", "responses"])
+    def test_in_the_shape_of_openai(self, kind):
+        status, body = reply(self.REFUSAL, KINDS[kind], {})
+        error = jsontext.parse(body)["error"]
+        assert (status, error["type"], error["code"]) == (404, "invalid_request_error", "model_not_found")
+        assert error["message"] == self.REFUSAL.message
+
+    def test_in_the_shape_of_anthropic(self):
+        status, body = reply(self.REFUSAL, KINDS["messages"], {})
+        assert status == 404
+        assert jsontext.parse(body) == {
+            "type": "error",
+            "error": {"type": "not_found_error", "message": self.REFUSAL.message},
+        }
+
+    @pytest.mark.parametrize(("headers", "is_anthropic"), [({}, False), ({"anthropic-version": "2023-06-01"}, True)])
+    def test_without_a_kind_the_client_says_whose(self, headers, is_anthropic):
+        _, body = reply(self.REFUSAL, None, headers)
+        assert (jsontext.parse(body).get("type") == "error") == is_anthropic
+
+    @pytest.mark.parametrize("kind", [*KINDS.values(), None])
+    @pytest.mark.parametrize("status", [400, 401, 403, 404, 500])
+    def test_for_every_status(self, kind, status):
+        assert reply(Refusal(status, "m", "c"), kind, {})[0] == status
+
+
+class TestRewritesOnRecord:
+    def test_is_a_patch_from_the_clients_request_to_what_was_sent(self):
+        sent = request(body=CHAT | {"models": ["a"]}, headers={"x-api-key": "mine", "authorization": "Bearer mine"})
+        found = plan(sent, settings(CONFIG, **KEYS))
+        assert isinstance(found, Plan)
+        assert jsontext.parse(rewrites_json(found, sent)) == [
+            {"op": "replace", "path": "/url", "value": "https://openrouter.ai/api/v1/chat/completions"},
+            {"op": "remove", "path": "/headers/x-api-key"},
+            {"op": "replace", "path": "/headers/authorization", "value": "<secret>"},
+            {"op": "remove", "path": "/body/models"},
+        ]
+
+    def record(self, **options: bool) -> str:
+        words = "w" * 250
+        sent = request(body={"model": "anthropic/claude-x", "messages": [{"role": "user", "content": words}]})
+        found = plan(sent, settings("", **KEYS))
+        assert isinstance(found, Plan)
+        return rewrites_json(found, sent, **options)
+
+    def test_long_values_are_hashes(self):
+        part = '[{"type":"text","text":"%s","cache_control":{"type":"ephemeral"}}]' % ("w" * 250)
+        assert jsontext.parse(self.record())[-1] == {
+            "op": "replace",
+            "path": "/body/messages/0/content",
+            "value": {"sha256": hashlib.sha256(part.encode()).hexdigest(), "bytes": len(part)},
+        }
+
+    def test_without_values(self):
+        operations = jsontext.parse(self.record(without_values=True))
+        assert all(operation.keys() == {"op", "path"} for operation in operations)
+        assert [operation["path"] for operation in operations] == [
+            "/url",
+            "/headers/anthropic-beta",
+            "/headers/x-anthropic-beta",
+            "/headers/authorization",
+            "/body/messages/0/content",
+        ]
+
+    def test_no_secret_is_on_it(self):
+        assert "provider-key" not in self.record()
