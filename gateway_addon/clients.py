@@ -38,13 +38,15 @@ def _header(name: str, pattern: str = "") -> Sign:
 
 def _product(name: str) -> Sign:
     """`name/1.2`, and the SDKs' `name/Language 1.2` and `name/part/1.2`, anywhere in the user agent."""
-    return _header("user-agent", rf"(?<![\w-]){name}/(?:[a-z][\w-]*[ /]?)?(\d[^\s;,()]*)?")
+    return _header("user-agent", rf"(?<![\w./-]){name}/(?:[a-z][\w-]*[ /]?)?(\d[^\s;,()]*)?")
 
 
 def _app(referer: str, title: str) -> tuple[Sign, ...]:
-    """The names an app gives itself for OpenRouter's statistics."""
-    title = f"^{re.escape(title)}$"
-    return _header("referer", re.escape(referer)), _header("x-title", title), _header("x-openrouter-title", title)
+    """The names an app gives itself for OpenRouter's statistics, under any of the headers it takes them from."""
+    return (
+        *(_header(name, re.escape(referer)) for name in ("referer", "http-referer")),
+        *(_header(name, f"^{re.escape(title)}$") for name in ("x-title", "x-openrouter-title")),
+    )
 
 
 # The first client with a sign that fits. Kilo Code comes before what it is built on: OpenCode and Cline.

@@ -138,7 +138,7 @@ def price(
         cost, source = (None, None) if bill.final or listed is None else (listed, "estimate")
     marks = {
         "price_table_loading": cost is None and not bill.final and not has_table and answer.usage_final,
-        "zero_cost": cost == 0 and bool(answer.usage.output_tokens) and not (bill.is_byok or _is_free(model, listed)),
+        "zero_cost": cost == 0 and bool(answer.usage.output_tokens) and not bill.is_byok and not _is_free(model),
         "off_estimate": _is_far_off(cost, listed),
         "cached_exceeds_input": _cached_exceeds_input(answer.usage),
         "subscription": subscription,
@@ -203,8 +203,8 @@ def _entries(model: str, provider: str | None, host: str | None) -> list[Entry]:
     return [(get_snapshot().find_provider(None, None, f"https://{HOSTS.get(host or '', host)}/").id, model)]
 
 
-def _is_free(model: str | None, listed: Decimal | None) -> bool:
-    return listed == 0 or (model is not None and model.endswith(":free"))
+def _is_free(model: str | None) -> bool:
+    return model is not None and model.endswith(":free")  # as OpenRouter marks them
 
 
 def _is_far_off(cost: Decimal | None, listed: Decimal | None) -> bool:
