@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from urllib.parse import unquote
 
 from tests.provider import chat_completions, messages, responses
 from tests.provider.answer import Answer, Json, Kind, tokens
@@ -19,7 +20,7 @@ def kind_of_path(path: str) -> Kind | None:
 def side_reply(method: str, path: str, body: Json) -> Reply:
     """The reply to any request that is no model call; 404 for an unknown path."""
     for wanted, pattern, reply in _ENDPOINTS:
-        if wanted == method and (match := re.search(pattern, path.partition("?")[0])):
+        if wanted == method and (match := re.search(pattern, unquote(path.partition("?")[0]))):
             return json_reply(reply(body, *match.groups()))
     unknown = {"message": f"Unknown path: {path}", "type": "invalid_request_error", "param": None, "code": None}
     return json_reply({"error": unknown}, 404)

@@ -46,9 +46,14 @@ def says(answer: Answer | Callable[[Asked], Answer], *, streamed: bool | None = 
 
 
 def starts_over(first: Answer, then: Answer) -> Replier:
-    """A stream in which a gateway's retry is spliced in: the first half of one answer, then all of another."""
+    """A stream in which a gateway's retry is spliced in: half of the events of one answer, then all of another.
+
+    A client that wants no stream sees nothing of it.
+    """
 
     def reply(call: Call) -> Reply:
+        if not call.streamed:
+            return says(then)(call)
         cut, whole = (
             call.kind.events(replace(answer, id=f"{call.id}{suffix}", model=call.model))
             for answer, suffix in ((first, "a"), (then, "b"))

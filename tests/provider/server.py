@@ -30,6 +30,8 @@ class Received:
     headers: dict[str, str]
     """Names in lower case; repeated headers are joined with a comma."""
     body: bytes
+    sent: bytearray = field(default_factory=bytearray)
+    """What was answered so far, head and framing included."""
     ended: threading.Event = field(default_factory=threading.Event)
     """Set once the answer has left, or cannot leave any more."""
     client_left: bool = False
@@ -117,12 +119,13 @@ class Provider:
             return self.requests[number - 1]
 
     def reset(self) -> None:
-        """Forget requests and script; let go of everything that is still held."""
+        """Forget requests, script and numbering; let go of everything that is still held."""
         self.gate.open()
         self.gate = Gate(self._loop)
         self.requests = []
         self.default = "agent"
         self._script.clear()
+        self._calls = 0
         self._raise_crash()
 
     def _raise_crash(self) -> None:
@@ -181,6 +184,7 @@ class Provider:
                 await _unless_client_leaves(gate.passed(), reader)
             elif self._pace:
                 await asyncio.sleep(self._pace)
+            received.sent += part
             writer.write(part)
             await writer.drain()
         if cut <= last or delivery.framing == "close" or received.headers.get("connection") == "close":
@@ -217,6 +221,7 @@ async def _unless_client_leaves(held: Coroutine[Any, Any, None], reader: asyncio
     finally:
         passed.cancel()
         gone.cancel()
+        await asyncio.wait({passed, gone})  # a reader serves one at a time
 
 
 async def _read_request(reader: asyncio.StreamReader) -> Received | None:
