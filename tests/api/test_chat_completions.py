@@ -380,6 +380,11 @@ def test_effort_never_overrides_the_client(wish: Json):
             {"tool_calls": [call(None, "look", '{"at":1}')], "finish_reason": "function_call"},
         ),
         pytest.param(
+            completion({"tool_calls": [part(name="look", id="call_1")], "function_call": {"name": "look"}}),
+            {"tool_calls": [call("call_1", "look", "{}")]},
+            id="a call told in both ways is one",
+        ),
+        pytest.param(
             completion(
                 choices=[
                     {
@@ -453,6 +458,7 @@ def test_a_whole_answer(body: Json, expected: Json):
             {"response_id": "c1", "model": "gpt-x", "text": "Hi"},
             id="trap-102",
         ),
+        ([says("Hi"), chunk(id="c2", model="gpt-y")], {"response_id": "c1", "model": "gpt-x"}),
         pytest.param([chunk({}, "stop"), chunk(usage=USAGE)], {"finish_reason": "stop"}, id="trap-91"),
         pytest.param([says("Hi")], {"ended": False, "finish_reason": None, "text": "Hi"}, id="trap-11"),
         pytest.param(
@@ -478,9 +484,7 @@ def test_a_whole_answer(body: Json, expected: Json):
             {"text": "Hello.", "tool_calls": [call("call_1", "look", "{}")], "ended": True},
             id="a stream of one whole answer",
         ),
-        pytest.param(
-            [chunk({"future": 1}, new=[1]), {"type": "ping"}], {"text": "", "error": None}, id="trap-16"
-        ),
+        pytest.param([chunk({"future": 1}, new=[1]), {"type": "ping"}], {"text": "", "error": None}, id="trap-16"),
     ],
 )
 def test_a_streamed_answer(events: list[Json], expected: Json):

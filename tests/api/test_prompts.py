@@ -44,6 +44,9 @@ def test_of_an_element_with_a_persons_words_only_the_tags_go(tag: str):
     [
         pytest.param("<system-reminder>noise</system-reminder>", "", id="trap-80"),
         pytest.param("fix it\n<system-reminder>cut of", "fix it", id="unclosed"),
+        pytest.param(
+            "<system-reminder>\n<task>noise</task>\n<skill>x</skill>\n</system-reminder>\nfix it", "fix it", id="nested"
+        ),
         pytest.param("what does <skill> mean?", "what does <skill> mean?", id="a tag amid a line is the person's"),
         pytest.param("how do I close </task>?", "how do I close </task>?", id="a stray end tag is the person's"),
         pytest.param("<b>bold</b>", "<b>bold</b>", id="an unknown tag is the person's"),
