@@ -55,7 +55,7 @@ CLIENTS: dict[str, tuple[Sign, ...]] = {
         _product("claude-cli"),
         _header("x-claude-code-session-id"),
         _header("anthropic-beta", "claude-code-"),
-        _header("x-app", "^cli(-bg)?$"),
+        _header("x-app", "^cli(?:-bg)?$"),
     ),
     "codex": (_product("codex[_-](?:cli_rs|exec|vscode|tui)"), _header("originator", "^codex")),
     "kilo-code": (

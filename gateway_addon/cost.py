@@ -118,7 +118,7 @@ def price(
     *,
     model: str | None,
     provider: str | None,
-    host: str | None = None,
+    host: str | None,
     started_at: datetime,
     subscription: bool,
     may_load: bool,

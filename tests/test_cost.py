@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import genai_prices
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -152,13 +153,15 @@ def test_service_tier(tier, factor):
     assert estimate(of, GPT, "openai") == Decimal("1.25") * Decimal(factor)
 
 
-def test_speed():
-    standard, fast = answer(), answer()
-    fast.price_context = {"speed": "fast", "inference_geo": "us"}
-    usual, dearer = (estimate(of, "claude-opus-4-8") for of in (standard, fast))
-    assert usual
-    assert dearer
-    assert dearer > usual
+def test_price_modifiers_reach_the_table(monkeypatch):
+    # not by a price: the oldest table allowed has none for a speed
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(genai_prices, "calc_price", lambda *_, **how: asked.append(how))
+    of = answer()
+    of.service_tier = "priority"
+    of.price_context = {"speed": "fast"}
+    estimate(of)
+    assert asked[0]["price_context"] == {"service_tier": "priority", "speed": "fast"}
 
 
 def test_trap_55_passes_that_usage_does_not_count_are_priced_at_their_own_model():
@@ -194,6 +197,7 @@ def test_estimate_never_raises(usage, model, provider, host, context):
 def price(of: Answer, bill: Bill, model: str = SONNET, **more: Any) -> cost.Price:
     asked: dict[str, Any] = {
         "provider": "anthropic",
+        "host": None,
         "started_at": STARTED,
         "subscription": False,
         "may_load": True,
@@ -328,7 +332,7 @@ def test_nothing_imports_the_table_before_it_is_needed():
 
         cost.price(
             Answer(usage=Usage(input_tokens=1, output_tokens=1), usage_final=True), Bill(), model="gpt-5",
-            provider="openai", started_at=datetime.now(UTC), subscription=False, may_load=False,
+            provider="openai", host=None, started_at=datetime.now(UTC), subscription=False, may_load=False,
         )
         print(json.dumps("genai_prices" in sys.modules))
     """

@@ -1,0 +1,280 @@
+"""Who is calling: clients, their sessions and agents (wire-formats §12)."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway_addon.clients import AGENT_HEADERS, PARENT_HEADERS, SESSION_HEADERS, Client, identify, is_subscription
+
+UUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
+
+
+def client_of(headers: dict[str, str], system_prompt: str | None = None) -> tuple[str | None, str | None]:
+    told = identify(headers, None, system_prompt)
+    return told.client, told.client_version
+
+
+@pytest.mark.parametrize(
+    ("user_agent", "client", "version"),
+    [
+        ("claude-cli/2.1.86 (external, cli)", "claude-code", "2.1.86"),
+        ("codex_cli_rs/0.124.0 (Linux 6.1; x86_64) tmux", "codex", "0.124.0"),
+        ("codex_exec/0.124.0", "codex", "0.124.0"),
+        ("codex_vscode/0.5.1-beta.2", "codex", "0.5.1-beta.2"),
+        ("codex-tui/1.0", "codex", "1.0"),
+        ("opencode/1.2.3 ai-sdk/provider-utils/4.0.1 runtime/bun/1.3", "opencode", "1.2.3"),
+        ("Kilo-Code/4.140.0", "kilo-code", "4.140.0"),
+        ("opencode-kilo-provider", "kilo-code", None),
+        ("opencode/1.2.3 opencode-kilo-provider", "kilo-code", None),
+        ("Cline/3.20.0", "cline", "3.20.0"),
+        ("RooCode/3.25.1", "roo-code", "3.25.1"),
+        ("Cursor/1.4", "cursor", "1.4"),
+        ("GitHubCopilotChat/0.30.2", "copilot", "0.30.2"),
+        ("OpenAI/Python 1.66.0", "openai-sdk", "1.66.0"),
+        ("AsyncOpenAI/Python 1.66.0", "openai-sdk", "1.66.0"),
+        ("OpenAI/JS 5.1.0", "openai-sdk", "5.1.0"),
+        ("Agents/Python 0.2.1", "openai-sdk", "0.2.1"),
+        ("Anthropic/JS 0.60.0", "anthropic-sdk", "0.60.0"),
+        ("AsyncAnthropic/Python 0.49.0", "anthropic-sdk", "0.49.0"),
+        ("ai-sdk/anthropic/2.0.9 runtime/bun/1.3", "ai-sdk", "2.0.9"),
+        ("ai/5.0.1 ai-sdk/provider-utils/3.0.0", "ai-sdk", "5.0.1"),
+        ("OPENCODE/1.0", "opencode", "1.0"),
+        ("claude-cli/dev build 3", "claude-code", None),
+        ("litellm/1.80.0", None, None),
+        ("curl/8.5", None, None),
+        ("not-opencode/1.0", None, None),
+        ("fetcher/1.0 (+https://x.ai/bots)", None, None),
+        ("", None, None),
+    ],
+)
+def test_user_agent(user_agent, client, version):
+    assert client_of({"user-agent": user_agent}) == (client, version)
+
+
+@pytest.mark.parametrize(
+    ("headers", "client", "version"),
+    [
+        ({"x-app": "cli"}, "claude-code", None),
+        ({"x-app": "cli-bg"}, "claude-code", None),
+        ({"x-app": "client-of-mine"}, None, None),
+        ({"anthropic-beta": "context-1m,claude-code-20250219"}, "claude-code", None),
+        ({"x-claude-code-session-id": UUID}, "claude-code", None),
+        ({"originator": "codex_cli_rs"}, "codex", None),
+        ({"x-opencode-session": "ses_1"}, "opencode", None),
+        ({"x-opencode-session": "ses_1", "x-kilo-session": "ses_1"}, "kilo-code", None),
+        ({"x-kilocode-mode": "code", "x-kilocode-version": "4.140.0"}, "kilo-code", "4.140.0"),
+        ({"x-kilocode-taskid": UUID, "user-agent": "Kilo-Code/4.140.0"}, "kilo-code", "4.140.0"),
+        ({"http-referer": "https://kilocode.ai"}, "kilo-code", None),
+        ({"x-title": "Kilo Code"}, "kilo-code", None),
+        ({"x-roo-task-id": UUID}, "roo-code", None),
+        ({"referer": "https://github.com/RooVetGit/Roo-Cline"}, "roo-code", None),
+        ({"referer": "https://cline.bot"}, "cline", None),
+        ({"x-openrouter-title": "Cline"}, "cline", None),
+        ({"x-title": "Not Cline"}, None, None),
+        ({"http-referer": "https://aider.chat/", "x-title": "Aider"}, "aider", None),
+        ({"copilot-integration-id": "vscode-chat"}, "copilot", None),
+        ({"user-agent": "OpenAI/JS 5.1.0", "x-title": "Cline"}, "cline", None),
+        pytest.param({"x-title": "KILO CODE"}, "kilo-code", None, id="trap-109-values-in-odd-case"),
+    ],
+)
+def test_headers_of_a_client(headers, client, version):
+    assert client_of(headers) == (client, version)
+
+
+@pytest.mark.parametrize(
+    ("system_prompt", "client"),
+    [
+        ("You are Cline, a helper for software.", "cline"),
+        ("You are Kilo, a helper for software.", "kilo-code"),
+        ("You are OpenCode.", "opencode"),
+        ("You are opencode, a tool.", "opencode"),
+        ("\n Act as an expert software developer.\nAlways …", "aider"),
+        ("x-anthropic-billing-header: cc_version=2.1.128; cch=1;\nBe brief.", "claude-code"),
+        ("Be brief. You are Cline.", None),
+        ("", None),
+    ],
+)
+def test_first_words_of_the_system_prompt(system_prompt, client):
+    assert client_of({}, system_prompt) == (client, None)
+
+
+def test_the_system_prompt_goes_before_the_user_agent_of_an_sdk():
+    assert client_of({"user-agent": "ai-sdk/anthropic/2.0.9 runtime/bun"}, "You are Cline.") == ("cline", None)
+
+
+def test_a_client_of_its_own_name_goes_before_the_system_prompt():
+    assert client_of({"user-agent": "opencode/1.2.3"}, "You are Cline.") == ("opencode", "1.2.3")
+
+
+BODY: dict[str, Any] = {
+    "session_id": "of-openrouter",
+    "client_metadata": {"session_id": "of-codex"},
+    "prompt_cache_key": "of-the-cache",
+    "promptCacheKey": "of-the-cache-in-camel-case",
+    "conversation": {"id": "of-the-conversation"},
+    "metadata": {
+        "user_id": json.dumps({"device_id": "d", "account_uuid": "", "session_id": "of-the-user-id"}),
+        "session_id": "of-the-metadata",
+        "conversation_id": "of-the-metadata-too",
+    },
+}
+PLACES = [  # by precedence
+    ("of-openrouter", ("session_id",)),
+    ("of-the-user-id", ("metadata", "user_id")),
+    ("of-codex", ("client_metadata",)),
+    ("of-the-cache", ("prompt_cache_key",)),
+    ("of-the-cache-in-camel-case", ("promptCacheKey",)),
+    ("of-the-conversation", ("conversation",)),
+    ("of-the-metadata", ("metadata", "session_id")),
+    ("of-the-metadata-too", ("metadata", "conversation_id")),
+]
+
+
+def test_session_in_the_body_by_precedence():
+    body = json.loads(json.dumps(BODY))
+    for session, (*path, last) in PLACES:
+        assert identify({}, body, None).session_id == session
+        place = body
+        for step in path:
+            place = place[step]
+        del place[last]
+    assert identify({}, body, None).session_id is None
+
+
+@pytest.mark.parametrize("header", SESSION_HEADERS)
+def test_session_in_a_header_goes_before_the_body(header):
+    assert identify({header: UUID}, BODY, None).session_id == UUID
+
+
+def test_a_clients_own_session_header_goes_before_the_general_one():
+    assert identify({"x-session-id": "general", "x-opencode-session": "own"}, None, None).session_id == "own"
+
+
+@pytest.mark.parametrize(
+    ("body", "session"),
+    [
+        ({"conversation": "conv_1"}, "conv_1"),
+        ({"conversation": {}}, None),
+        ({"prompt_cache_key": 7}, None),
+        ({"session_id": "", "prompt_cache_key": "k"}, "k"),
+        ({"previous_response_id": "resp_1"}, None),
+        pytest.param({"user": "ann", "safety_identifier": "ann"}, None, id="a-person-is-no-session"),
+        (None, None),
+    ],
+)
+def test_odd_bodies(body, session):
+    assert identify({}, body, None).session_id == session
+
+
+@pytest.mark.parametrize(
+    ("user_id", "session", "parent"),
+    [
+        pytest.param(json.dumps({"session_id": UUID}), UUID, None, id="trap-108-json"),
+        pytest.param(
+            json.dumps({"session_id": UUID, "parent_session_id": "p"}), UUID, "p", id="trap-108-json-with-a-parent"
+        ),
+        pytest.param(f"user_{'0a' * 32}_account_{UUID}_session_{UUID}", UUID, None, id="trap-108-old"),
+        pytest.param(f"user_{'0a' * 32}_account__session_{UUID}", UUID, None, id="trap-108-old-without-an-account"),
+        pytest.param(f"user_x_account__session_{UUID}", None, None, id="trap-108-not-quite-old"),
+        pytest.param("ann", None, None, id="trap-108-opaque"),
+        pytest.param('["session_id"]', None, None, id="trap-108-json-of-another-shape"),
+        pytest.param(json.dumps({"session_id": 7}), None, None, id="trap-108-json-of-another-type"),
+        pytest.param({"session_id": UUID}, None, None, id="no-string"),
+    ],
+)
+def test_user_id_of_claude_code(user_id, session, parent):
+    told = identify({}, {"metadata": {"user_id": user_id}}, None)
+    assert (told.session_id, told.parent_agent_id) == (session, parent)
+
+
+def test_sub_agent_of_claude_code():
+    headers = {
+        "x-claude-code-session-id": "s",
+        "x-claude-code-agent-id": "a",
+        "x-claude-code-parent-agent-id": "p",
+    }
+    assert identify(headers, None, None) == Client(
+        client="claude-code", session_id="s", agent_id="a", parent_agent_id="p"
+    )
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "agent", "parent"),
+    [
+        pytest.param({"session-id": "s", "thread-id": "s"}, {}, None, None, id="main-thread"),
+        pytest.param(
+            {"session-id": "s", "thread-id": "t", "x-codex-parent-thread-id": "s"}, {}, "t", "s", id="sub-agent"
+        ),
+        pytest.param({}, {"client_metadata": {"session_id": "s", "thread_id": "t"}}, "t", None, id="in-the-body"),
+    ],
+)
+def test_threads_of_codex(headers, body, agent, parent):
+    told = identify(headers, body, None)
+    assert (told.session_id, told.agent_id, told.parent_agent_id) == ("s", agent, parent)
+
+
+@pytest.mark.parametrize("header", AGENT_HEADERS)
+def test_agent_header(header):
+    assert identify({header: "a"}, None, None).agent_id == "a"
+
+
+@pytest.mark.parametrize("header", PARENT_HEADERS)
+def test_parent_header(header):
+    assert identify({header: "p"}, None, None).parent_agent_id == "p"
+
+
+@pytest.mark.parametrize(
+    ("headers", "side_request"),
+    [
+        ({"x-claude-code-request-class": "main"}, None),
+        ({"x-claude-code-request-class": "subagent"}, None),
+        ({"x-claude-code-request-class": "compaction"}, "compaction"),
+        ({"x-claude-code-request-class": "auxiliary"}, "auxiliary"),
+        ({"x-openai-subagent": "review"}, None),
+        ({"x-openai-subagent": "compact"}, "compaction"),
+        ({"x-openai-subagent": "memory_consolidation"}, "memory"),
+    ],
+)
+def test_side_request_as_the_client_calls_it(headers, side_request):
+    assert identify(headers, None, None).side_request == side_request
+
+
+@pytest.mark.parametrize(
+    ("headers", "host", "path", "expected"),
+    [
+        pytest.param({"authorization": "Bearer sk-ant-oat01-x"}, "api.anthropic.com", "/v1/messages", True, id="token"),
+        pytest.param(
+            {"authorization": "bearer sk-ant-oat01-x"}, "api.anthropic.com", "/v1/messages", True, id="scheme"
+        ),
+        pytest.param(
+            {"anthropic-beta": "claude-code-20250219, oauth-2025-04-20"}, "llm.example", "/v1/messages", True, id="beta"
+        ),
+        pytest.param({"authorization": "Bearer sk-ant-api03-x"}, "api.anthropic.com", "/v1/messages", False, id="key"),
+        pytest.param({"anthropic-beta": "no-oauth-here"}, "api.anthropic.com", "/v1/messages", False, id="other-beta"),
+        pytest.param({}, "chatgpt.com", "/backend-api/responses", True, id="chatgpt-host"),
+        pytest.param({}, "127.0.0.1", "/backend-api/codex/responses", True, id="chatgpt-path"),
+        pytest.param({}, "api.openai.com", "/v1/responses", False, id="openai-api"),
+    ],
+)
+def test_subscription(headers, host, path, expected):
+    assert is_subscription(headers, host, path) is expected
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.just('{"session_id": "s"}'),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(max_size=8), values, max_size=3),
+    max_leaves=8,
+)
+KEYS = st.sampled_from(list(BODY))
+METADATA = st.dictionaries(st.sampled_from(list(BODY["metadata"])), JSON_VALUES)
+HEADERS = st.dictionaries(st.sampled_from(["user-agent", "x-app", *SESSION_HEADERS, *AGENT_HEADERS]), st.text())
+
+
+@given(HEADERS, st.none() | st.dictionaries(KEYS, JSON_VALUES | METADATA), st.none() | st.text())
+def test_identify_never_raises_and_tells_text_or_nothing(headers, body, system_prompt):
+    told = identify(headers, body, system_prompt)
+    for value in (told.client_version, told.session_id, told.agent_id, told.parent_agent_id):
+        assert value is None or (isinstance(value, str) and value)
