@@ -84,9 +84,9 @@ def ask_responses(client: openai.OpenAI, model: str, stream: bool) -> Seen:
         deltas = "".join(event.delta for event in events if event.type == "response.output_text.delta")
         assert deltas == answer.output_text
     calls = [(item.name, item.arguments) for item in answer.output if item.type == "function_call"]
-    usage = answer.usage
-    cached = usage.input_tokens_details.cached_tokens
-    return Seen(answer.output_text, calls, answer.status, usage.input_tokens, cached)
+    usage = answer.usage.model_dump()  # openai 1.66 has no type for the details
+    cached = usage["input_tokens_details"]["cached_tokens"]
+    return Seen(answer.output_text, calls, answer.status, usage["input_tokens"], cached)
 
 
 def ask_messages(client: anthropic.Anthropic, model: str, stream: bool) -> Seen:

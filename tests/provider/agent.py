@@ -63,14 +63,17 @@ def responses(client: openai.OpenAI, model: str, prompt: str, *, stream: bool = 
         call: Any = client.responses.create
         answer = call(model=model, instructions=INSTRUCTIONS, input=items, tools=tools, store=False, stream=stream)
         if stream:
-            (answer,) = [event.response for event in answer if event.type == "response.completed"]
-        items += [item.model_dump(exclude_none=True) for item in answer.output]
-        calls = [item for item in answer.output if item.type == "function_call"]
+            (answer,) = [event for event in answer if event.type == "response.completed"]
+        # as plain data: the oldest SDK that we support has no types for all of it
+        data = answer.model_dump(exclude_none=True)
+        output = data["response"]["output"] if stream else data["output"]
+        items += output
+        calls = [item for item in output if item["type"] == "function_call"]
         if not calls:
-            return str(answer.output_text)
+            return "".join(part["text"] for item in output if item["type"] == "message" for part in item["content"])
         for item in calls:
-            result = project.run(item.name, json.loads(item.arguments))
-            items.append({"type": "function_call_output", "call_id": item.call_id, "output": result})
+            result = project.run(item["name"], json.loads(item["arguments"]))
+            items.append({"type": "function_call_output", "call_id": item["call_id"], "output": result})
 
 
 def messages(client: anthropic.Anthropic, model: str, prompt: str, *, stream: bool = False) -> str:
