@@ -54,9 +54,9 @@ BUILT_IN_PROVIDERS: dict[str, dict[str, Any]] = {
 
 LOOKS_LIKE_A_KEY = re.compile(
     r"""(?i:bearer\s+) \S{8}                                              # an authorization header
-      | \b (?: sk | pk | rk | gsk | vck | xai | ghp ) [-_] [\w-]{12}         # the vendors' prefixes
+      | \b (?: sk | pk | rk | gsk | vck | xai | ghp ) [-_] [\w-]{12}       # the vendors' prefixes
       | \b AIza [\w-]{20} | \b eyJ [\w-]{12}                              # Google; a JSON web token
-      | ^ (?= \S*\d) (?= \S*[a-z]) [A-Za-z0-9+/=]{32,} $                  # 32 letters and digits: no name is like that
+      | ^ (?= \S*\d) (?= \S*[a-z]) [A-Za-z0-9+=]{32,} $                   # 32 letters and digits in one word
     """,
     re.VERBOSE,
 )

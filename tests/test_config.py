@@ -205,7 +205,12 @@ class TestMistakes:
 
     @pytest.mark.parametrize(
         "name",
-        ["anthropic/claude-sonnet-4-5-20250929-thinking", "~vendor/model-name:free", "ask-sk-a", "risk-analysis-model"],
+        [
+            "anthropic/claude-sonnet-4-5-20250929-thinking",
+            "~vendor/model-name:free",
+            "ask-sk-a",
+            "accounts/vendor/models/longmodelname2",
+        ],
     )
     def test_a_long_model_name_does_not_look_like_a_key(self, load_text, name):
         assert load_text(f'[models."acme/x"]\nmodel = "{name}"').models["acme/x"].model == name

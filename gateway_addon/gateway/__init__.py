@@ -7,7 +7,7 @@ The order of the checks: path 400 → access 401, 403 → body 400 → model 404
 import hashlib
 import logging
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -142,12 +142,14 @@ def _assemble(
     *,
     facts: RequestFacts | None,
     upstream_model: str | None,
-    operations: list[Operation] | None = None,
+    operations: Sequence[Operation] = (),
     answer: AnswerChange | None = None,
 ) -> Plan:
     """The plan for a request that may go: its operations divided among headers and body, credentials exchanged."""
     kind = target.route.kind
-    set_headers = {op["path"].removeprefix("/headers/"): op["value"] for op in operations or [] if _in(op, "/headers/")}
+    set_headers = {
+        operation["path"].removeprefix("/"): operation["value"] for operation in _under("/headers", operations)
+    }
     if answer:
         # an answer that is to be changed must be readable
         set_headers["accept-encoding"] = "identity"
@@ -156,7 +158,7 @@ def _assemble(
         # the client's own `anthropic-version` says what the client can read
         set_headers[name] = request.headers.get(name, credentials[name])
     withheld = access.withheld(request.headers, provider, settings)
-    body_operations = [op | {"path": op["path"].removeprefix("/body")} for op in operations or [] if _in(op, "/body/")]
+    body_operations = _under("/body", operations)
     return Plan(
         kind=kind,
         provider=provider,
@@ -175,8 +177,9 @@ def _assemble(
     )
 
 
-def _in(operation: Operation, place: str) -> bool:
-    return bool(operation["path"].startswith(place))
+def _under(place: str, operations: Sequence[Operation]) -> list[Operation]:
+    """The operations on one part of the request, as seen from there."""
+    return [op | {"path": op["path"].removeprefix(place)} for op in operations if op["path"].startswith(place + "/")]
 
 
 def placeholder(provider: Provider) -> str:

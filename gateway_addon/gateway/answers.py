@@ -57,9 +57,11 @@ class AnswerChange:
     hide_usage: bool = False
     """Chat Completions: the gateway asked for the usage chunk, not the client."""
 
-    def rewriter(self, *, streamed: bool) -> AnswerRewriter:
-        """For an answer that is an event stream, or one JSON body."""
-        return StreamRewriter(self.edit) if streamed else BodyRewriter(self.edit)
+    def rewriter(self, *, streamed: bool) -> AnswerRewriter | None:
+        """For an answer that is an event stream, or one body; None if such a one passes as it comes."""
+        if streamed:
+            return StreamRewriter(self.edit)
+        return BodyRewriter(self.edit) if self.public_model is not None else None
 
     def edit(self, answer: Json) -> list[Operation] | None:
         """The change to one event, or to a whole answer (an `Edit`)."""

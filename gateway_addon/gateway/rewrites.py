@@ -1,6 +1,6 @@
 """What the gateway changes in a model call: the table `RULES`, one small function per rule.
 
-A rule answers with RFC 6902 operations over the request as a document, `{"url", "headers", "body"}`. Each says what
+A rule answers with RFC 6902 operations over the request as a document, `{"url", "headers", "body"}`. Each
 addresses the request *as the client sent it*, no two touch one place, and removals from one array come last element
 first: so the list is right both for a patch tool, which goes step by step, and for `jsontext.apply`, which splices all
 of it at once. Messages and Responses requests keep their own cache markup and ids.
@@ -14,9 +14,11 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
+from gateway_addon.api import KINDS
 from gateway_addon.api.base import ApiKind, Json, Operation
 from gateway_addon.api.values import items, mapping, objects, text
 from gateway_addon.config import Settings
+from gateway_addon.dialects import DIALECTS
 from gateway_addon.gateway.models import Choice
 
 
@@ -372,22 +374,20 @@ def _wants_tool_call_ids(call: Call) -> bool:
 
 CHAT = ("chat_completions",)
 MESSAGES = ("messages",)
-ALL_KINDS = ("chat_completions", "responses", "messages")
-ALL_DIALECTS = ("openrouter", "vercel", "openai", "anthropic")
 
 RULES = (
-    Rule(model_name, ALL_KINDS, ALL_DIALECTS),
-    Rule(effort, ALL_KINDS, ALL_DIALECTS),
-    Rule(strip_models, ALL_KINDS, ALL_DIALECTS, lambda call: call.settings.rewrite.strip_models),
+    Rule(model_name, KINDS, DIALECTS),
+    Rule(effort, KINDS, DIALECTS),
+    Rule(strip_models, KINDS, DIALECTS, lambda call: call.settings.rewrite.strip_models),
     # OpenRouter always sends usage
     Rule(include_usage, CHAT, ("vercel", "openai", "anthropic"), lambda call: call.body.get("stream") is True),
     Rule(keep_messages_fields, MESSAGES, ("anthropic",)),
     Rule(betas_header, MESSAGES, ("anthropic",)),
-    Rule(fine_grained_streaming, CHAT, ALL_DIALECTS, _to_claude),
+    Rule(fine_grained_streaming, CHAT, DIALECTS, _to_claude),
     Rule(fine_grained_streaming_openrouter, CHAT, ("openrouter",), _to_claude),
-    Rule(cache_breakpoints, CHAT, ALL_DIALECTS, _wants_cache_breakpoints),
-    Rule(tool_call_ids, CHAT, ALL_DIALECTS, _wants_tool_call_ids),
-    Rule(tracking_ids, ALL_KINDS, ALL_DIALECTS),
+    Rule(cache_breakpoints, CHAT, DIALECTS, _wants_cache_breakpoints),
+    Rule(tool_call_ids, CHAT, DIALECTS, _wants_tool_call_ids),
+    Rule(tracking_ids, KINDS, DIALECTS),
 )
 """Every change there is. The condition is the one beyond kind and dialect; a rule also finds by itself that there is
 nothing to change."""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway_addon.api import KINDS
-from gateway_addon.gateway.answers import AnswerChange, AnswerRewriter, BodyRewriter
+from gateway_addon.gateway.answers import AnswerChange, AnswerRewriter, BodyRewriter, StreamRewriter
 from gateway_addon.wire import jsontext
 
 CHAT, RESPONSES, MESSAGES = KINDS["chat_completions"], KINDS["responses"], KINDS["messages"]
@@ -28,11 +28,15 @@ def run(rewriter: AnswerRewriter, *pieces: bytes) -> bytes:
 
 
 def stream(change: AnswerChange, *pieces: bytes) -> bytes:
-    return run(change.rewriter(streamed=True), *pieces)
+    rewriter = change.rewriter(streamed=True)
+    assert rewriter is not None
+    return run(rewriter, *pieces)
 
 
 def body(change: AnswerChange, *pieces: bytes) -> bytes:
-    return run(change.rewriter(streamed=False), *pieces)
+    rewriter = change.rewriter(streamed=False)
+    assert rewriter is not None
+    return run(rewriter, *pieces)
 
 
 FREE = [
@@ -121,7 +125,7 @@ class TestFreeModels:
         assert stream(free(), b"data: " + text + b"\n\n") == b"data: " + text + b"\n\n"
 
     def test_a_body_is_held_back_until_it_is_whole(self):
-        rewriter = free().rewriter(streamed=False)
+        rewriter = BodyRewriter(free().edit)
         assert rewriter.feed(b'{"model"') == []
         assert rewriter.feed(b':"t"}') == []
         assert rewriter.finish() == [b'{"model":"acme/free"}']
@@ -173,7 +177,7 @@ class TestEventFraming:
         assert stream(free(), before) == after
 
     def test_an_event_goes_on_with_its_blank_line(self):
-        rewriter = free().rewriter(streamed=True)
+        rewriter = StreamRewriter(free().edit)
         assert rewriter.feed(b'data: {"model":"t"}\n') == []
         assert rewriter.feed(b"\ndata: ") == [b'data: {"model":"acme/free"}\n\n']
 
@@ -184,7 +188,7 @@ DONE = b"data: [DONE]\n\n"
 
 class TestHiddenUsage:
     def test_the_chunk_that_only_the_gateway_asked_for_is_withheld(self):
-        rewriter = HIDING.rewriter(streamed=True)
+        rewriter = StreamRewriter(HIDING.edit)
         assert rewriter.feed(USAGE_CHUNK) == []
         assert rewriter.feed(DONE) == [DONE]
 
@@ -211,8 +215,9 @@ class TestHiddenUsage:
         )
 
     def test_a_body_is_never_withheld(self):
+        assert HIDING.rewriter(streamed=False) is None
         text = b'{"choices":[],"usage":{"prompt_tokens":1}}'
-        assert body(HIDING, text) == text
+        assert body(AnswerChange(CHAT, public_model="acme/free", hide_usage=True), text) == text
 
 
 EVENTS = st.sampled_from(
