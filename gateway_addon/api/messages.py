@@ -294,7 +294,7 @@ class MessagesReader:
         if before.response_id and text(message.get("id")) in (None, before.response_id):
             return  # the same message announced twice (trap 123)
         # another message is a gateway's second try, which takes the place of the first (trap 124)
-        self.answer = Answer(started=before.started, recognised=before.recognised, error=before.error)
+        self.answer = Answer(started=before.started, error=before.error)
         self._blocks.clear()
         # with a stop reason this is no start but all there is, as for calls made from code (trap 112)
         self._output_counted = text(message.get("stop_reason")) is not None

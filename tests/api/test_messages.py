@@ -164,6 +164,7 @@ CONTENT = [
         id="trap-94",
     ),
     pytest.param([start(), says(0, "a\0b\ud83d"), says(0, "\ude00c\ud800")], {"text": "ab😀c\ufffd"}, id="trap-99"),
+    pytest.param([start(), tool_use(0), types(0, '{"a":"\0"}')], {"tool_calls": [call('{"a":""}')]}, id="trap-99-call"),
     pytest.param([start(), says(0, "Hi.")], {"text": "Hi."}, id="a delta of a block nobody announced"),
     pytest.param(
         [{"type": "content_block_delta", "delta": {"type": "text_delta", "text": "Hi."}}],
@@ -258,6 +259,11 @@ CONTENT = [
             "ended": True,
         },
         id="trap-124",
+    ),
+    pytest.param(
+        [*PLAIN, {"type": "error", "error": {"message": "Lost it."}}, start(id="msg_2")],
+        {"response_id": "msg_2", "text": "", "started": True, "error": Problem("Lost it."), "usage": Usage()},
+        id="trap-124: what the client has already got from the first try stays true",
     ),
     pytest.param(
         [start(), block(0, type="fallback", **{"from": {"model": "claude-x"}, "to": {"model": "claude-y"}})],
@@ -414,7 +420,12 @@ USAGE_OF_A_STREAM = [
         Usage(100, 90, output_tokens=6),
         id="null next to a count replaces nothing",
     ),
-    pytest.param(FULL_START, [], Usage(3210, 3000, 200, 200), id="trap-122"),
+    pytest.param(
+        FULL_START | {"output_tokens_details": {"thinking_tokens": 0}},
+        [],
+        Usage(3210, 3000, 200, 200),
+        id="trap-122",
+    ),
     pytest.param(ZEROS, [], Usage(), id="trap-122-zeros"),
     pytest.param(None, [], Usage(), id="no usage at all"),
     pytest.param({"input_tokens": 7, "output_tokens": 1}, [{"input_tokens": 9}], Usage(9), id="output never counted"),
@@ -458,9 +469,9 @@ USAGE_OF_A_STREAM = [
         id="trap-54",
     ),
     pytest.param(
-        FULL_START,
-        [{"cache_creation_input_tokens": 150, "output_tokens": 5}],
-        Usage(3160, 3000, 150, None, 5),
+        FULL_START | {"cache_creation": {"ephemeral_5m_input_tokens": 50, "ephemeral_1h_input_tokens": 150}},
+        [{"cache_creation_input_tokens": 160, "output_tokens": 5}],
+        Usage(3170, 3000, 160, None, 5),
         id="trap-54-split-exceeds",
     ),
     pytest.param(
@@ -475,7 +486,7 @@ USAGE_OF_A_STREAM = [
 
 @pytest.mark.parametrize(("opening", "deltas", "usage"), USAGE_OF_A_STREAM)
 def test_usage_of_a_stream(opening: Json | None, deltas: list[Json | None], usage: Usage) -> None:
-    assert read(start(opening), *(ends(given, None) for given in deltas)).usage == usage
+    assert read(start(opening), *(ends(counts, None) for counts in deltas)).usage == usage
 
 
 @pytest.mark.parametrize(
