@@ -71,12 +71,15 @@ def microdollars(usd: Decimal) -> int:
 
 
 def warm_up() -> None:
-    """Load the price table, which takes about a second; to be called in a thread. Never raises."""
+    """Load the price table, which takes about a second; to be called in a thread.
+
+    Never raises: where it cannot be loaded, `ready()` stays false.
+    """
     with suppress(Exception):
         from genai_prices import Usage as Tokens
         from genai_prices import calc_price
 
-        # the first price builds the indexes; it matters for none whether the table still knows this model
+        # the first price builds the table's indexes, whether or not the table still knows this model
         with suppress(LookupError):
             calc_price(Tokens(input_tokens=1), "gpt-5", provider_id="openai")
         _loaded.set()

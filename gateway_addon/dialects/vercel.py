@@ -37,9 +37,8 @@ def read_bill(answer: Answer, headers: Mapping[str, str]) -> Bill:
         is_byok = usage["is_byok"]
 
     charged = amount(_first(metadata.get("cost"), usage.get("cost")))
-    cost = (
-        charged if charged.usd or charged.flag else amount(_first(metadata.get("marketCost"), usage.get("market_cost")))
-    )
+    market = amount(_first(metadata.get("marketCost"), usage.get("market_cost")))
+    cost = charged if charged.usd or charged.flag else market
     return Bill(
         source="vercel",
         cost=cost.usd,
