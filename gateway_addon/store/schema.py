@@ -303,9 +303,13 @@ def _set_up(db: Database, path: Path) -> None:
             db.execute("PRAGMA synchronous = NORMAL")
             with transaction(db):
                 MIGRATIONS.apply(db)
+                # SQLite lets a transaction on a read-only file begin, and refuses the first write, even of nothing
+                db.execute("DELETE FROM runs WHERE 0")
             return
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+            # errors of Python's own, as over undecodable names, have no code
+            is_busy = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() > give_up:
                 raise
             time.sleep(0.05)
 

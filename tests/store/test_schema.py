@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import sqlite3
+from contextlib import closing
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
@@ -116,13 +117,48 @@ class TestCreating:
             process.join()
         assert [process.exitcode for process in processes] == [0, 0]
 
+    @pytest.mark.usefixtures("impatient")
     def test_a_database_that_stays_locked_is_given_up(self, path: Path, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(schema, "BUSY_SECONDS", 0.01)
         monkeypatch.setattr(schema, "OPEN_SECONDS", 0.1)
-        with sqlite3.connect(path) as other:
+        with closing(sqlite3.connect(path)) as other:
             other.execute("BEGIN EXCLUSIVE")
             with pytest.raises(StoreError, match="locked"):
                 open_database(path)
+
+    @pytest.mark.usefixtures("impatient")
+    def test_a_lock_that_goes_away_is_waited_for(self, path: Path, monkeypatch: pytest.MonkeyPatch):
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            monkeypatch.setattr(schema.time, "sleep", lambda pause: other.rollback())
+            open_database(path).close()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite itself does not wait for a lock."""
+    monkeypatch.setattr(schema, "BUSY_SECONDS", 0)
+
+
+class TestTransaction:
+    @pytest.mark.usefixtures("impatient")
+    def test_keeps_other_writers_out_from_its_beginning(self, path: Path):
+        with (
+            open_database(path) as other,
+            open_database(path) as db,
+            transaction(db),
+            pytest.raises(sqlite3.OperationalError, match="locked"),
+        ):
+            other.execute("DELETE FROM runs")
+
+    def test_is_undone_by_an_error(self, db: Database):
+        def fail() -> None:
+            with transaction(db):
+                db.execute("INSERT INTO tool_sets (names) VALUES ('[]')")
+                raise KeyError
+
+        with pytest.raises(KeyError):
+            fail()
+        assert db["tool_sets"].count == 0
 
 
 def open_in_rounds(folder: Path, together: Barrier) -> None:
