@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -163,6 +164,19 @@ class TestAnswers:
             ("read_file", {"path": "pages/pager.py", "lines": [1, 80]}),
             ("search", {"pattern": "page_count", "glob": "**/*.py"}),
         ]
+
+    @pytest.mark.parametrize(
+        ("kind", "delta"),
+        [
+            ("chat_completions", rb'"tool_calls":\[{"index":(\d),"function":{"arguments"'),
+            ("responses", rb'"type":"response.function_call_arguments.delta","output_index":(\d)'),
+            ("messages", rb'"index":(\d),"delta":{"type":"input_json_delta"'),
+        ],
+    )
+    def test_parallel_tool_calls_take_turns(self, provider: Provider, kind: str, delta: bytes):
+        first, second, *others = re.findall(delta, fetch_scenario(provider, "tools", kind).body)
+        assert first != second
+        assert others == [first, second] * (len(others) // 2)
 
     @every_kind
     @streamed_or_not
