@@ -280,10 +280,19 @@ class TestFailure:
 
     def test_a_full_disk(self, path: Path):
         store = Writer(path, "1")
-        store._db.execute("PRAGMA max_page_count = 1")  # SQLite says the same when there is no space left
+        fill_disk(store)
         store.finish(make_record(id="a"), make_content(system_prompt="x" * 1_000_000))
         assert store.close() == Loss(rows=1, texts=0)
         assert outcomes(path) == {}
+
+    def test_a_disk_that_is_cleared_in_time_costs_nothing(self, path: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(writer, "RETRY_SECONDS", 60)
+        store = Writer(path, "1")
+        monkeypatch.setattr(writer.time, "sleep", lambda pause: store._db.execute("PRAGMA max_page_count = 1000000"))
+        fill_disk(store)
+        store.finish(make_record(id="a"), make_content(system_prompt="x" * 1_000_000))
+        assert store.close(timeout=60) == Loss(0, 0)
+        assert list(outcomes(path)) == ["a"]
 
     @pytest.mark.parametrize("instead", [None, b"", b"something else"])
     def test_a_database_that_was_taken_away(self, path: Path, instead: bytes | None):
@@ -294,6 +303,11 @@ class TestFailure:
         finish_all(store, "a")
         assert store.close() == Loss(rows=1, texts=0)
         assert (path.read_bytes() if path.exists() else None) == instead
+
+
+def fill_disk(store: Writer) -> None:
+    """SQLite says the same when no space is left."""
+    store._db.execute("PRAGMA max_page_count = 1")
 
 
 PLANTED = {
