@@ -221,7 +221,8 @@ async def _unless_client_leaves(held: Coroutine[Any, Any, None], reader: asyncio
     finally:
         passed.cancel()
         gone.cancel()
-        await asyncio.wait({passed, gone})  # a reader serves one at a time
+        # the reader takes no other reading before this one has really ended
+        await asyncio.gather(passed, gone, return_exceptions=True)
 
 
 async def _read_request(reader: asyncio.StreamReader) -> Received | None:
