@@ -180,7 +180,10 @@ class ApiKind(Protocol):
 
     @property
     def MODEL_PLACES(self) -> Sequence[str]:
-        """JSON pointers to the model's name in a whole answer and in stream events; a missing one is skipped."""
+        """JSON pointers to the model's name in a whole answer and in stream events; a missing one is skipped.
+
+        `*` stands for every element of an array.
+        """
 
     def is_request(self, body: Json) -> bool:
         """Whether a request body may be this kind's (wire-formats §1, body-shape fallback).

@@ -21,9 +21,11 @@ VENDOR = "anthropic"
 MODEL_PLACES = (
     "/model",
     "/message/model",
-    # a streamed fallback says, as a block of its own, which model took over from which
+    # a fallback says, as a block of its own, which model took over from which
     "/content_block/from/model",
     "/content_block/to/model",
+    "/content/*/from/model",
+    "/content/*/to/model",
 )
 
 EXECUTORS = {"tool_use": "client", "server_tool_use": "server", "mcp_tool_use": "server"}
@@ -254,7 +256,8 @@ class MessagesReader:
                 self._read_message_delta(event)
             case "message_stop":
                 self.answer.ended = True
-        self._read_envelope(event, name)
+        self._read_gateway(event)
+        self._read_error(event, name)
         self.answer.recognised |= kind == "ping" or _names_this_kind(kind)
         self._note_final()
 
@@ -264,7 +267,7 @@ class MessagesReader:
     def body(self, body: Json) -> None:
         self._output_counted = True
         self._read_message(body)
-        self._read_envelope(body)
+        self._read_error(body)
         if _type(body) == "message" or isinstance(body.get("content"), list):
             self.answer.recognised = self.answer.ended = True
         self._note_final()
@@ -279,15 +282,16 @@ class MessagesReader:
         answer.reasoning = join_texts(block.content("thinking") for block in blocks) or ""
         return answer
 
-    def _read_envelope(self, holder: Json, name: str = "") -> None:
-        """Take what may stand in any event or body: an error, and what Vercel's gateway adds (wire-formats §10.2)."""
-        answer = self.answer
+    def _read_error(self, holder: Json, name: str = "") -> None:
         if problem := read_error(holder, name):
-            answer.error = merge(answer.error, problem)
-            answer.recognised = True
+            self.answer.error = merge(self.answer.error, problem)
+            self.answer.recognised = True
+
+    def _read_gateway(self, holder: Json) -> None:
+        """Take what Vercel's gateway adds to an event or a message (wire-formats §10.2)."""
         for key in ("provider_metadata", "providerMetadata"):
-            answer.gateway = mapping(mapping(holder.get(key)).get("gateway")) or answer.gateway
-        answer.generation_id = text(holder.get("generationId")) or answer.generation_id
+            self.answer.gateway = mapping(mapping(holder.get(key)).get("gateway")) or self.answer.gateway
+        self.answer.generation_id = text(holder.get("generationId")) or self.answer.generation_id
 
     def _read_start(self, message: Json) -> None:
         before = self.answer
@@ -307,6 +311,7 @@ class MessagesReader:
         for index, block in enumerate(objects(message.get("content"))):
             self._read_block(index, block)
         self._read_stop(message)
+        self._read_gateway(message)
         self._take_usage(mapping(message.get("usage")))
 
     def _read_message_delta(self, event: Json) -> None:

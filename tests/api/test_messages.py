@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from gateway_addon.api import messages
 from gateway_addon.api.base import Answer, Json, Pass, Problem, Refusal, RequestFacts, ToolCall, ToolResult, Usage
+from gateway_addon.gateway.answers import AnswerChange
+from gateway_addon.wire import jsontext
 
 
 def start(usage: Json | None = None, **message: Any) -> Json:
@@ -546,6 +548,7 @@ def test_the_metadata_of_vercels_gateway(key: str) -> None:
     beside = {key: {"gateway": gateway, "anthropic": {"cacheCreationInputTokens": 0}}, "generationId": "gen_1"}
     for answer in (
         read(start(ZEROS), ends({"input_tokens": 12, "output_tokens": 3}) | beside, STOP),
+        read(start(ZEROS, **beside), STOP),
         read_body({"type": "message", "content": []} | beside),
     ):
         assert (answer.gateway, answer.generation_id) == (gateway, "gen_1")
@@ -854,6 +857,22 @@ def test_a_request(body: Json, expected: dict[str, object]) -> None:
 
 
 # ---- What the gateway refuses and sets ----
+
+FALLBACK: Json = {"type": "fallback", "from": {"model": "claude-x"}, "to": {"model": "claude-y"}}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"type": "message", "model": "claude-x", "content": [said("Hi."), FALLBACK]},
+        start(),
+        block(0, **FALLBACK),
+    ],
+    ids=["body", "message_start", "fallback"],
+)
+def test_a_free_model_shows_no_other_name(answer: Json) -> None:
+    edits = AnswerChange(messages, public_model="acme/free").edit(answer)
+    assert b"claude-" not in jsontext.apply(jsontext.dumps(answer).encode(), edits or [])
 
 
 @pytest.mark.parametrize(
