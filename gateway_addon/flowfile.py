@@ -1,0 +1,129 @@
+"""Flow files: read one flow at a time, and write a copy that can be shared. What mitmproxy saves with `-w`."""
+
+import io
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mitmproxy.exceptions import FlowReadException
+from mitmproxy.flow import Flow
+from mitmproxy.io import FlowReader, FlowWriter
+
+from gateway_addon.redaction import Redactor, Rule, environment_secrets
+
+Progress = Callable[[int], Any]
+"""Told how many more bytes of a file have been read."""
+
+
+class FlowFileError(Exception):
+    """A flow file cannot be read, or not to its end; the text is one line that names it."""
+
+
+def read(path: Path, progress: Progress = lambda size: None) -> Iterator[Flow]:
+    """The flows of a file, one at a time in memory; those of older formats are converted.
+
+    Raises `FlowFileError`, after the last whole flow, for a file that is not there, no flow file, cut off, damaged, or
+    of a newer mitmproxy.
+    """
+    for _, flow in read_with_offsets(path, progress):
+        yield flow
+
+
+def read_with_offsets(path: Path, progress: Progress = lambda size: None) -> Iterator[tuple[int, Flow]]:
+    """`read`, with the position in the file where each flow begins (see `read_at`)."""
+    with _opened(path) as file:
+        count = offset = 0
+        try:
+            for flow in FlowReader(file).stream():
+                yield offset, flow
+                count += 1
+                progress(file.tell() - offset)
+                offset = file.tell()
+        except Exception as error:
+            # mitmproxy lets through what its parsers stumble over: KeyError, AssertionError, ...
+            raise FlowFileError(f"{path}: {_trouble(error, count, file)}") from error
+
+
+def read_at(path: Path, offset: int) -> Flow:
+    """The flow that begins at a position. Raises `FlowFileError` if the file has changed since."""
+    with _opened(path) as file:
+        file.seek(offset)
+        try:
+            return next(iter(FlowReader(file).stream()))
+        except Exception as error:
+            raise FlowFileError(f"{path}: the file has changed while it was in use") from error
+
+
+def redact_file(source: Path, target: Path, rules: Sequence[Rule] = (), progress: Progress = lambda size: None) -> str:
+    """Write a copy of a flow file without its secrets, readable for its owner only; return what was done, one line.
+
+    The file is read twice, so `progress` is told of twice its size. Raises `FlowFileError` if it cannot be read to its
+    end, or the copy cannot be written: there is a whole copy or none.
+    """
+    redactor = new_redactor(rules)
+    flows = 0
+    for flow in read(source, progress):
+        redactor.learn(flow.get_state())
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    except OSError as error:
+        raise FlowFileError(f"{target}: {error.strerror}") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            writer = FlowWriter(file)
+            for flow in read(source, progress):
+                writer.add(Flow.from_state(redactor.redact(flow.get_state())))
+                flows += 1
+        Path(name).replace(target)
+    except OSError as error:
+        raise FlowFileError(f"{target}: {error.strerror}") from error
+    finally:
+        Path(name).unlink(missing_ok=True)
+    return f"{flows} flows, {redactor.found} different secrets replaced"
+
+
+def redact_flows(flows: Sequence[Flow], rules: Sequence[Rule] = ()) -> None:
+    """Redact flows in place, as for one file."""
+    redactor = new_redactor(rules)
+    for flow in flows:
+        redactor.learn(flow.get_state())
+    for flow in flows:
+        flow.set_state(redactor.redact(flow.get_state()))
+
+
+def new_redactor(rules: Sequence[Rule] = ()) -> Redactor:
+    """A redactor for this process: a key of its own, and the secrets of its environment."""
+    return Redactor(secrets.token_bytes(32), rules, environment_secrets(os.environ))
+
+
+class _FlowFile(io.BufferedReader):
+    """A file that is not asked for more than it has: damaged lengths would reserve that much memory."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self.size = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = max(0, self.size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
+def _opened(path: Path) -> _FlowFile:
+    try:
+        return _FlowFile(path)
+    except OSError as error:
+        raise FlowFileError(f"{path}: {error.strerror}") from error
+
+
+def _trouble(error: Exception, count: int, file: _FlowFile) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or "cannot be read"
+    if isinstance(error, FlowReadException) and "please update" in str(error):
+        return "written by a newer mitmproxy, please update"
+    if count == 0:
+        return "is no flow file, or is cut off in its first flow"
+    how = "cut off" if file.tell() >= file.size else "damaged"
+    return f"{how} after {count} whole flow{'s' if count > 1 else ''}"

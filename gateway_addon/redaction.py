@@ -1,0 +1,528 @@
+"""Redaction of saved flows: secrets give way to placeholders, and everything around them stays valid. No I/O.
+
+A flow is taken as mitmproxy's `Flow.get_state()` gives it: nested dicts, lists, strings and bytes. A `Redactor` first
+learns from every flow which credentials there are, then replaces them wherever they stand, so that a key known from one
+header is also found where another flow's error text repeats it. Equal secrets get equal placeholders.
+
+Not covered: a secret that is base64-coded outside of a credential's own place (a Basic authorization is one), written
+in other than UTF-8, split between two flows or two TCP messages, or of which only a part was sent.
+"""
+
+import hashlib
+import hmac
+import json
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import quote, unquote
+
+from gateway_addon.wire import encodings, jsontext, sse
+
+State = dict[str, Any]
+
+CREDENTIAL = "credential"
+"""Kind of a secret that is known by the place it was found in."""
+ENVIRONMENT = "environment"
+"""Kind of a value of an environment variable."""
+
+MIN_LENGTH = 8
+"""Characters below which a value is replaced in its own place only: wherever else it stands, it may be a plain word."""
+
+
+class Rule(NamedTuple):
+    """A kind of secret and how to find it."""
+
+    kind: str
+    regex: re.Pattern[str]
+    """The secret is its group `secret`, or the whole match if it has none."""
+
+
+def _rule(kind: str, regex: str) -> Rule:
+    return Rule(kind, re.compile(regex, re.ASCII))
+
+
+SHAPES = {
+    "anthropic_key": r"sk-ant-[\w-]{16,}",
+    "openrouter_key": r"sk-or-[\w-]{16,}",
+    "openai_key": r"sk-[\w-]{16,}",
+    "github_token": r"gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}",
+    "gitlab_token": r"glpat-[\w-]{16,}",
+    "aws_key_id": r"(?:AKIA|ASIA)[A-Z0-9]{16}",
+    "slack_token": r"xox[a-z]-[\w-]{10,}",
+    "google_key": r"AIza[\w-]{30,}",
+    "vercel_key": r"vc[kp]_\w{16,}",
+    "huggingface_token": r"hf_[A-Za-z0-9]{16,}",
+    "groq_key": r"gsk_\w{16,}",
+    "stripe_key": r"[rs]k_(?:live|test)_\w{10,}",
+    "jwt": r"eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*",
+}
+"""Tokens that are known by their shape, by kind; the first that fits counts."""
+
+_PRIVATE_KEY = (
+    # cut off, it is secret to the end of the text
+    r"(?P<private_key>-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----(?s:.*?-----END [A-Z0-9 ]*PRIVATE KEY-----|.*))"
+)
+# one regex for all, which finds them several times faster than one each
+_SHAPE = re.compile(
+    rf"\b(?:{'|'.join(f'(?P<{kind}>{shape})' for kind, shape in SHAPES.items())})|{_PRIVATE_KEY}", re.ASCII
+)
+
+_NAME = r"(?:[\w.-]*(?:api[_-]?key|token|secret|password|passwd|auth|signature)|key|sig)"
+CONTEXTS = (
+    _rule(CREDENTIAL, rf"(?i)(?:^|[?&]){_NAME}=(?P<secret>[^&#\s\"'<>\\]+)"),
+    _rule(CREDENTIAL, r"://[^/\s:@\"']*:(?P<secret>[^/\s:@\"']+)@"),
+    # Source code assigns as well: what holds no digit is rather an expression than a secret
+    _rule(
+        "assigned",
+        r"(?i)(?:api[_-]?key|access[_-]?key|token|secret|password|passwd|authorization)"
+        r"[\"']?\s*[:=]\s*[\"']?(?:(?:bearer|basic|token)\s+)?(?P<secret>(?=[^\s\d]*\d)[\w+/=.~-]{8,})",
+    ),
+    _rule("assigned", r"(?i)\bbearer\s+(?P<secret>(?=[^\s\d]*\d)[\w+/=.~-]{8,})"),
+)
+"""Secrets that are known by what stands in front of them."""
+
+_CREDENTIAL_NAME = re.compile(
+    r".*(?:authorization|apikey|cookie2?|password|passwd|passphrase|secret|secretkey|accesskey|privatekey"
+    r"|(?:access|refresh|id|auth|api|session|security|bearer|client|authorization)token"
+    r"|chatgptaccountid|openaiorganization|openaiproject|anthropicorganizationid)"
+)
+_SECRET_VARIABLE = re.compile(r".*(?:_KEY|_TOKEN|_SECRET|PASSWORD|PASSWD)|API_?KEY|TOKEN|SECRET")
+
+_SCHEME = re.compile(r"\s*(?:(?:bearer|basic|token)\s+)?(?P<secret>.*\S)", re.IGNORECASE | re.DOTALL)
+HEADER_SECRETS = {"cookie": re.compile(r"=(?P<secret>[^;]+)"), "set-cookie": re.compile(r"^[^=;]*=(?P<secret>[^;]+)")}
+"""Where the secrets are in a credential header's value, if they are not all of it behind the scheme."""
+
+_NO_SECRET = re.compile(r"\{gateway:[^{}]+\}|\[redacted:[^\[\]]+\]")
+"""What has already taken the place of a secret: `gateway.placeholder`, or an earlier redaction."""
+
+
+def is_credential(name: str) -> bool:
+    """Whether a header or JSON member of this name holds a credential: `x-api-key`, `client_secret`, `accessToken`."""
+    return _CREDENTIAL_NAME.fullmatch(re.sub(r"[-_]", "", name.lower())) is not None
+
+
+def environment_secrets(environment: Mapping[str, str]) -> list[str]:
+    """The values of the variables whose names tell that they are secret (`*_KEY`, `*_TOKEN`, `*PASSWORD`, ...)."""
+    return [
+        value
+        for name, value in environment.items()
+        if _SECRET_VARIABLE.fullmatch(name.upper()) and len(value) >= MIN_LENGTH
+    ]
+
+
+def read_rules(document: Mapping[str, Any]) -> list[Rule]:
+    """The rules of a parsed rule file: `[[rules]]` tables with a `name` (it becomes the kind) and a `regex`.
+
+    A group `(?P<secret>...)` narrows a match down to the secret in it. Raises ValueError, one line, for anything else.
+    """
+    tables = document.get("rules")
+    if not isinstance(tables, list) or document.keys() != {"rules"}:
+        raise ValueError("a rule file holds [[rules]] tables and nothing else")
+    return [_read_rule(number, table) for number, table in enumerate(tables, start=1)]
+
+
+def _read_rule(number: int, table: object) -> Rule:
+    match table:
+        case {"name": str(name), "regex": str(regex), **others} if not others:
+            if not re.fullmatch(r"[\w.-]+", name):
+                raise ValueError(f"rule {number}: a name has letters, digits, '.', '_' and '-' only, not {name!r}")
+            try:
+                compiled = re.compile(regex)
+            except re.error as error:
+                raise ValueError(f"rule {name!r}: bad regex: {error}") from error
+            if compiled.search(""):
+                raise ValueError(f"rule {name!r}: the regex matches the empty text")
+            return Rule(name, compiled)
+    raise ValueError(f"rule {number}: expected a table with the strings `name` and `regex`")
+
+
+class Span(NamedTuple):
+    """A piece of a text and what takes its place."""
+
+    start: int
+    end: int
+    new: str
+
+
+class Redactor:
+    """Replaces secrets by `[redacted:KIND:8 hex digits]`. Call `learn` for every flow, then `redact` for every flow.
+
+    `key` makes the digits: the same key and secret give the same placeholder, and nobody without the key can check a
+    guess. `rules` are looked for besides the built-in ones, and `known` secrets (`environment_secrets`) everywhere.
+    """
+
+    def __init__(self, key: bytes, rules: Iterable[Rule] = (), known: Iterable[str] = ()) -> None:
+        self._key = key
+        self._rules = tuple(rules)
+        self._kinds: dict[str, str] = {}  # by secret; the kind it was first found as stays
+        self._placeholders: dict[str, str] = {}
+        self._spellings: dict[str, str] = {}  # the secrets that are looked for everywhere, by each way to write them
+        for secret in known:
+            self._look_for(secret)
+            self._kinds[secret] = ENVIRONMENT
+        self._anywhere = _any_of(self._spellings)
+        self._learned = len(self._spellings)
+
+    @property
+    def found(self) -> int:
+        """How many different secrets the flows held so far."""
+        return len(self._placeholders)
+
+    def learn(self, state: State) -> None:
+        """Note the credentials in a flow."""
+        self._flow(state)
+
+    def redact(self, state: State) -> State:
+        """The state with placeholders. Bodies stay encoded and framed as they were, and lengths follow."""
+        if self._learned != len(self._spellings):
+            self._learned = len(self._spellings)
+            self._anywhere = _any_of(self._spellings)
+        return self._flow(state)
+
+    # -- the parts of a flow -------------------------------------------------------------------------------------
+
+    def _flow(self, state: State) -> State:
+        redacted: State = {name: self._part(name, value) for name, value in state.items()}
+        _follow_lengths(state, redacted)
+        return redacted
+
+    def _part(self, name: str, value: Any) -> Any:
+        match name, value:
+            case "request" | "response", {"headers": _}:
+                return self._message(value)
+            case "websocket", {"messages": [*messages]}:
+                return self._values(value | {"messages": None}) | {"messages": self._websocket(messages)}
+            case "backup", dict():
+                return self._flow(value)
+        return self._values(value)
+
+    def _values(self, value: Any) -> Any:
+        """Any value with the texts in it redacted. mitmproxy can load the result only if certificates survive."""
+        match value:
+            case str():
+                return self._text(value)
+            case bytes():
+                return _encode(self._text(_decode(value)))
+            case list() | tuple():
+                return type(value)(map(self._values, value))
+            case dict():
+                return {
+                    self._values(name): item if name == "certificate_list" else self._values(item)
+                    for name, item in value.items()
+                }
+        return value
+
+    def _message(self, message: State) -> State:
+        apart = {"headers": message["headers"], "trailers": message.get("trailers"), "content": message.get("content")}
+        redacted: State = self._values({name: value for name, value in message.items() if name not in apart})
+        redacted["headers"] = self._headers(apart["headers"])
+        redacted["trailers"] = self._headers(apart["trailers"]) if apart["trailers"] else apart["trailers"]
+        redacted["content"] = None
+        if (content := apart["content"]) is not None:
+            redacted["content"] = self._body(content, _plain(apart["headers"]))
+            redacted["headers"] = _with_length(redacted["headers"], len(redacted["content"]) - len(content))
+        return redacted
+
+    def _headers(self, headers: Sequence[tuple[bytes, bytes]]) -> tuple[tuple[bytes, bytes], ...]:
+        return tuple((name, _encode(self._header(_decode(name).lower(), _decode(value)))) for name, value in headers)
+
+    def _header(self, name: str, value: str) -> str:
+        if not is_credential(name):
+            return self._text(value)
+        where = HEADER_SECRETS.get(name, _SCHEME)
+        return _replaced(value, [*self._credentials(value, where), *self._find(value)])
+
+    def _body(self, content: bytes, headers: Mapping[str, str]) -> bytes:
+        """A body as it is saved, still encoded.
+
+        One that cannot be decoded to its end keeps what could be decoded, again without an end, so that it reads as
+        before; one that cannot be decoded at all is replaced as a whole, since nobody knows what it holds.
+        """
+        encoding = headers.get("content-encoding")
+        plain = b""
+        cut_off = False
+        try:
+            decoder = encodings.decoder(encoding)
+            for piece in decoder.feed(content):
+                plain += piece
+            decoder.finish()
+        except encodings.DecodeError:
+            cut_off = True
+        if cut_off and not plain:
+            return self._placeholder(_decode(content), "body").encode()
+        text = _decode(plain)
+        redacted = self._stream(text) if _is_stream(text, headers.get("content-type", "")) else self._text(text)
+        return content if redacted == text else encodings.encode(_encode(redacted), encoding, cut_off=cut_off)
+
+    def _stream(self, text: str) -> str:
+        """Server-sent events, each in its own framing."""
+        data = _encode(text)
+        parser = sse.EventParser(max_event=len(data))
+        events = [*parser.feed(data), *parser.finish()]
+        redacted = self._events([_decode(event.data) for event in events])
+        return "".join(map(self._event, [_decode(event.raw) for event in events], redacted))
+
+    def _event(self, raw: str, data: str) -> str:
+        """An event as it was sent, with other data."""
+        new_lines = iter(data.split("\n"))
+
+        def line(found: re.Match[str]) -> str:
+            field, colon, value = found[0].partition(":")
+            if field.removeprefix("\ufeff") != "data":
+                return self._text(found[0])
+            space = " " if value.startswith(" ") else ""
+            return f"{field}{colon}{space}{next(new_lines, '')}"
+
+        return re.sub(r"[^\r\n]+", line, raw)
+
+    def _websocket(self, messages: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
+        """The messages of both directions. Each holds one event at most (wire-formats §4.6)."""
+        texts = self._events([_decode(content) for _, _, content, *_ in messages])
+        return [
+            (kind, from_client, _encode(text), *others)
+            for (kind, from_client, _, *others), text in zip(messages, texts, strict=True)
+        ]
+
+    # -- texts ---------------------------------------------------------------------------------------------------
+
+    def _text(self, text: str) -> str:
+        return _replaced(text, self._find(text))
+
+    def _events(self, texts: list[str]) -> list[str]:
+        """The texts of consecutive events, also without the secrets that are spread over the deltas of one block."""
+        spans: list[list[Span]] = [[] for _ in texts]
+        for pieces in _deltas(texts):
+            if len(pieces) > 1:
+                for number, span in self._find_across(pieces):
+                    spans[number].append(span)
+        return [_replaced(text, [*across, *self._find(text)]) for text, across in zip(texts, spans, strict=True)]
+
+    def _find_across(self, pieces: list["_Piece"]) -> Iterator[tuple[int, Span]]:
+        """Secrets in the joined text of the pieces: number of the event, and what to replace there."""
+        starts = [0]
+        for piece in pieces:
+            starts.append(starts[-1] + len(piece.inside.text))
+        for span in _merged(self._find("".join(piece.inside.text for piece in pieces))):
+            for n in range(bisect_right(starts, span.start) - 1, bisect_right(starts, span.end - 1)):
+                piece, begin = pieces[n], starts[n]
+                start, end = max(span.start, begin), min(span.end, starts[n + 1])
+                if start < end:
+                    # the first piece gets the placeholder, the others only lose their part
+                    new = span.new if start == span.start else ""
+                    inside = piece.inside
+                    yield piece.event, Span(inside.position(start - begin), inside.position(end - begin), new)
+
+    def _find(self, text: str) -> list[Span]:
+        """What to replace in a text; spans may overlap. JSON is taken apart, however deep it is packed in strings."""
+        if _is_json(text):
+            return list(self._find_in_json(text))
+        spans = list(self._search(text))
+        if "\\" in text:
+            inside = _unescaped(text)
+            if len(inside.text) < len(text):
+                spans += (inside.outside(span) for span in self._find(inside.text))
+        return spans
+
+    def _find_in_json(self, text: str) -> Iterator[Span]:
+        name, value_at = "", -1
+        for literal in _LITERAL.finditer(text):
+            inside = _unescaped(text, *literal.span("string"))
+            if is_credential(name) and not text[value_at : literal.start()].strip():
+                yield from map(inside.outside, self._credentials(inside.text, _SCHEME))
+            yield from map(inside.outside, self._find(inside.text))
+            name, value_at = (inside.text, literal.end()) if literal["colon"] else ("", -1)
+
+    def _search(self, text: str) -> Iterator[Span]:
+        for kind, regex in self._rules:
+            for found in regex.finditer(text):
+                yield from self._spans(found, kind)
+        if len(text) < MIN_LENGTH:
+            return
+        for found in _SHAPE.finditer(text):
+            yield from self._spans(found, str(found.lastgroup))
+        for kind, regex in CONTEXTS:
+            for found in regex.finditer(text):
+                yield from self._spans(found, kind)
+        for found in self._anywhere.finditer(text):
+            yield Span(*found.span(), self._placeholder(self._spellings[found[0]], CREDENTIAL))
+
+    def _credentials(self, text: str, where: re.Pattern[str]) -> Iterator[Span]:
+        for found in where.finditer(text):
+            yield from self._spans(found, CREDENTIAL)
+
+    def _spans(self, found: re.Match[str], kind: str) -> Iterator[Span]:
+        group = "secret" if "secret" in found.re.groupindex else 0
+        if not found[group] or _NO_SECRET.fullmatch(found[group]):
+            return
+        # in a URL it may be written in another way than elsewhere
+        secret = unquote(found[group])
+        if kind == CREDENTIAL and _is_no_word(secret):
+            self._look_for(secret)
+        yield Span(*found.span(group), self._placeholder(secret, kind))
+
+    def _look_for(self, secret: str) -> None:
+        for spelling in (secret, quote(secret.encode("utf-8", "surrogatepass"), safe="")):
+            self._spellings[spelling] = secret
+
+    def _placeholder(self, secret: str, kind: str) -> str:
+        if secret not in self._placeholders:
+            kind = self._kinds.setdefault(secret, kind)
+            digest = hmac.new(self._key, secret.encode("utf-8", "surrogatepass"), hashlib.sha256)
+            self._placeholders[secret] = f"[redacted:{kind}:{digest.hexdigest()[:8]}]"
+        return self._placeholders[secret]
+
+
+class _Unescaped(NamedTuple):
+    """The text that a JSON string (or a part of one) stands for, and where in the source each of it was."""
+
+    text: str
+    marks: list[int]
+    """Positions in `text` behind an escape sequence, and the beginning."""
+    sources: list[int]
+    """The positions of the marks in the source."""
+
+    def position(self, at: int) -> int:
+        n = bisect_right(self.marks, at) - 1
+        return self.sources[n] + at - self.marks[n]
+
+    def outside(self, span: Span) -> Span:
+        """The same span in the source. A placeholder means the same inside of a JSON string: it needs no escape."""
+        return Span(self.position(span.start), self.position(span.end), span.new)
+
+
+_ESCAPE = re.compile(
+    r"""\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|["\\/bfnrt])""", re.ASCII
+)
+_LITERAL = re.compile(r'"(?P<string>[^"\\]*(?:\\.[^"\\]*)*)"(?P<colon>\s*:)?', re.DOTALL)
+
+
+def _unescaped(source: str, start: int = 0, end: int | None = None) -> _Unescaped:
+    end = len(source) if end is None else end
+    marks, sources, size, at = [0], [start], 0, start
+    pieces: list[str] = []
+    for escape in _ESCAPE.finditer(source, start, end):
+        pieces += source[at : escape.start()], json.loads(f'"{escape[0]}"')
+        size += escape.start() - at + 1
+        at = escape.end()
+        marks.append(size)
+        sources.append(at)
+    pieces.append(source[at:end])
+    return _Unescaped("".join(pieces), marks, sources)
+
+
+class _Piece(NamedTuple):
+    """A string in an event that continues the one of an earlier event."""
+
+    event: int
+    inside: _Unescaped
+
+
+_BLOCK = ("type", "index", "output_index", "content_index", "summary_index", "item_id")
+"""What tells at the top of an event which block of the answer its delta belongs to."""
+
+
+def _deltas(texts: list[str]) -> Iterable[list[_Piece]]:
+    """The strings below `delta`, in any kind's events, collected by the block they continue."""
+    blocks: dict[tuple[str, ...], list[_Piece]] = {}
+    for number, text in enumerate(texts):
+        if '"delta"' in text and (event := jsontext.parse_object(text)) is not None:
+            block = tuple(str(event.get(name)) for name in _BLOCK)
+            for place, start, end in _strings(text, 0, ()):
+                if "delta" in place:
+                    blocks.setdefault(block + place, []).append(_Piece(number, _unescaped(text, start, end)))
+    return blocks.values()
+
+
+def _strings(text: str, at: int, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int, int]]:
+    """The strings in the JSON value at a position: their place, and the span between the quotes."""
+    for member in jsontext.members(text, at):
+        match member.value:
+            case str():
+                yield (*place, str(member.key)), member.start + 1, member.end - 1
+            case dict() | list():
+                # parallel choices and calls say themselves which they are; their place in the list changes
+                key = member.value.get("index", member.key) if isinstance(member.value, dict) else member.key
+                yield from _strings(text, member.start, (*place, str(key)))
+
+
+def _merged(spans: Iterable[Span]) -> list[Span]:
+    """The spans in order, those that overlap made one."""
+    merged: list[Span] = []
+    for span in sorted(spans, key=lambda span: (span.start, -span.end)):
+        if merged and span.start < merged[-1].end:
+            merged[-1] = merged[-1]._replace(end=max(span.end, merged[-1].end))
+        else:
+            merged.append(span)
+    return merged
+
+
+def _replaced(text: str, spans: Iterable[Span]) -> str:
+    pieces: list[str] = []
+    at = 0
+    for span in _merged(spans):
+        pieces += text[at : span.start], span.new
+        at = span.end
+    return "".join([*pieces, text[at:]])
+
+
+def _any_of(spellings: Iterable[str]) -> re.Pattern[str]:
+    # the longest first, as one may begin like another; of none at all, nothing
+    return re.compile("|".join(re.escape(text) for text in sorted(spellings, key=len, reverse=True)) or r"(?!)")
+
+
+def _is_no_word(secret: str) -> bool:
+    """Whether a credential may be replaced wherever it stands: `lm-studio` and `not-needed` are keys as well."""
+    return len(secret) >= 2 * MIN_LENGTH or (len(secret) >= MIN_LENGTH and any(map(str.isdigit, secret)))
+
+
+def _is_json(text: str) -> bool:
+    if not text.lstrip("\ufeff \t\r\n").startswith(("{", "[", '"')):
+        return False
+    try:
+        jsontext.parse(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_stream(text: str, content_type: str) -> bool:
+    says_stream = content_type.partition(";")[0].strip().lower() == "text/event-stream"
+    return (says_stream or _STREAM_START.match(text) is not None) and not _is_json(text)
+
+
+_STREAM_START = re.compile(r"\ufeff?\s*(?:(?:data|event|id|retry)?:)")
+
+
+def _decode(data: bytes) -> str:
+    # lossless for bytes of any kind
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _plain(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Names in lower case; the last value of each."""
+    return {_decode(name).lower(): _decode(value) for name, value in headers}
+
+
+def _with_length(headers: Iterable[tuple[bytes, bytes]], growth: int) -> tuple[tuple[bytes, bytes], ...]:
+    """The headers of a body that became longer. One that is short of its declared length stays short by as much."""
+    return tuple(
+        (name, b"%d" % (int(value) + growth) if name.lower() == b"content-length" and value.isdigit() else value)
+        for name, value in headers
+    )
+
+
+def _follow_lengths(before: State, after: State) -> None:
+    """Let the sizes that the addon noted in the metadata follow the bodies."""
+    metadata = after["metadata"]
+    for side in ("request", "response"):
+        old, new = (len((flow.get(side) or {}).get("content") or b"") for flow in (before, after))
+        row = metadata.get("gateway")
+        if isinstance(row, dict) and row.get(f"{side}_bytes") == old:
+            row[f"{side}_bytes"] = new
+        if side == "response" and old and "gateway_pace" in metadata:
+            metadata["gateway_pace"] = [[ms, round(size * new / old)] for ms, size in metadata["gateway_pace"]]
