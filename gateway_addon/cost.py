@@ -4,6 +4,7 @@ The table is the package genai-prices. It takes a second to import, so nothing h
 a live proxy calls `warm_up` in a thread and prices without the table until that is done.
 """
 
+import re
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -134,7 +135,7 @@ def price(
     Never raises.
     """
     model = bill.model or model
-    has_table = may_load or ready()
+    has_table = may_load or ready() or not _has_price_list(provider, host)
     listed = estimate(answer, model, provider=provider, host=host, started_at=started_at) if has_table else None
     cost, source = bill.cost, bill.source
     if cost is None:
@@ -201,9 +202,16 @@ def _entries(model: str, provider: str | None, host: str | None) -> list[Entry]:
     """Where to look for a model's price. Raises `LookupError` if neither provider nor host is known."""
     if provider in ENTRIES:
         return ENTRIES[provider](model)
+    if not _has_price_list(provider, host):
+        raise LookupError(host)
     from genai_prices.data_snapshot import get_snapshot
 
     return [(get_snapshot().find_provider(None, None, f"https://{HOSTS.get(host or '', host)}/").id, model)]
+
+
+def _has_price_list(provider: str | None, host: str | None) -> bool:
+    """False for a server of one's own: an address instead of a name, or a name without a domain."""
+    return provider in ENTRIES or (host is not None and re.search(r"[^.:\[]\.[A-Za-z-]{2,}$", host) is not None)
 
 
 def _is_free(model: str | None) -> bool:

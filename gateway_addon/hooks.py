@@ -74,7 +74,6 @@ class GatewayAddon:
         if self.calls is None or self._is_running:
             return
         self._is_running = True
-        threading.Thread(target=cost.warm_up, name="price table", daemon=True).start()
         options.prefer_lazy_connections(ctx.options)
         logger.info("gateway-addon %s: %s", __version__, options.describe(self.calls.options, ctx.options))
 
@@ -86,6 +85,7 @@ class GatewayAddon:
     def _apply(self, wanted: options.Options) -> None:
         if self.calls is None:
             self.calls = Calls(Writer(wanted.db, __version__), wanted)
+            threading.Thread(target=cost.warm_up, name="price table", daemon=True).start()
             # mitmproxy may also leave by sys.exit, which `done` cannot tell from a reload
             atexit.register(self._close)
             return

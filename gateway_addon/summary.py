@@ -29,9 +29,8 @@ def _parts(record: Record, tools: Counter[str]) -> Iterator[str]:
 
 
 def _trouble(record: Record) -> str:
-    status = record.error_status if record.outcome == "stream_error" else record.http_status
-    words = [record.outcome, str(status) if status and record.outcome != "upstream_cut" else "", record.error_type]
-    return " ".join(word for word in words if word)
+    status = {"stream_error": record.error_status, "http_error": record.http_status}.get(record.outcome)
+    return " ".join(str(word) for word in (record.outcome, status, record.error_type) if word)
 
 
 def tokens(count: int | None) -> str:

@@ -18,7 +18,8 @@ MAX_CODINGS = 5
 
 _PIECE = 64 * 1024
 # Encoded bytes given to a coding at once. A single zstd call cannot be told to stop: 256 bytes make 8 MiB at most.
-# The libraries give nothing from a call that fails, so this is also how much is lost in front of corrupt data.
+# The libraries give nothing from a call that fails, so for zstd and br this is how much is lost in front of corrupt
+# data; the zlib codings lose none (see `_bounded`).
 _STEP = 256
 _GZIP = 16 + zlib.MAX_WBITS
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -73,10 +74,14 @@ def decode(body: bytes, content_encoding: str | None, limit: int) -> bytes:
     return b"".join(pieces)
 
 
-def encode(body: bytes, content_encoding: str | None) -> bytes:
-    """Encode a whole body for sending, quickly rather than tightly. Raises `DecodeError` for an unknown encoding."""
+def encode(body: bytes, content_encoding: str | None, *, cut_off: bool = False) -> bytes:
+    """Encode a whole body for sending, quickly rather than tightly. Raises `DecodeError` for an unknown encoding.
+
+    `cut_off`: as if the end had never come; all of `body` can be decoded again, and then `Decoder.finish` raises.
+    """
     for name in _codings(content_encoding):
-        body = _CODINGS[name].encode(body)
+        coding = _CODINGS[name]
+        body = coding.begin(body) if cut_off else coding.encode(body)
     return body
 
 
@@ -110,13 +115,14 @@ class _Stage:
         """Bytes that may still be decoded; grows with the body as received, whatever the stages before made of it."""
         self._name = name
         self._stream = _CODINGS[name].stream()
+        self._step = _CODINGS[name].step
         self._started = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         self._started = True
         try:
-            for start in range(0, len(data), _STEP):
-                for piece in self._stream.feed(data[start : start + _STEP]):
+            for start in range(0, len(data), self._step):
+                for piece in self._stream.feed(data[start : start + self._step]):
                     self.allowed -= len(piece)
                     if self.allowed < 0:
                         raise DecodeError(f"{self._name} data expands too much")
@@ -211,25 +217,59 @@ class _Zstd:
 
 def _bounded(stream: "zlib._Decompress", data: bytes) -> Iterator[bytes]:
     """What zlib makes of `data`, in pieces of at most 64 KiB."""
+    before, source, given = stream.copy(), data, 0
     full = False
-    # A full piece may have left output inside even when all input is consumed
-    while data or full:
-        piece = stream.decompress(data, _PIECE)
-        yield piece
-        data = stream.unconsumed_tail
-        full = len(piece) == _PIECE
+    try:
+        # A full piece may have left output inside even when all input is consumed
+        while data or full:
+            piece = stream.decompress(data, _PIECE)
+            yield piece
+            given += len(piece)
+            data = stream.unconsumed_tail
+            full = len(piece) == _PIECE
+    except zlib.error:
+        # zlib gives nothing from a call that fails. Byte by byte, all in front of the damage comes out, so that what
+        # is read does not depend on how the data was cut up; the damaged byte raises again
+        for i in range(len(source)):
+            piece = before.decompress(source[i : i + 1])
+            yield piece[max(0, given) :]
+            given -= len(piece)
+        raise
 
 
 class _Coding(NamedTuple):
     stream: Callable[[], _Stream]
     encode: Callable[[bytes], bytes]
+    begin: Callable[[bytes], bytes]
+    """`encode` without the end."""
+    step: int
+    """Encoded bytes given to the stream at once."""
 
 
-_GZIP_CODING = _Coding(_Gzip, lambda body: gzip.compress(body, compresslevel=4, mtime=0))
+def _begin_zlib(body: bytes, wbits: int) -> bytes:
+    stream = zlib.compressobj(4, wbits=wbits)
+    return stream.compress(body) + stream.flush(zlib.Z_SYNC_FLUSH)
+
+
+def _begin_brotli(body: bytes) -> bytes:
+    stream = brotli.Compressor(quality=4)
+    return bytes(stream.process(body) + stream.flush())
+
+
+def _begin_zstd(body: bytes) -> bytes:
+    stream = zstandard.ZstdCompressor().compressobj()
+    return stream.compress(body) + stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+
+
+_GZIP_CODING = _Coding(
+    _Gzip, lambda body: gzip.compress(body, compresslevel=4, mtime=0), lambda body: _begin_zlib(body, _GZIP), _PIECE
+)
 _CODINGS = {
     "gzip": _GZIP_CODING,
     "x-gzip": _GZIP_CODING,
-    "deflate": _Coding(_Deflate, lambda body: zlib.compress(body, level=4)),
-    "br": _Coding(_Brotli, lambda body: brotli.compress(body, quality=4)),
-    "zstd": _Coding(_Zstd, zstandard.compress),
+    "deflate": _Coding(
+        _Deflate, lambda body: zlib.compress(body, level=4), lambda body: _begin_zlib(body, zlib.MAX_WBITS), _PIECE
+    ),
+    "br": _Coding(_Brotli, lambda body: brotli.compress(body, quality=4), _begin_brotli, _STEP),
+    "zstd": _Coding(_Zstd, zstandard.compress, _begin_zstd, _STEP),
 }

@@ -1,0 +1,435 @@
+"""The addon in a real mitmdump between a client and a provider, on real sockets."""
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+
+from tests.client import PATHS, Call, body_of, request_body
+from tests.provider import SCENARIOS, Provider
+from tests.proxy import ADDON, Mitmdump, read_flows, rows, run_mitmdump, run_on_file
+
+Start = Callable[..., Mitmdump]
+
+APART = {"silent", "head-only", "held", "huge-event"}
+"""Scenarios with tests of their own below."""
+ONE_KIND = {"queued": ["responses"], "empty-output": ["responses"]}
+CASES = [
+    (kind, scenario, stream)
+    for scenario in SCENARIOS
+    if scenario not in APART
+    for kind in ONE_KIND.get(scenario, PATHS)
+    for stream in (True, False)
+]
+
+SAME_IN_A_FILE = """SELECT * FROM requests ORDER BY started_at, id"""
+NOT_IN_A_FILE = {"run_id", "source"}
+
+
+@pytest.fixture(scope="module")
+def recorded(session_provider: Provider, confdir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every scenario of the provider, for each kind, streamed and not, through one mitmdump with `-w`.
+
+    Returns a folder with `gateway.db` and `all.flow`. The bytes of every answer were compared on the way.
+    """
+    folder = tmp_path_factory.mktemp("recorded")
+    session_provider.reset()
+    arguments: dict[str, Any] = {"options": {"gateway_db": folder / "gateway.db"}}
+    with Mitmdump(
+        session_provider.url, confdir=confdir, args=["-w", str(folder / "all.flow"), "--flow-detail", "0"], **arguments
+    ) as proxy:
+        for kind, scenario, stream in CASES:
+            headers = {"x-case": f"{kind} {scenario} {stream}"}
+            call = Call(proxy.url, PATHS[kind], request_body(kind, f"fake/{scenario}", stream=stream), headers)
+            if scenario == "no-answer":
+                assert call.response.status == 502
+                continue
+            received = call.read()
+            call.leave()
+            sent = session_provider.requests[-1]
+            assert sent.headers["x-case"] == headers["x-case"]
+            assert received == body_of(bytes(sent.sent)), headers
+        assert proxy.stop() == 0
+        assert "Traceback" not in proxy.stdout
+        assert "failed" not in [line for line in proxy.stdout.splitlines() if "WARN" in line]
+    return folder
+
+
+def test_every_answer_passes_byte_for_byte_and_leaves_one_row(recorded: Path) -> None:
+    found = rows(recorded / "gateway.db", "SELECT api_kind, request_model FROM requests ORDER BY started_at")
+    assert [(row["api_kind"], row["request_model"]) for row in found] == [
+        (kind, f"fake/{scenario}") for kind, scenario, _ in CASES
+    ]
+
+
+OUTCOMES = {
+    "error-first": "stream_error",
+    "error-midway": "stream_error",
+    "error-as-finish": "stream_error",
+    "error-after-finish": "stream_error",
+    "error-body": "stream_error",
+    "html-200": "unreadable",
+    "empty": "unreadable",
+    "blank": "unreadable",
+    "not-an-object": "unreadable",
+    "gzip-corrupt": "unreadable",
+    "no-answer": "upstream_cut",
+    "strict": "complete",
+}
+
+
+STREAM_ONLY = {"named-done", "data-after-done", "cut-chunked", "cut-until-close"}
+"""Damage that is none to a whole body, or that leaves no answer to read."""
+BODY_ONLY = {"queued"}
+"""A stream would go on."""
+
+
+def expected_outcome(scenario: str) -> str:
+    if "http-" in scenario or scenario in ("html-502", "text-429"):
+        return "http_error"
+    if scenario.startswith("cut-"):
+        return "upstream_cut"
+    return OUTCOMES.get(scenario, "complete")
+
+
+def test_outcomes(recorded: Path) -> None:
+    found = rows(
+        recorded / "gateway.db", "SELECT api_kind, request_model, outcome, streamed FROM requests ORDER BY started_at"
+    )
+    wrong = {
+        (kind, scenario, stream): row["outcome"]
+        for (kind, scenario, stream), row in zip(CASES, found, strict=True)
+        if row["outcome"] != expected_outcome(scenario) and scenario not in (BODY_ONLY if stream else STREAM_ONLY)
+    }
+    assert wrong == {}
+
+
+def test_unknown_is_null_never_zero(recorded: Path) -> None:
+    silent = "('html-200', 'empty', 'blank', 'html-502', 'text-429', 'usage-absent', 'usage-null', 'error-first')"
+    found = rows(
+        recorded / "gateway.db",
+        "SELECT input_tokens, output_tokens, cache_read_tokens, cost_microdollars FROM requests"
+        f" WHERE substr(request_model, 6) IN {silent}",
+    )
+    assert found
+    assert {value for row in found for value in row.values()} == {None}
+
+
+def test_a_file_gives_the_rows_of_the_live_run(recorded: Path, confdir: Path, tmp_path: Path) -> None:
+    result = run_on_file(recorded / "all.flow", tmp_path / "file.db", "--flow-detail", "0", confdir=confdir)
+    assert result.returncode == 0, result.stdout
+    for query in (
+        "SELECT * FROM requests ORDER BY started_at, id",
+        "SELECT * FROM tool_calls ORDER BY request_id, position",
+        "SELECT * FROM prompts ORDER BY request_id",
+        "SELECT * FROM contents ORDER BY text",
+        "SELECT * FROM usage_by_model ORDER BY model",
+    ):
+        live, file = (
+            [_comparable(row) for row in rows(db, query)] for db in (recorded / "gateway.db", tmp_path / "file.db")
+        )
+        assert [_difference(*pair) for pair in zip(file, live, strict=True)] == [{}] * len(live), query
+
+
+def _difference(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+    return {name: (a[name], b[name]) for name in a if a[name] != b[name]}
+
+
+def _comparable(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in NOT_IN_A_FILE and not name.endswith("id")}
+
+
+def test_reading_a_file_twice_changes_nothing(recorded: Path, confdir: Path, tmp_path: Path) -> None:
+    dumps = []
+    for _ in range(2):
+        run_on_file(recorded / "all.flow", tmp_path / "file.db", "--flow-detail", "0", confdir=confdir)
+        dumps.append(rows(tmp_path / "file.db", "SELECT * FROM requests ORDER BY id"))
+        dumps[-1] += rows(tmp_path / "file.db", "SELECT * FROM stored_tool_calls ORDER BY request_id, position")
+    assert dumps[0] == dumps[1]
+
+
+def test_reading_a_live_runs_file_into_its_own_database_keeps_times_and_source(
+    recorded: Path, confdir: Path, tmp_path: Path
+) -> None:
+    shutil.copy(recorded / "gateway.db", tmp_path / "live.db")
+    before = rows(tmp_path / "live.db", "SELECT * FROM requests ORDER BY id")
+    run_on_file(recorded / "all.flow", tmp_path / "live.db", "--flow-detail", "0", confdir=confdir)
+    after = rows(tmp_path / "live.db", "SELECT * FROM requests ORDER BY id")
+    assert [_difference(*pair) for pair in zip(after, before, strict=True)] == [{}] * len(before)
+
+
+def test_saved_flows_hold_the_answer_as_received_and_a_summary(recorded: Path) -> None:
+    flows = {flow.request.headers["x-case"]: flow for flow in read_flows(recorded / "all.flow")}
+    assert len(flows) == len(CASES)
+    for case, flow in flows.items():
+        told = flow.metadata["gateway"]
+        assert flow.comment.startswith(told["api_kind"]), case
+        if flow.response:
+            assert len(flow.response.raw_content) == told["response_bytes"], case
+
+
+def test_chunks_pass_when_they_arrive(provider: Provider, mitmdump: Start) -> None:
+    proxy = mitmdump()
+    call = Call(proxy.url, PATHS["messages"], request_body("messages", "fake/held"))
+    sent = provider.wait_for_request()
+    # the provider holds the rest back, so that a proxy that waits for more would wait for ever
+    first = call.response.read1()
+    while b"content_block_delta" not in first:
+        first += call.response.read1()
+    assert not sent.ended.is_set()
+    provider.gate.open()
+    assert first + call.read() == body_of(bytes(sent.sent))
+
+
+def test_an_event_of_20_mb_passes_and_is_read(provider: Provider, mitmdump: Start, tmp_path: Path) -> None:
+    proxy = mitmdump()
+    received = Call(proxy.url, PATHS["messages"], request_body("messages", "fake/huge-event")).read()
+    assert received == body_of(bytes(provider.requests[0].sent))
+    proxy.stop()
+    assert _one(tmp_path)["outcome"] == "complete"
+
+
+def test_a_row_exists_while_the_call_is_under_way(provider: Provider, mitmdump: Start, tmp_path: Path) -> None:
+    proxy = mitmdump()
+    call = Call(proxy.url, PATHS["messages"], request_body("messages", "fake/silent"))
+    provider.wait_for_request()
+    _until(lambda: rows(tmp_path / "gateway.db", "SELECT outcome FROM requests") == [{"outcome": "in_flight"}])
+    provider.gate.open()
+    call.read()
+    proxy.wait_for("messages fake/silent")
+    assert proxy.stop() == 0
+    assert _one(tmp_path)["outcome"] == "complete"
+
+
+@pytest.mark.parametrize("kind", PATHS)
+def test_a_client_that_leaves(kind: str, provider: Provider, mitmdump: Start, tmp_path: Path) -> None:
+    proxy = mitmdump(args=["-w", str(tmp_path / "aborted.flow")])
+    call = Call(proxy.url, PATHS[kind], request_body(kind, "fake/held"))
+    received = call.response.read1()
+    call.leave()
+    proxy.wait_for("client_aborted")
+    assert proxy.stop() == 0
+    row = _one(tmp_path)
+    assert row["outcome"] == "client_aborted"
+    assert row["response_bytes"] >= len(received)
+    (flow,) = read_flows(tmp_path / "aborted.flow")
+    assert flow.response.raw_content.startswith(received)
+
+
+def test_shutdown_keeps_what_had_arrived(provider: Provider, mitmdump: Start, tmp_path: Path, confdir: Path) -> None:
+    proxy = mitmdump(args=["-w", str(tmp_path / "shutdown.flow")])
+    call = Call(proxy.url, PATHS["messages"], request_body("messages", "fake/held"))
+    received = call.response.read1()
+    assert proxy.stop() == 0
+    row = _one(tmp_path)
+    assert row["outcome"] == "interrupted"
+    assert row["input_tokens"] is not None
+    assert row["output_tokens"] is None
+    assert row["usage_is_lower_bound"] == 1
+    (flow,) = read_flows(tmp_path / "shutdown.flow")
+    assert flow.response.raw_content.startswith(received)
+    run_on_file(tmp_path / "shutdown.flow", tmp_path / "file.db", confdir=confdir)
+    assert _comparable(_one(tmp_path, "file.db")) == _comparable(row)
+
+
+def test_a_killed_proxy_leaves_interrupted_calls(provider: Provider, mitmdump: Start, tmp_path: Path) -> None:
+    first, second = mitmdump(), mitmdump()
+    calls = [Call(proxy.url, PATHS["messages"], request_body("messages", "fake/silent")) for proxy in (first, second)]
+    provider.wait_for_request(2)
+    outcomes = "SELECT outcome FROM requests ORDER BY outcome"
+    _until(lambda: len(rows(tmp_path / "gateway.db", outcomes)) == 2)
+    first.kill()
+    mitmdump()
+    # the second one is alive: its call is not for others to judge
+    assert [row["outcome"] for row in rows(tmp_path / "gateway.db", outcomes)] == ["in_flight", "interrupted"]
+    for call in calls:
+        call.leave()
+
+
+def test_an_idle_connection_times_out(provider: Provider, mitmdump: Start, tmp_path: Path) -> None:
+    proxy = mitmdump(options={"tcp_timeout": 1})
+    call = Call(proxy.url, PATHS["messages"], request_body("messages", "fake/held"))
+    call.response.read1()
+    proxy.wait_for("upstream_cut timeout")
+    proxy.stop()
+    assert _one(tmp_path)["error_type"] == "timeout"
+    call.leave()
+
+
+def test_no_upstream(mitmdump: Start, tmp_path: Path) -> None:
+    proxy = mitmdump(upstream="http://127.0.0.1:9")
+    call = Call(proxy.url, PATHS["messages"], request_body("messages", "m"))
+    assert call.response.status == 502
+    proxy.stop()
+    row = _one(tmp_path)
+    assert (row["outcome"], row["http_status"], row["usage_is_lower_bound"]) == ("upstream_cut", None, None)
+
+
+def test_touching_the_script_ends_no_call_and_adds_no_writer(
+    provider: Provider, mitmdump: Start, tmp_path: Path
+) -> None:
+    script = tmp_path / "addon.py"
+    # the script's own folder is all that mitmproxy puts on the path
+    script.write_text(f"import sys\nsys.path.insert(0, {str(ADDON.parent)!r})\n{ADDON.read_text()}")
+    proxy = mitmdump(addon=script)
+    call = Call(proxy.url, PATHS["messages"], request_body("messages", "fake/held"))
+    first = call.response.read1()
+    os.utime(script, (time.time() + 10, time.time() + 10))
+    _until(lambda: proxy.stdout.count("Loading script") == 2)
+    provider.gate.open()
+    assert first + call.read() == body_of(bytes(provider.requests[0].sent))
+    proxy.wait_for("messages fake/held")
+    assert proxy.stop() == 0
+    assert _one(tmp_path)["outcome"] == "complete"
+    assert len(rows(tmp_path / "gateway.db", "SELECT * FROM runs")) == 1
+
+
+def test_two_processes_start_on_one_new_file(provider: Provider, mitmdump: Start, tmp_path: Path) -> None:
+    proxies = [mitmdump() for _ in range(2)]
+    for proxy in proxies:
+        Call(proxy.url, PATHS["messages"], request_body("messages", "fake/text")).read()
+    assert [proxy.stop() for proxy in proxies] == [0, 0]
+    assert rows(tmp_path / "gateway.db", "SELECT COUNT(*) AS n, COUNT(DISTINCT run_id) AS runs FROM requests") == [
+        {"n": 2, "runs": 2}
+    ]
+
+
+NOT_CALLS = {
+    "other path": ("/v1/embeddings", {"model": "m", "input": "x"}),
+    "a chat service's messages, on another host": ("/api/channels/7/messages", {"content": "hello"}),
+    "token counting": ("/v1/messages/count_tokens", {"model": "m", "messages": []}),
+}
+
+
+def test_what_is_no_model_call_is_not_logged(provider: Provider, mitmdump: Start, tmp_path: Path) -> None:
+    proxy = mitmdump(modes=["regular"])
+    for path, body in NOT_CALLS.values():
+        Call(proxy.url, f"{provider.url}{path}", body).read()
+    # on a host nobody named, the body decides
+    Call(proxy.url, f"{provider.url}/v1/messages", request_body("messages", "fake/text")).read()
+    proxy.stop()
+    assert _one(tmp_path)["upstream_path"] == "/v1/messages"
+
+
+BODIES = {
+    "no JSON": (b"\xff\x00 nothing", None, []),
+    "an array": (b"[1, 2]", None, []),
+    "NUL and lone surrogates": (
+        b'{"model": "fake/text", "messages": [{"role": "user", "content": "a\\u0000b\\ud800"}]}',
+        "fake/text",
+        [],
+    ),
+    "numbers as strings": (b'{"model": 7, "messages": "x", "max_tokens": "12"}', None, []),
+    "zstd": (zstandard.compress(b'{"model": "fake/text", "messages": []}'), "fake/text", []),
+    "a bomb": (zstandard.compress(bytes(400_000_000)), None, ["request_undecodable"]),
+    "corrupt zstd": (b"\x28\xb5\x2f\xfd broken", None, ["request_undecodable"]),
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_hostile_request_bodies_pass_untouched(name: str, provider: Provider, mitmdump: Start, tmp_path: Path) -> None:
+    body, model, _ = BODIES[name]
+    encoding = {"content-encoding": "zstd"} if "zstd" in name or "bomb" in name else {}
+    proxy = mitmdump()
+    provider.default = "text"
+    Call(proxy.url, PATHS["messages"], body, encoding | {"anthropic-version": "2023-06-01"}).read()
+    assert proxy.stop() == 0
+    assert provider.requests[0].body == body
+    assert "Traceback" not in proxy.stdout
+    row = _one(tmp_path)
+    assert row["request_model"] == model
+    assert row["request_bytes"] == len(body)
+
+
+def test_streamed_requests_are_recorded_when_nothing_is_rewritten(
+    provider: Provider, mitmdump: Start, tmp_path: Path
+) -> None:
+    proxy = mitmdump(options={"stream_large_bodies": "1k", "gateway_rewrite": "false"})
+    body = request_body("messages", "fake/text", system="x" * 5000)
+    Call(proxy.url, PATHS["messages"], body).read()
+    proxy.stop()
+    assert provider.requests[0].json == body
+    assert _one(tmp_path)["request_model"] == "fake/text"
+    assert rows(tmp_path / "gateway.db", "SELECT length(system_prompt) AS n FROM prompts") == [{"n": 5000}]
+
+
+def test_client_replay_is_a_call_of_its_own(recorded: Path, provider: Provider, confdir: Path, tmp_path: Path) -> None:
+    """Read and replayed into one database: the file's call and the new one, marked."""
+    with Mitmdump(
+        provider.url,
+        confdir=confdir,
+        options={"gateway_db": tmp_path / "gateway.db"},
+        args=["-w", str(tmp_path / "one.flow")],
+    ) as proxy:
+        Call(proxy.url, PATHS["messages"], request_body("messages", "fake/text")).read()
+        proxy.stop()
+    result = run_mitmdump(
+        "-n", "-C", str(tmp_path / "one.flow"), confdir=confdir, options={"gateway_db": tmp_path / "gateway.db"}
+    )
+    assert result.returncode == 0, result.stdout
+    first, second = rows(tmp_path / "gateway.db", "SELECT * FROM requests ORDER BY started_at")
+    assert (first["source"], second["source"]) == ("live", "replay")
+    assert second["id"].startswith(f"{first['id']}~")
+    assert len(provider.requests) == 2
+
+
+START_ERRORS = {
+    "a bad bool": ({"gateway_rewrite": "maybe"}, "gateway_rewrite"),
+    "a bad choice": ({"gateway_content": "some"}, "gateway_content: 'some'"),
+    "an unknown option": ({"gateway_dbb": "x.db"}, "unknown option: gateway_dbb"),
+    "a misspelt option": ({"gateway-content": "full"}, "unknown option: gateway-content"),
+    "no folder for the database": ({"gateway_db": "/nowhere/at/all.db"}, "/nowhere/at/all.db"),
+    "no configuration": ({"gateway_config": "/nowhere/gateway.toml"}, "/nowhere/gateway.toml"),
+    "streamed requests that cannot be rewritten": ({"stream_large_bodies": "1k"}, "stream_large_bodies"),
+}
+
+
+@pytest.mark.parametrize("name", START_ERRORS)
+def test_a_mistake_at_start_ends_it_with_one_line(name: str, recorded: Path, confdir: Path, tmp_path: Path) -> None:
+    options, named = START_ERRORS[name]
+    db = tmp_path / "gateway.db"
+    result = run_mitmdump("-n", "-r", str(recorded / "all.flow"), confdir=confdir, options={"gateway_db": db} | options)
+    assert result.returncode != 0
+    lines = [line for line in result.stdout.splitlines() if "gateway-addon" in line]
+    assert len(lines) == 1, result.stdout
+    assert named in lines[0]
+    assert "Traceback" not in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"not a database, only text" * 50, b"SQLite format 3\0" + bytes(200)])
+def test_a_file_that_is_no_database_is_refused_and_left_alone(
+    content: bytes, recorded: Path, confdir: Path, tmp_path: Path
+) -> None:
+    db = tmp_path / "gateway.db"
+    db.write_bytes(content)
+    result = run_on_file(recorded / "all.flow", db, confdir=confdir)
+    assert result.returncode != 0
+    assert str(db) in result.stdout
+    assert db.read_bytes() == content
+
+
+def test_the_database_is_private(provider: Provider, mitmdump: Start, tmp_path: Path) -> None:
+    mitmdump()
+    assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob("gateway.db*")} == dict.fromkeys(
+        ("gateway.db", "gateway.db-shm", "gateway.db-wal"), 384
+    )
+
+
+def _one(folder: Path, name: str = "gateway.db") -> dict[str, Any]:
+    (row,) = rows(folder / name, "SELECT * FROM requests")
+    return row
+
+
+def _until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Return as soon as the condition holds; there is nothing to wait on but another process's file."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        threading.Event().wait(0.02)
