@@ -13,7 +13,7 @@ from gateway_addon.api.base import ToolCall
 from gateway_addon.cli import main
 from gateway_addon.record import COLUMNS, Content, Record
 from gateway_addon.store.writer import Writer
-from tests.store.calls import make_content, make_record
+from tests.store.calls import make_content, make_record, stored
 
 ESCAPES = "\x1b[31m\x9b2J\x07\r\x00\u202e[bold]"
 
@@ -232,11 +232,14 @@ class TestErrors:
         assert result.stderr.startswith("gateway-addon: ")
         assert result.stderr.count("\n") == 1
 
-    def test_a_page_that_is_broken_is_no_traceback(self, path: Path):
-        write(path, *((make_record(id=str(number)), make_content()) for number in range(50)))
+    def test_a_broken_page_is_no_traceback(self, path: Path):
+        write(path, (make_record(), make_content()))
+        (page,) = stored(
+            path, "SELECT rootpage, page_size FROM sqlite_master, pragma_page_size WHERE name = 'requests'"
+        )
         with path.open("r+b") as file:
-            file.seek(4096)
-            file.write(b"\xff" * (path.stat().st_size - 4096))
+            file.seek((page["rootpage"] - 1) * page["page_size"])
+            file.write(b"\xff" * page["page_size"])
         result = run("list", path)
         assert (result.exit_code, result.stderr) == (2, f"gateway-addon: {path}: database disk image is malformed\n")
 
