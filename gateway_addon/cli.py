@@ -4,9 +4,10 @@ Exit 0: good; 1: no such id; 2: bad usage or unreadable file. Errors are one lin
 """
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ class _Unreadable(click.ClickException):
 @click.group(cls=_Main, no_args_is_help=False)
 @click.version_option(package_name="gateway-addon")
 def main() -> None:
-    """Look into a database that the addon has written."""
+    """Look into the databases and flow files that the addon has written."""
 
 
 _database = click.argument("path", metavar="DB", type=click.Path(path_type=Path))
@@ -155,6 +156,67 @@ def show(path: Path, reference: str, as_json: bool) -> None:
             _print_section(name.replace("_", " "), call[name])
     for tool_call in call["tool_calls"]:
         _print_section(f"tool call: {plain(tool_call['name'])}", tool_call["arguments"] or UNKNOWN)
+
+
+_flow_file = click.argument("source", metavar="FILE", type=click.Path(path_type=Path))
+
+
+@main.command()
+@_flow_file
+@click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
+@click.option("--rules", metavar="FILE", type=click.Path(path_type=Path), help="TOML: [[rules]] with name and regex.")
+def redact(source: Path, target: Path, rules: Path | None) -> None:
+    """Copy a flow file without the secrets in it, so that it can be shared."""
+    # mitmproxy takes a second to import, which those commands should not cost that only read a database
+    from gateway_addon import flowfile
+
+    try:
+        own_rules = flowfile.load_rules(rules) if rules else []
+        with _progress(source, readings=2) as progress:
+            done = flowfile.redact_file(source, target, own_rules, progress)
+    except flowfile.FlowFileError as error:
+        raise _Unreadable(str(error)) from error
+    click.echo(f"{plain(target)}: {done}")
+
+
+@main.command()
+@_flow_file
+@click.option("--port", type=click.IntRange(0, 65535), required=True, help="On 127.0.0.1; 0: any free one.")
+@click.option("--pace", is_flag=True, help="Send answers as fast as they were recorded, not at once.")
+def replay(source: Path, port: int, pace: bool) -> None:
+    """Answer model calls with the answers of a flow file, until Ctrl-C."""
+    from gateway_addon import flowfile, replay
+
+    recorded: list[replay.Recording] = []
+    try:
+        with _progress(source) as progress:
+            recorded.extend(replay.recordings(source, progress))
+    except flowfile.FlowFileError as error:
+        if not recorded:
+            raise _Unreadable(str(error)) from error
+        click.echo(f"gateway-addon: {plain(error)}", err=True)
+    if not recorded:
+        raise _Unreadable(f"{source}: no HTTP calls in it")
+    try:
+        server = replay.ReplayServer(source, recorded, port, paced=pace)
+    except OSError as error:
+        raise _Unreadable(f"port {port}: {error.strerror}") from error
+    # SIGTERM ends it like Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with server, suppress(KeyboardInterrupt):
+        click.echo(f"{len(recorded)} calls of {plain(source)} at {server.url}")
+        server.serve_forever()
+
+
+@contextmanager
+def _progress(path: Path, readings: int = 1) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal's stderr while a file is read, once or more; to be told of the bytes."""
+    if not sys.stderr.isatty():
+        yield lambda size: None
+        return
+    size = path.stat().st_size if path.exists() else 0
+    with click.progressbar(length=size * readings, label="reading", file=sys.stderr) as bar:
+        yield bar.update
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import io
 import os
 import secrets
 import tempfile
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,14 @@ from mitmproxy.exceptions import FlowReadException
 from mitmproxy.flow import Flow
 from mitmproxy.io import FlowReader, FlowWriter
 
-from gateway_addon.redaction import Redactor, Rule, environment_secrets
+from gateway_addon.redaction import Redactor, Rule, environment_secrets, read_rules
 
 Progress = Callable[[int], Any]
 """Told how many more bytes of a file have been read."""
 
 
 class FlowFileError(Exception):
-    """A flow file cannot be read, or not to its end; the text is one line that names it."""
+    """A file cannot be read, or not to its end, or cannot be written; the text is one line that names it."""
 
 
 def read(path: Path, progress: Progress = lambda size: None) -> Iterator[Flow]:
@@ -85,8 +86,18 @@ def redact_file(source: Path, target: Path, rules: Sequence[Rule] = (), progress
     return f"{flows} flows, {redactor.found} different secrets replaced"
 
 
+def load_rules(path: Path) -> list[Rule]:
+    """The rules of a TOML file (`redaction.read_rules`). Raises `FlowFileError`."""
+    try:
+        return read_rules(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise FlowFileError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise FlowFileError(f"{path}: {error}") from error
+
+
 def redact_flows(flows: Sequence[Flow], rules: Sequence[Rule] = ()) -> None:
-    """Redact flows in place, as for one file."""
+    """Redact flows in place, with the same placeholders for all."""
     redactor = new_redactor(rules)
     for flow in flows:
         redactor.learn(flow.get_state())
@@ -112,6 +123,8 @@ class _FlowFile(io.BufferedReader):
 
 
 def _opened(path: Path) -> _FlowFile:
+    if path.exists() and not path.is_file():
+        raise FlowFileError(f"{path}: is no regular file")
     try:
         return _FlowFile(path)
     except OSError as error:

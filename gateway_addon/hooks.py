@@ -9,12 +9,14 @@ import atexit
 import functools
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from mitmproxy import ctx, exceptions, http
+from mitmproxy import ctx, exceptions, flow, http
 from mitmproxy.addonmanager import Loader
+from mitmproxy.hooks import UpdateHook
 
-from gateway_addon import __version__, cost, options
+from gateway_addon import __version__, cost, flowfile, options
 from gateway_addon.calls import Calls, describe
 from gateway_addon.store.schema import StoreError
 from gateway_addon.store.writer import Writer
@@ -52,6 +54,7 @@ class GatewayAddon:
     # -- life cycle ----------------------------------------------------------------------------------------------
 
     def load(self, loader: Loader) -> None:
+        loader.add_command("gateway.redact", self.redact)
         try:
             options.add(loader)
         except exceptions.OptionsError as error:
@@ -129,6 +132,18 @@ class GatewayAddon:
     @guarded
     def error(self, calls: Calls, flow: http.HTTPFlow) -> None:
         calls.close(flow)
+
+    # -- commands ------------------------------------------------------------------------------------------------
+
+    def redact(self, flows: Sequence[flow.Flow], rules: str = "") -> None:
+        """Replace the secrets in flows by placeholders, for good. `rules` is the path of a TOML file that adds some."""
+        if any(one.live for one in flows):
+            raise exceptions.CommandError("a flow that is still under way cannot be redacted")
+        try:
+            flowfile.redact_flows(flows, flowfile.load_rules(Path(rules)) if rules else ())
+        except flowfile.FlowFileError as error:
+            raise exceptions.CommandError(str(error)) from error
+        ctx.master.addons.trigger(UpdateHook(flows))
 
 
 ADDON = GatewayAddon()
