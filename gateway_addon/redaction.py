@@ -517,12 +517,20 @@ def _with_length(headers: Iterable[tuple[bytes, bytes]], growth: int) -> tuple[t
 
 
 def _follow_lengths(before: State, after: State) -> None:
-    """Let the sizes that the addon noted in the metadata follow the bodies."""
+    """Let what the addon noted of a body's length in the metadata follow the body."""
     metadata = after["metadata"]
     for side in ("request", "response"):
         old, new = (len((flow.get(side) or {}).get("content") or b"") for flow in (before, after))
-        row = metadata.get("gateway")
-        if isinstance(row, dict) and row.get(f"{side}_bytes") == old:
-            row[f"{side}_bytes"] = new
-        if side == "response" and old and "gateway_pace" in metadata:
-            metadata["gateway_pace"] = [[ms, round(size * new / old)] for ms, size in metadata["gateway_pace"]]
+        match metadata.get("gateway"):
+            case dict() as row if row.get(f"{side}_bytes") == old:
+                row[f"{side}_bytes"] = new
+    match metadata.get("gateway_pace"):
+        case [*pace] if old:
+            metadata["gateway_pace"] = [_scaled(entry, new, old) for entry in pace]
+
+
+def _scaled(entry: object, new: int, old: int) -> object:
+    match entry:
+        case [milliseconds, int() as size]:
+            return [milliseconds, size * new // old]
+    return entry
