@@ -71,7 +71,8 @@ _SHAPE = re.compile(
 _NAME = r"(?:[\w.-]*(?:api[_-]?key|token|secret|password|passwd|auth|signature)|key|sig)"
 CONTEXTS = (
     _rule(CREDENTIAL, rf"(?i)(?:^|[?&]){_NAME}=(?P<secret>[^&#\s\"'<>\\]+)"),
-    _rule(CREDENTIAL, r"://[^/\s:@\"']*:(?P<secret>[^/\s:@\"']+)@"),
+    # ... but HOST:PORT@HOST:PORT is how mitmproxy writes a mode
+    _rule(CREDENTIAL, r"://[^/\s:@\"']*:(?!\d{1,5}@)(?P<secret>[^/\s:@\"']+)@"),
     # Source code assigns as well: what holds no digit is rather an expression than a secret
     _rule(
         "assigned",
@@ -195,10 +196,13 @@ class Redactor:
                 return self._values(value | {"messages": None}) | {"messages": self._websocket(messages)}
             case "backup", dict():
                 return self._flow(value)
+            case "client_conn" | "server_conn", _:
+                # addresses, modes and certificates, which mitmproxy must be able to read again
+                return value
         return self._values(value)
 
     def _values(self, value: Any) -> Any:
-        """Any value with the texts in it redacted. mitmproxy can load the result only if certificates survive."""
+        """Any value with the texts in it redacted."""
         match value:
             case str():
                 return self._text(value)
@@ -207,10 +211,7 @@ class Redactor:
             case list() | tuple():
                 return type(value)(map(self._values, value))
             case dict():
-                return {
-                    self._values(name): item if name == "certificate_list" else self._values(item)
-                    for name, item in value.items()
-                }
+                return {self._values(name): self._values(item) for name, item in value.items()}
         return value
 
     def _message(self, message: State) -> State:

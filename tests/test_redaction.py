@@ -112,6 +112,7 @@ def test_what_stands_in_front_tells_a_secret_too(text: str, secret: str):
         "a bearer token is needed",
         "-----BEGIN CERTIFICATE-----\nMIIE\n-----END CERTIFICATE-----",
         "authorization: Bearer {gateway:openrouter}",
+        "mitmdump --mode reverse:http://127.0.0.1:40123@127.0.0.1:8080",
         "[redacted:credential:0123abcd]",
     ],
 )
