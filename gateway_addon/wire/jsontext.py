@@ -13,7 +13,7 @@ from itertools import count
 from json.encoder import encode_basestring
 from typing import Any, NamedTuple
 
-_BOM = "\ufeff"
+BOM = "\ufeff"
 _SPACE = re.compile(r"[ \t\n\r]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -37,7 +37,7 @@ def parse(data: bytes | str) -> Any:
     """
     text = data if isinstance(data, str) else data.decode()
     try:
-        return _DECODER.decode(text.removeprefix(_BOM))
+        return _DECODER.decode(text.removeprefix(BOM))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
@@ -97,15 +97,18 @@ def members(text: str, start: int = 0) -> Iterator[Member]:
     Spans are exact: `text[member.start:member.end]` is the value as written. Raises `ValueError` where the text is
     not JSON, or if what begins there is no object or array.
     """
-    scanner = _Scanner(text, start)
+    scanner = Scanner(text, start)
     for key, _ in scanner.members():
         start = scanner.at
         value = scanner.value()
         yield Member(key, start, scanner.at, value)
 
 
-class _Scanner:
-    """Pulls a JSON text apart from left to right. Values nobody looks into are left to the C scanner."""
+class Scanner:
+    """Pulls a JSON text apart from left to right. Values nobody looks into are left to the C scanner.
+
+    Every method raises `ValueError` where the text is not JSON.
+    """
 
     def __init__(self, text: str, at: int) -> None:
         self.text = text
@@ -185,7 +188,7 @@ def apply(text: bytes, operations: list[dict[str, Any]]) -> bytes:
     places = [root.insert(operation) for operation in operations]
     source = text.decode()
     edits: list[_Edit] = []
-    _edit_value(_Scanner(source, len(_BOM) if source.startswith(_BOM) else 0), root, edits)
+    _edit_value(Scanner(source, len(BOM) if source.startswith(BOM) else 0), root, edits)
     for place in places:
         if not place.met:
             raise ValueError(f"no such place: {place.pointer}")
@@ -234,7 +237,7 @@ class _Place:
         return place
 
 
-def _edit_value(scanner: _Scanner, place: _Place, edits: list[_Edit]) -> None:
+def _edit_value(scanner: Scanner, place: _Place, edits: list[_Edit]) -> None:
     """Collect the edits of the places below `place` in the value the scanner is at; moves behind it."""
     if place.below and scanner.text.startswith(("{", "["), scanner.at):
         _edit_members(scanner, place, edits)
@@ -242,7 +245,7 @@ def _edit_value(scanner: _Scanner, place: _Place, edits: list[_Edit]) -> None:
         scanner.value()
 
 
-def _edit_members(scanner: _Scanner, place: _Place, edits: list[_Edit]) -> None:
+def _edit_members(scanner: Scanner, place: _Place, edits: list[_Edit]) -> None:
     """The same for an object or array; the commas between what is left are kept, cut or added here."""
     is_object = scanner.text.startswith("{", scanner.at)
     untouched = _Place("")

@@ -1,0 +1,196 @@
+"""A request body taken apart, so that what is sent again with every call can be stored once.
+
+`cut` takes a body apart into elements and the rest, `split_texts` an element into its long texts and the rest; `join`
+and `fill_texts` give back what was taken apart, byte for byte. Nothing is parsed and written again: all of it are
+spans of the text as it was sent.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from json.encoder import encode_basestring
+from typing import NamedTuple
+
+from gateway_addon.wire.jsontext import BOM, Scanner
+
+SYSTEM, TOOLS, CONVERSATION = PARTS = ("system", "tools", "conversation")
+
+MEMBERS = {
+    "system": SYSTEM,
+    "instructions": SYSTEM,
+    "tools": TOOLS,
+    "messages": CONVERSATION,
+    "input": CONVERSATION,
+}
+"""The part of a call that each of a body's members holds (wire-formats §3.1, 4.1, 5.1)."""
+
+MIN_TEXT = 64
+"""Characters from which on a text is worth a place of its own."""
+
+_STAND_IN = "null"
+
+# What a client puts somewhere else, or writes anew, with every call. Each begins with plain characters, which `re`
+# finds many times faster than anything else
+_PASSING = [
+    # Cache markers: wire-formats §5.1, on chat parts §3.1
+    re.compile(r'("cache_control"\s*:\s*\{[^{}]*\})(?:\s*,\s*)?'),
+    re.compile(r'("prompt_cache_breakpoint"\s*:\s*\{[^{}]*\})(?:\s*,\s*)?'),
+    # Claude Code's first system block: §12
+    re.compile(r'"(x-anthropic-billing-header:[^"\\]*)'),
+]
+_COMMA_BEFORE = re.compile(r",\s*\Z")
+_MAX_SPACE = 100
+
+_LITERAL = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
+# As JSON of a control character no client begins a text with; a template stays JSON that SQLite can look into
+_HOLE = re.compile(r'"\\u001a([0-9]+)"')
+
+
+class Edit(NamedTuple):
+    """What an element has in this call only."""
+
+    part: str
+    element: int
+    """Its index in the part."""
+    offset: int
+    """In the element as sent, in characters; the edits of an element are in the order of their offsets."""
+    text: str
+
+
+@dataclass(slots=True, frozen=True)
+class Cut:
+    """A body in pieces. All are texts."""
+
+    envelope: str
+    """The body with `null` for its elements: for one, for the only one, or for the first two of an array, which show
+    what stands between them."""
+    parts: dict[str, list[str]] = field(default_factory=dict)
+    """The elements by part (`PARTS`), without what edits put back: the items of an array, or what there is instead."""
+    edits: list[Edit] = field(default_factory=list)
+
+
+def cut(body: bytes) -> Cut:
+    """Take a content-decoded body apart; `join` gives it back.
+
+    A part that occurs twice is taken out once. Raises `ValueError` for a body that must be kept whole: no JSON object,
+    nested too deeply, or with different white space between the items of one array.
+    """
+    text = body.decode()
+    pieces: list[str] = []
+    parts: dict[str, list[str]] = {}
+    edits: list[Edit] = []
+    done = 0
+    for part, spans in _spans(text):
+        between = {text[before[1] : after[0]] for before, after in pairwise(spans)}
+        if len(between) > 1:
+            raise ValueError(f"{part}: items are not all separated alike")
+        pieces += text[done : spans[0][0]], between.pop().join([_STAND_IN] * 2) if between else _STAND_IN
+        done = spans[-1][1]
+        parts[part] = []
+        for index, (start, end) in enumerate(spans):
+            element, found = _settle(text[start:end])
+            parts[part].append(element)
+            edits += [Edit(part, index, *edit) for edit in found]
+    pieces.append(text[done:])
+    result = Cut("".join(pieces), parts, edits)
+    if join(result) != body:
+        raise ValueError("cannot be cut exactly")
+    return result
+
+
+def join(parts: Cut) -> bytes:
+    """The body that was taken apart. Raises `ValueError` or `LookupError` if these are no such pieces."""
+    text = parts.envelope
+    elements = {part: list(items) for part, items in parts.parts.items()}
+    for part, index, offset, passing in parts.edits:
+        element = elements[part][index]
+        elements[part][index] = element[:offset] + passing + element[offset:]
+    pieces: list[str] = []
+    done = 0
+    for part, spans in _spans(text):
+        if part in elements:
+            between = text[spans[0][1] : spans[-1][0]] if len(spans) > 1 else ""
+            pieces += text[done : spans[0][0]], between.join(elements[part])
+            done = spans[-1][1]
+    pieces.append(text[done:])
+    return "".join(pieces).encode()
+
+
+def _spans(text: str) -> Iterator[tuple[str, list[tuple[int, int]]]]:
+    """The parts of a body, each with where its elements stand; a part without any is left out."""
+    scanner = Scanner(text, len(BOM) if text.startswith(BOM) else 0)
+    if not text.startswith("{", scanner.at):
+        raise ValueError("no JSON object")
+    left = set(PARTS)
+    for name, _ in scanner.members():
+        part = MEMBERS.get(str(name))
+        if part not in left:
+            scanner.value()
+            continue
+        left.remove(part)
+        is_array = text.startswith("[", scanner.at)
+        spans = [_span(scanner) for _ in scanner.members()] if is_array else [_span(scanner)]
+        if spans:
+            yield part, spans
+
+
+def _span(scanner: Scanner) -> tuple[int, int]:
+    start = scanner.at
+    scanner.value()
+    return start, scanner.at
+
+
+def _settle(element: str) -> tuple[str, list[tuple[int, str]]]:
+    """An element without what will have changed in the next call, and that, each with its offset."""
+    pieces: list[str] = []
+    passing: list[tuple[int, str]] = []
+    done = 0
+    for start, end in sorted(_passing(element)):
+        # two neighbours may both lay claim to the comma between them
+        if start >= done:
+            pieces.append(element[done:start])
+            passing.append((start, element[start:end]))
+            done = end
+    pieces.append(element[done:])
+    return "".join(pieces), passing
+
+
+def _passing(element: str) -> Iterator[tuple[int, int]]:
+    """Where an element holds what belongs to this call only, each with one of the commas around it."""
+    for pattern in _PASSING:
+        for found in pattern.finditer(element):
+            comma = _COMMA_BEFORE.search(element, max(0, found.start() - _MAX_SPACE), found.start())
+            yield (comma.start(), found.end(1)) if comma else (found.start(1), found.end())
+
+
+def split_texts(element: str) -> tuple[str, list[str]]:
+    """Take the long texts out of an element, so that a text is the same wherever it stands; see `fill_texts`.
+
+    Returns a template, which is JSON with the JSON of `"\\x1a0"`, `"\\x1a1"`, ... in the places of the texts, and these
+    as they read, without escapes. Texts stay in the template where they are written with unusual escapes, or hold what
+    a database has no text for: NUL and lone surrogates.
+    """
+    texts: list[str] = []
+
+    def take(found: re.Match[str]) -> str:
+        literal = found[0]
+        if len(literal) < MIN_TEXT:
+            return literal
+        text = json.loads(literal)
+        if encode_basestring(text) != literal or "\0" in text:
+            return literal
+        texts.append(text)
+        return f'"\\u001a{len(texts) - 1}"'
+
+    if _HOLE.search(element):
+        return element, []
+    return _LITERAL.sub(take, element), texts
+
+
+def fill_texts(template: str, texts: list[str]) -> str:
+    """The element that `split_texts` took apart. Raises `IndexError` if a text is missing."""
+    if not texts:
+        return template
+    return _HOLE.sub(lambda hole: encode_basestring(texts[int(hole[1])]), template)
