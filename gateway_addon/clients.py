@@ -3,8 +3,9 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 
-from gateway_addon.api.base import Json
+from gateway_addon.api.base import Json, RequestFacts
 from gateway_addon.api.values import mapping, text
 from gateway_addon.wire import jsontext
 
@@ -16,12 +17,16 @@ class Client:
     client: str | None = None
     client_version: str | None = None
     session_id: str | None = None
+    """As sent; else what its beginning tells (`OPENING`)."""
     agent_id: str | None = None
     """The sub-agent; None for the session's main agent."""
     parent_agent_id: str | None = None
     """The agent, or the session, that started this one."""
     side_request: str | None = None
     """What the client itself calls a request that is no turn of the conversation; None: it says nothing."""
+    conversation_id: str | None = None
+    """Tells the conversations of one session and agent apart: a hash of the first real prompt. A changed system prompt
+    leaves it alone, as it is a turn of the same conversation that pays for it."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -123,23 +128,38 @@ SIDE_REQUESTS = {
 }
 """Headers that say of themselves that this is no turn of the conversation."""
 
+OPENING = "opening-"
+"""How a session id begins that no client sent: a hash of client, system prompt and first real prompt follows."""
+
+_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+_VOLATILE_LINE = re.compile(
+    r"^x-anthropic-billing-header:"
+    r"|\d:\d\d|\d{4}[-/]\d\d?[-/]\d|\d/\d\d?/\d{4}"
+    rf"|\b{_MONTH}\.? \d|\d\.? {_MONTH}\b",
+    re.IGNORECASE,
+)
+"""A line of a system prompt that is another one tomorrow, or with the next call: dates, times, the billing line."""
+
 _OLD_USER_ID = re.compile(r"user_[0-9a-f]{64}_account_[0-9a-f-]*_session_([0-9a-f-]{36})")
 
 
-def identify(headers: Mapping[str, str], body: Json | None, system_prompt: str | None) -> Client:
+def identify(headers: Mapping[str, str], body: Json | None, facts: RequestFacts) -> Client:
     """Tell the client from a request. Never raises, whatever the types in `body`.
 
-    `headers`: names in lower case, the first value of each (trap 109). `body`: the request's, None if it is unknown.
+    `headers`: names in lower case, the first value of each (trap 109). `body`: the request's, None if it is unknown;
+    `facts`: what was read of it.
     Clients are told by their own headers first, then by the system prompt's first words, then by the SDK's user agent.
     """
     name, version = _told_by(CLIENTS, headers)
     if name is None:
-        name = _told_by_opening(system_prompt or "")
+        name = _told_by_opening(facts.system_prompt or "")
     if name is None:
         name, version = _told_by(SDKS, headers)
     body = body or {}
     user = _user_id(mapping(body.get("metadata")).get("user_id"))
-    session_id = _first_header(headers, SESSION_HEADERS) or _session_in_body(body, user)
+    session_id = (
+        _first_header(headers, SESSION_HEADERS) or _session_in_body(body, user) or _session_by_opening(name, facts)
+    )
     codex = mapping(body.get("client_metadata"))
     agent_id = _first_header(headers, AGENT_HEADERS) or text(codex.get("thread_id"))
     return Client(
@@ -150,6 +170,7 @@ def identify(headers: Mapping[str, str], body: Json | None, system_prompt: str |
         agent_id=agent_id if agent_id != session_id else None,
         parent_agent_id=_first_header(headers, PARENT_HEADERS) or text(user.get("parent_session_id")),
         side_request=next((side for (name, value), side in SIDE_REQUESTS.items() if headers.get(name) == value), None),
+        conversation_id=_digest(facts.first_prompt) if facts.first_prompt else None,
     )
 
 
@@ -200,6 +221,19 @@ def _session_in_body(body: Json, user: Json) -> str | None:
         metadata.get("conversation_id"),
     )
     return next((found for place in places if (found := text(place))), None)
+
+
+def _session_by_opening(client: str | None, facts: RequestFacts) -> str | None:
+    """The same for every turn of a conversation, and for another that begins alike: it is all there is to go by."""
+    if facts.first_prompt is None:
+        return None
+    lines = (facts.opening_system or "").splitlines()
+    stable = [line for line in lines if not _VOLATILE_LINE.search(line)]
+    return OPENING + _digest("\n".join([client or "", *stable, facts.first_prompt]))
+
+
+def _digest(words: str) -> str:
+    return blake2b(words.encode(), digest_size=8).hexdigest()
 
 
 def _user_id(user_id: object) -> Json:

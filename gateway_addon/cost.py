@@ -8,9 +8,10 @@ import re
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
+from typing import TypedDict
 
 from gateway_addon.api.base import Answer, Pass, Usage
 from gateway_addon.dialects.amounts import MAX_USD
@@ -63,6 +64,16 @@ class Price:
     charged_microdollars: int | None
     is_byok: bool | None
     cost_flags: list[str]
+    cache_miss_microdollars: int | None
+    """What the call cost more than if its whole input had been read from the cache, by list price."""
+
+
+class _Place(TypedDict):
+    """Where and when a price holds, as `estimate` takes it."""
+
+    provider: str | None
+    host: str | None
+    started_at: datetime
 
 
 def microdollars(usd: Decimal) -> int:
@@ -136,7 +147,9 @@ def price(
     """
     model = bill.model or model
     has_table = may_load or ready() or not _has_price_list(provider, host)
-    listed = estimate(answer, model, provider=provider, host=host, started_at=started_at) if has_table else None
+    place: _Place = {"provider": provider, "host": host, "started_at": started_at}
+    listed = estimate(answer, model, **place) if has_table else None
+    miss = None if listed is None else _cache_miss(answer, model, listed, place)
     cost, source = bill.cost, bill.source
     if cost is None:
         cost, source = (None, None) if bill.final or listed is None else (listed, "estimate")
@@ -153,7 +166,17 @@ def price(
         charged_microdollars=None if bill.charged is None else microdollars(bill.charged),
         is_byok=bill.is_byok,
         cost_flags=[*bill.flags, *(flag for flag, holds in marks.items() if holds)],
+        cache_miss_microdollars=None if miss is None else microdollars(miss),
     )
+
+
+def _cache_miss(answer: Answer, model: str | None, listed: Decimal, place: _Place) -> Decimal | None:
+    usage = answer.usage
+    if usage.cache_read_tokens is None and usage.cache_write_tokens is None:
+        return None  # nothing tells that there is a cache
+    hit = replace(usage, cache_read_tokens=usage.input_tokens, cache_write_tokens=0, cache_write_1h_tokens=0)
+    cheapest = estimate(replace(answer, usage=hit), model, **place)
+    return None if cheapest is None else max(listed - cheapest, Decimal(0))
 
 
 def _list_price(

@@ -98,7 +98,7 @@ class Exchange:
 def opening_record(exchange: Exchange) -> Record:
     """The row a call has from its start, before anything is known of its answer."""
     facts = exchange.facts
-    client = clients.identify(exchange.request_headers, exchange.body, facts.system_prompt)
+    client = clients.identify(exchange.request_headers, exchange.body, facts)
     return Record(
         id=exchange.id,
         run_id=exchange.run_id,
@@ -113,7 +113,9 @@ def opening_record(exchange: Exchange) -> Record:
         max_tokens=facts.max_tokens,
         client=client.client,
         client_version=client.client_version,
+        previous_id=facts.previous_id,
         session_id=client.session_id,
+        conversation_id=client.conversation_id,
         agent_id=client.agent_id,
         parent_agent_id=client.parent_agent_id,
         side_request=facts.side_request or client.side_request,
@@ -196,6 +198,7 @@ def _count(record: Record, answer: Answer) -> None:
     record.input_tokens = usage.input_tokens
     record.cache_read_tokens = usage.cache_read_tokens
     record.cache_write_tokens = usage.cache_write_tokens
+    record.cache_write_1h_tokens = usage.cache_write_1h_tokens
     record.output_tokens = usage.output_tokens
     record.reasoning_tokens = usage.reasoning_tokens
     reported = dict(answer.reported_usage or {})
@@ -226,6 +229,7 @@ def _charge(record: Record, answer: Answer, exchange: Exchange, *, may_load_pric
     record.cost_microdollars = price.cost_microdollars
     record.cost_source = price.cost_source
     record.charged_microdollars = price.charged_microdollars
+    record.cache_miss_microdollars = price.cache_miss_microdollars
     record.is_byok = price.is_byok
     record.cost_flags = json.dumps(price.cost_flags)
 

@@ -37,6 +37,8 @@ class Record:
     finish_reason: str | None = None
     finish_detail: str | None = None
     response_id: str | None = None
+    previous_id: str | None = None
+    """What the request says of the history it leaves out: the `response_id` it follows, or a `conversation`."""
     provider_request_id: str | None = None
     inference_provider: str | None = None
     service_tier: str | None = None
@@ -44,6 +46,8 @@ class Record:
     input_tokens: int | None = None
     cache_read_tokens: int | None = None
     cache_write_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
+    """The part of the writes that lives for an hour; NULL where the provider does not tell."""
     output_tokens: int | None = None
     reasoning_tokens: int | None = None
     usage: str | None = None
@@ -51,11 +55,15 @@ class Record:
     cost_microdollars: int | None = None
     cost_source: str | None = None
     charged_microdollars: int | None = None
+    cache_miss_microdollars: int | None = None
+    """What the call cost more than if its whole input had been read from the cache, by list price."""
     is_byok: bool | None = None
     cost_flags: str = "[]"
     client: str | None = None
     client_version: str | None = None
     session_id: str | None = None
+    conversation_id: str | None = None
+    """Tells the conversations of one session and agent apart (`clients.Client`)."""
     agent_id: str | None = None
     parent_agent_id: str | None = None
     side_request: str | None = None

@@ -7,13 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway_addon.clients import AGENT_HEADERS, PARENT_HEADERS, SESSION_HEADERS, Client, identify, is_subscription
+from gateway_addon.api.base import RequestFacts
+from gateway_addon.clients import (
+    AGENT_HEADERS,
+    OPENING,
+    PARENT_HEADERS,
+    SESSION_HEADERS,
+    Client,
+    identify,
+    is_subscription,
+)
 
 UUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
 
 def client_of(headers: dict[str, str], system_prompt: str | None = None) -> tuple[str | None, str | None]:
-    told = identify(headers, None, system_prompt)
+    told = identify(headers, None, RequestFacts(system_prompt=system_prompt))
     return told.client, told.client_version
 
 
@@ -136,21 +145,21 @@ PLACES = [  # by precedence
 def test_session_in_the_body_by_precedence():
     body = json.loads(json.dumps(BODY))
     for session, (*path, last) in PLACES:
-        assert identify({}, body, None).session_id == session
+        assert identify({}, body, RequestFacts()).session_id == session
         place = body
         for step in path:
             place = place[step]
         del place[last]
-    assert identify({}, body, None).session_id is None
+    assert identify({}, body, RequestFacts()).session_id is None
 
 
 @pytest.mark.parametrize("header", SESSION_HEADERS)
 def test_session_in_a_header_goes_before_the_body(header):
-    assert identify({header: UUID}, BODY, None).session_id == UUID
+    assert identify({header: UUID}, BODY, RequestFacts()).session_id == UUID
 
 
 def test_a_clients_own_session_header_goes_before_the_general_one():
-    assert identify({"x-session-id": "general", "x-opencode-session": "own"}, None, None).session_id == "own"
+    assert identify({"x-session-id": "general", "x-opencode-session": "own"}, None, RequestFacts()).session_id == "own"
 
 
 @pytest.mark.parametrize(
@@ -166,7 +175,7 @@ def test_a_clients_own_session_header_goes_before_the_general_one():
     ],
 )
 def test_odd_bodies(body, session):
-    assert identify({}, body, None).session_id == session
+    assert identify({}, body, RequestFacts()).session_id == session
 
 
 @pytest.mark.parametrize(
@@ -186,7 +195,7 @@ def test_odd_bodies(body, session):
     ],
 )
 def test_user_id_of_claude_code(user_id, session, parent):
-    told = identify({}, {"metadata": {"user_id": user_id}}, None)
+    told = identify({}, {"metadata": {"user_id": user_id}}, RequestFacts())
     assert (told.session_id, told.parent_agent_id) == (session, parent)
 
 
@@ -196,7 +205,7 @@ def test_sub_agent_of_claude_code():
         "x-claude-code-agent-id": "a",
         "x-claude-code-parent-agent-id": "p",
     }
-    assert identify(headers, None, None) == Client(
+    assert identify(headers, None, RequestFacts()) == Client(
         client="claude-code", session_id="s", agent_id="a", parent_agent_id="p"
     )
 
@@ -212,18 +221,18 @@ def test_sub_agent_of_claude_code():
     ],
 )
 def test_threads_of_codex(headers, body, agent, parent):
-    told = identify(headers, body, None)
+    told = identify(headers, body, RequestFacts())
     assert (told.session_id, told.agent_id, told.parent_agent_id) == ("s", agent, parent)
 
 
 @pytest.mark.parametrize("header", AGENT_HEADERS)
 def test_agent_header(header):
-    assert identify({header: "a"}, None, None).agent_id == "a"
+    assert identify({header: "a"}, None, RequestFacts()).agent_id == "a"
 
 
 @pytest.mark.parametrize("header", PARENT_HEADERS)
 def test_parent_header(header):
-    assert identify({header: "p"}, None, None).parent_agent_id == "p"
+    assert identify({header: "p"}, None, RequestFacts()).parent_agent_id == "p"
 
 
 @pytest.mark.parametrize(
@@ -239,7 +248,7 @@ def test_parent_header(header):
     ],
 )
 def test_side_request_as_the_client_calls_it(headers, side_request):
-    assert identify(headers, None, None).side_request == side_request
+    assert identify(headers, None, RequestFacts()).side_request == side_request
 
 
 @pytest.mark.parametrize(
@@ -263,6 +272,66 @@ def test_subscription(headers, host, path, expected):
     assert is_subscription(headers, host, path) is expected
 
 
+ASKED = "Why is the rank of a tie wrong?"
+
+
+def session_of(client: str = "aider", system: str | None = "Be brief.", first: str | None = ASKED) -> str | None:
+    headers = {"x-title": client}
+    return identify(headers, None, RequestFacts(opening_system=system, first_prompt=first)).session_id
+
+
+class TestSessionByOpening:
+    """The session of a client that sends no id: what the conversation began with (wire-formats §12)."""
+
+    def test_is_the_same_for_every_turn(self):
+        facts = RequestFacts(opening_system="Be brief.", first_prompt=ASKED, user_prompt="And now fix it.")
+        later = RequestFacts(
+            opening_system="Be brief.", first_prompt=ASKED, user_prompt="Thanks.", system_prompt="Be brief.\nHurry up."
+        )
+        assert identify({}, None, facts).session_id == identify({}, None, later).session_id is not None
+
+    @pytest.mark.parametrize(
+        "other", [{"client": "Cline"}, {"system": "Be long."}, {"system": None}, {"first": "Fix the tie."}]
+    )
+    def test_is_another_where_client_system_prompt_or_first_prompt_are(self, other):
+        assert session_of(**other) != session_of()
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "x-anthropic-billing-header: cc_version=1; cch=abc;",
+            "Today is 2026-11-22.",
+            "Today's date: Sun Nov 22 2026",
+            "date: 22 November 2026",
+            "It is 11/22/2026.",
+            "The time is 9:05.",
+        ],
+    )
+    def test_a_line_that_is_another_one_tomorrow_does_not_count(self, line):
+        assert session_of(system=f"Be brief.\n{line}") == session_of()
+
+    def test_a_line_with_other_numbers_counts(self):
+        assert session_of(system="Be brief.\nYou have 2026 tools.") != session_of()
+
+    def test_is_marked_as_inferred(self):
+        assert session_of().startswith(OPENING)
+
+    def test_an_id_that_was_sent_goes_before_it(self):
+        assert identify({"x-session-id": "s"}, None, RequestFacts(first_prompt=ASKED)).session_id == "s"
+
+    def test_without_a_first_prompt_nothing_is_known(self):
+        assert session_of(first=None) is None
+
+
+def test_the_conversation_is_told_by_its_first_prompt_alone():
+    conversations = [
+        identify({}, None, RequestFacts(opening_system=system, first_prompt=first)).conversation_id
+        for system, first in [("Be brief.", ASKED), ("Be long.", ASKED), ("Be brief.", "Fix it."), (None, None)]
+    ]
+    assert conversations[0] == conversations[1] != conversations[2]
+    assert conversations[3] is None
+
+
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.just('{"session_id": "s"}'),
     lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(max_size=8), values, max_size=3),
@@ -270,11 +339,15 @@ JSON_VALUES = st.recursive(
 )
 KEYS = st.sampled_from(list(BODY))
 METADATA = st.dictionaries(st.sampled_from(list(BODY["metadata"])), JSON_VALUES)
+TEXT = st.none() | st.text(min_size=1)
 HEADERS = st.dictionaries(st.sampled_from(["user-agent", "x-app", *SESSION_HEADERS, *AGENT_HEADERS]), st.text())
 
 
-@given(HEADERS, st.none() | st.dictionaries(KEYS, JSON_VALUES | METADATA), st.none() | st.text())
-def test_identify_never_raises_and_tells_text_or_nothing(headers, body, system_prompt):
-    told = identify(headers, body, system_prompt)
-    for value in (told.client_version, told.session_id, told.agent_id, told.parent_agent_id):
+FACTS = st.builds(RequestFacts, system_prompt=TEXT, opening_system=TEXT, first_prompt=TEXT)
+
+
+@given(HEADERS, st.none() | st.dictionaries(KEYS, JSON_VALUES | METADATA), FACTS)
+def test_identify_never_raises_and_tells_text_or_nothing(headers, body, facts):
+    told = identify(headers, body, facts)
+    for value in (told.client_version, told.session_id, told.agent_id, told.parent_agent_id, told.conversation_id):
         assert value is None or (isinstance(value, str) and value)

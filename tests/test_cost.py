@@ -208,14 +208,24 @@ def price(of: Answer, bill: Bill, model: str = SONNET, **more: Any) -> cost.Pric
 def test_a_reported_cost_goes_before_the_estimate():
     priced = price(answer(), Bill(source="openrouter", cost=Decimal("0.004"), charged=Decimal("0.0002"), is_byok=True))
     assert priced == cost.Price(
-        cost_microdollars=4000, cost_source="openrouter", charged_microdollars=200, is_byok=True, cost_flags=[]
+        cost_microdollars=4000,
+        cost_source="openrouter",
+        charged_microdollars=200,
+        is_byok=True,
+        cost_flags=[],
+        cache_miss_microdollars=None,
     )
 
 
 def test_an_estimate_fills_in():
     priced = price(answer(), Bill(source="reported"))
     assert priced == cost.Price(
-        cost_microdollars=4500, cost_source="estimate", charged_microdollars=None, is_byok=None, cost_flags=[]
+        cost_microdollars=4500,
+        cost_source="estimate",
+        charged_microdollars=None,
+        is_byok=None,
+        cost_flags=[],
+        cache_miss_microdollars=None,
     )
 
 
@@ -227,6 +237,7 @@ def test_a_final_bill_is_not_estimated():
         charged_microdollars=1_000_000,
         is_byok=None,
         cost_flags=["byok_no_upstream"],
+        cache_miss_microdollars=None,
     )
 
 

@@ -60,6 +60,10 @@ class RequestFacts:
     system_prompt: str | None = None
     user_prompt: str | None = None
     """The last *real* one (wire-formats §6.2)."""
+    opening_system: str | None = None
+    """The part of the system prompt before the first turn; later parts are not in every request of a conversation."""
+    first_prompt: str | None = None
+    """The first real one; None where the conversation may have begun before the history that is sent."""
     side_request: str | None = None
     """None for a real turn; else `title`, `quota_probe`, `warmup`, `compaction`, `suggestion`, ..."""
     previous_id: str | None = None

@@ -3,8 +3,9 @@
 The facts of the format are in wire-formats §3; field names are those of the OpenAI API reference, "Chat".
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from gateway_addon.api.base import (
     Answer,
@@ -19,7 +20,7 @@ from gateway_addon.api.base import (
     Usage,
 )
 from gateway_addon.api.errors import merge, read_error
-from gateway_addon.api.prompts import clean, is_volatile, join_texts, last_real_prompt, side_request
+from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_prompt, side_request
 from gateway_addon.api.refusals import check_model, check_object, openai_error_body
 from gateway_addon.api.values import count, mapping, objects, text
 
@@ -64,7 +65,6 @@ def is_answer(answer: Json) -> bool:
 def read_request(body: Json) -> RequestFacts:
     """The facts of a request (wire-formats §3.1, 3.3, 6); what has a wrong type is as if it were absent."""
     messages = list(objects(body.get("messages")))
-    system_texts = [part for message in messages if message.get("role") in SYSTEM_ROLES for part in _texts(message)]
     user_turns = [_texts(message) for message in reversed(messages) if message.get("role") == "user"]
     facts = RequestFacts(
         model=text(body.get("model")),
@@ -73,8 +73,10 @@ def read_request(body: Json) -> RequestFacts:
         tools=_unique(_offered(body)),
         tools_used=_unique(name for message in messages for _, name in _calls_made(message)),
         tool_results=_new_results(messages),
-        system_prompt=join_texts(part for part in system_texts if not is_volatile(part)),
-        user_prompt=last_real_prompt(user_turns),
+        system_prompt=_system_prompt(messages),
+        user_prompt=real_prompt(user_turns),
+        opening_system=_system_prompt(takewhile(lambda message: message.get("role") != "user", messages)),
+        first_prompt=real_prompt(reversed(user_turns)),
     )
     last_user_text = "\n".join(user_turns[0]) if user_turns else None
     facts.side_request = side_request(facts.system_prompt, last_user_text, facts.max_tokens, len(facts.tools))
@@ -116,6 +118,11 @@ def _texts(message: Json) -> list[str]:
     if isinstance(content, str):
         return [content]
     return [part["text"] for part in objects(content) if part.get("type") == "text" and text(part.get("text"))]
+
+
+def _system_prompt(messages: Iterable[Json]) -> str | None:
+    parts = (part for message in messages if message.get("role") in SYSTEM_ROLES for part in _texts(message))
+    return join_texts(part for part in parts if not is_volatile(part))
 
 
 def _offered(body: Json) -> Iterator[str | None]:

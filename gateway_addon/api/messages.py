@@ -10,7 +10,7 @@ from operator import itemgetter
 
 from gateway_addon.api.base import Answer, Json, Operation, Pass, Refusal, RequestFacts, ToolCall, ToolResult, Usage
 from gateway_addon.api.errors import merge, read_error
-from gateway_addon.api.prompts import clean, is_volatile, join_texts, last_real_prompt, side_request
+from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_prompt, side_request
 from gateway_addon.api.refusals import anthropic_error_body, check_model, check_object
 from gateway_addon.api.values import count, mapping, objects, text
 from gateway_addon.wire import jsontext
@@ -97,7 +97,8 @@ def read_request(body: Json) -> RequestFacts:
     messages = list(objects(body.get("messages")))
     turns = [_texts(message.get("content")) for message in reversed(messages) if message.get("role") == "user"]
     last_text = "\n".join(turns[0]) if turns else None
-    system_prompt = join_texts(part for part in _system_texts(body, messages) if not is_volatile(part))
+    system_prompt = _system_prompt(body, messages)
+    previous_id = text(mapping(body.get("thread")).get("previous_message_id"))
     max_tokens = count(body.get("max_tokens"))
     tools = _distinct(_tool_names(body, messages))
     calls = [block for block in _blocks(messages) if _type(block) in EXECUTORS]
@@ -109,9 +110,11 @@ def read_request(body: Json) -> RequestFacts:
         tools_used=_distinct(text(call.get("name")) for call in calls),
         tool_results=_tool_results(_blocks(_after_answer(messages)), calls),
         system_prompt=system_prompt,
-        user_prompt=last_real_prompt(turns),
+        user_prompt=real_prompt(turns),
+        opening_system=_system_prompt(body, []),
+        first_prompt=None if previous_id else real_prompt(reversed(turns)),
         side_request=_own_side_request(body) or side_request(system_prompt, last_text, max_tokens, len(tools)),
-        previous_id=text(mapping(body.get("thread")).get("previous_message_id")),
+        previous_id=previous_id,
     )
 
 
@@ -120,11 +123,12 @@ def _own_side_request(body: Json) -> str | None:
     return "compaction" if mapping(body.get("compaction")) else None
 
 
-def _system_texts(body: Json, messages: list[Json]) -> Iterator[str]:
-    yield from _texts(body.get("system"))
+def _system_prompt(body: Json, messages: list[Json]) -> str | None:
+    parts = _texts(body.get("system"))
     for message in messages:
         if message.get("role") == "system":
-            yield from _texts(message.get("content"))
+            parts += _texts(message.get("content"))
+    return join_texts(part for part in parts if not is_volatile(part))
 
 
 def _tool_names(body: Json, messages: list[Json]) -> Iterator[str | None]:

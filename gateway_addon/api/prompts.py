@@ -113,10 +113,11 @@ def strip_wrappers(text: str) -> str:
     return left if left == as_sent else left.strip()
 
 
-def last_real_prompt(turns: Iterable[list[str]]) -> str | None:
-    """The last thing a person said (wire-formats §6.2): cleaned, its parts joined by newlines; None if there is none.
+def real_prompt(turns: Iterable[list[str]]) -> str | None:
+    """What a person says in the first of `turns` with words of theirs: cleaned, its parts joined by newlines.
 
-    `turns` are the user turns from the last to the first, each the list of its text parts as sent.
+    None if there is none (wire-formats §6.2). `turns` are user turns, from the last to the first where the last thing
+    said is wanted, each the list of its text parts as sent.
     """
     for turn in turns:
         if prompt := join_texts(_own_words(turn)):

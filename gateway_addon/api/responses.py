@@ -6,6 +6,7 @@ The facts of the format are in wire-formats §4; field names are those of the Op
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import NamedTuple
 
 from gateway_addon.api.base import (
@@ -21,7 +22,7 @@ from gateway_addon.api.base import (
     Usage,
 )
 from gateway_addon.api.errors import merge, read_error
-from gateway_addon.api.prompts import clean, is_volatile, join_texts, last_real_prompt, side_request
+from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_prompt, side_request
 from gateway_addon.api.refusals import check_model, check_object, openai_error_body
 from gateway_addon.api.values import count, items, mapping, objects, text
 from gateway_addon.wire.jsontext import dumps
@@ -129,6 +130,7 @@ def read_request(body: Json) -> RequestFacts:
     turns = list(_user_turns(body.get("input")))
     last_text = "\n".join(turns[0]) if turns else None
     system_prompt = _system_prompt(body, history)
+    previous_id = _previous_id(body)
     max_tokens = count(body.get("max_output_tokens"))
     return RequestFacts(
         model=text(body.get("model")),
@@ -138,9 +140,11 @@ def read_request(body: Json) -> RequestFacts:
         tools_used=_unique(name for _, name in calls),
         tool_results=results,
         system_prompt=system_prompt,
-        user_prompt=last_real_prompt(turns),
+        user_prompt=real_prompt(turns),
+        opening_system=_system_prompt(body, takewhile(lambda item: _role(item) != "user", history)),
+        first_prompt=None if previous_id else real_prompt(reversed(turns)),
         side_request=_own_side_request(body) or side_request(system_prompt, last_text, max_tokens, len(tools)),
-        previous_id=_previous_id(body),
+        previous_id=previous_id,
         namespaces=namespaces,
     )
 
@@ -209,7 +213,7 @@ def _role(item: Json) -> object:
     return item.get("role") if item.get("type") in (None, "message") else None
 
 
-def _system_prompt(body: Json, history: list[Json]) -> str | None:
+def _system_prompt(body: Json, history: Iterable[Json]) -> str | None:
     """`instructions` and system messages; where a stored prompt stands for them, only its id is known (§6.1)."""
     parts = _texts(body.get("instructions"))
     for item in history:

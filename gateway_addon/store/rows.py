@@ -1,12 +1,15 @@
 """How a record and its texts become rows. Every function wants to be called inside a transaction."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlite_utils import Database
 
+from gateway_addon.api.base import ToolCall, ToolResult
 from gateway_addon.record import COLUMNS, TIMINGS, Content, arguments_valid
 from gateway_addon.store.contents import content_id, storable, tool_set_id
+from gateway_addon.store.conversations import inherit
 
 TEXTS = ("system_prompt", "user_prompt", "reasoning_text", "answer_text")
 """The fields of `Content` that the columns of the same name with `_id` refer to."""
@@ -34,11 +37,13 @@ def replace_finished(db: Database, row: dict[str, Any], content: Content) -> Non
     references["tool_set_id"] = tool_set_id(db, content.tools)
     row = _storable(row | references)
     db.execute(_FINISH, row)
-    db.execute("DELETE FROM stored_tool_calls WHERE request_id = ?", [row["id"]])
-    for position, call in enumerate(content.tool_calls):
+    for table in ("stored_tool_calls", "stored_tool_results"):
+        db.execute(f"DELETE FROM {table} WHERE request_id = ?", [row["id"]])
+    for position, (link, call) in enumerate(_linked(content.tool_calls)):
         columns = {
             "request_id": row["id"],
             "position": position,
+            "link": link,
             "call_id": call.call_id,
             "name": call.name,
             "type": call.type,
@@ -47,6 +52,29 @@ def replace_finished(db: Database, row: dict[str, Any], content: Content) -> Non
             "arguments_valid": arguments_valid(call),
         }
         db.execute(_insert("stored_tool_calls", columns), _storable(columns))
+    for position, (link, result) in enumerate(_linked(content.tool_results)):
+        columns = {
+            "request_id": row["id"],
+            "position": position,
+            "link": link,
+            "name": result.name,
+            "result_id": content_id(db, result.content),
+            "is_error": result.is_error,
+        }
+        db.execute(_insert("stored_tool_results", columns), _storable(columns))
+    inherit(db, row["id"])
+
+
+def _linked[T: (ToolCall, ToolResult)](found: Sequence[T]) -> Iterator[tuple[str, T]]:
+    """Each with what ties a call to its result: the call's id, with `#2`, ... where it is there again.
+
+    Some providers give none, or the same to all calls of an answer (wire-formats §7): then their order tells.
+    """
+    times: Counter[str] = Counter()
+    for item in found:
+        call_id = item.call_id or ""
+        times[call_id] += 1
+        yield (call_id if times[call_id] == 1 else f"{call_id}#{times[call_id]}"), item
 
 
 def _storable(row: Mapping[str, Any]) -> dict[str, Any]:

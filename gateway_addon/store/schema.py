@@ -198,7 +198,80 @@ def create_calls(db: Database) -> None:
         db.executescript(USAGE_VIEW.format(view=view, key=key))
 
 
-STEPS = (create_calls,)
+CONVERSATIONS = """
+ALTER TABLE requests ADD COLUMN previous_id TEXT;
+ALTER TABLE requests ADD COLUMN conversation_id TEXT;
+ALTER TABLE requests ADD COLUMN cache_write_1h_tokens INTEGER;
+ALTER TABLE requests ADD COLUMN cache_miss_microdollars INTEGER;
+
+CREATE INDEX requests_by_conversation ON requests (session_id, agent_id, conversation_id, started_at);
+CREATE INDEX requests_by_response ON requests (response_id);
+CREATE INDEX requests_by_previous ON requests (previous_id) WHERE previous_id IS NOT NULL;
+
+-- A call and its result have the same link: the call's id, told apart where one request has it twice (rows.py)
+ALTER TABLE stored_tool_calls ADD COLUMN link TEXT NOT NULL DEFAULT '';
+UPDATE stored_tool_calls SET link = COALESCE(call_id, '');
+CREATE INDEX tool_calls_by_link ON stored_tool_calls (link);
+
+-- The results a request carries for calls of earlier answers, then those of tools the server ran for its own answer
+CREATE TABLE stored_tool_results (
+    request_id TEXT NOT NULL REFERENCES requests (id),
+    position INTEGER NOT NULL,
+    link TEXT NOT NULL,
+    -- as the request's history names the call; NULL where that is not sent
+    name TEXT,
+    result_id INTEGER REFERENCES contents (id),
+    is_error INTEGER,
+    PRIMARY KEY (request_id, position)
+) WITHOUT ROWID;
+
+-- A result answers the latest call of its link, because some providers number the calls of each answer anew, and a
+-- call is answered by the first request with its result, because a history may be sent again. Joined when read, so
+-- that the order in which calls are stored does not matter.
+CREATE VIEW answered_tool_calls AS
+SELECT request_id, position, result_request_id, result_id, is_error, MIN(answered_at) AS answered_at
+FROM (
+    SELECT calls.request_id, calls.position, results.request_id AS result_request_id, result_id, is_error,
+           answering.started_at AS answered_at,
+           ROW_NUMBER() OVER (
+               PARTITION BY results.request_id, results.position
+               -- a session without ids for its agents may hold conversations at the same time
+               ORDER BY asking.conversation_id IS answering.conversation_id DESC, asking.started_at DESC
+           ) AS distance
+    FROM stored_tool_results AS results
+    JOIN requests AS answering ON answering.id = results.request_id
+    JOIN stored_tool_calls AS calls ON calls.link = results.link AND (calls.name = results.name) IS NOT 0
+    JOIN requests AS asking ON asking.id = calls.request_id
+    WHERE (asking.id = answering.id AND executor = 'server')
+       OR (asking.id <> answering.id AND asking.session_id = answering.session_id
+           AND asking.agent_id IS answering.agent_id AND asking.started_at <= answering.started_at)
+)
+WHERE distance = 1
+GROUP BY request_id, position;
+
+DROP VIEW tool_usage;
+DROP VIEW tool_results;
+
+CREATE VIEW tool_results AS
+SELECT request_id, call_id, name, arguments, text AS result, is_error, result_request_id
+FROM answered_tool_calls
+JOIN tool_calls USING (request_id, position)
+LEFT JOIN contents ON contents.id = result_id;
+
+-- Where no format says whether a tool failed, the sum is NULL, which is to say unknown
+CREATE VIEW tool_usage AS
+SELECT name, COUNT(*) AS calls, SUM(is_error) AS errors, COUNT(DISTINCT request_id) AS requests
+FROM stored_tool_calls LEFT JOIN answered_tool_calls USING (request_id, position)
+GROUP BY name;
+"""
+
+
+def conversations(db: Database) -> None:
+    db.executescript(CONVERSATIONS)
+    db.executescript(USAGE_VIEW.format(view="usage_by_agent", key="session_id, agent_id"))
+
+
+STEPS = (create_calls, conversations)
 """Migrations, oldest first. Their names are recorded in every file: never rename, reorder or edit one; add another."""
 
 MIGRATIONS = Migrations("gateway_addon")

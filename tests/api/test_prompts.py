@@ -10,7 +10,7 @@ from gateway_addon.api.prompts import (
     clean,
     is_volatile,
     join_texts,
-    last_real_prompt,
+    real_prompt,
     side_request,
     strip_wrappers,
 )
@@ -96,13 +96,13 @@ def test_strip_wrappers(text: str, left: str):
         ([], None),
     ],
 )
-def test_the_last_real_prompt_is_the_first_turn_that_says_something(turns: list[list[str]], prompt: str | None):
-    assert last_real_prompt(turns) == prompt
+def test_the_real_prompt_is_that_of_the_first_turn_that_says_something(turns: list[list[str]], prompt: str | None):
+    assert real_prompt(turns) == prompt
 
 
 def test_turns_are_not_walked_further_than_needed():
     turns = iter([["<skill>x</skill>"], ["fix it"], ["older"]])
-    assert last_real_prompt(turns) == "fix it"
+    assert real_prompt(turns) == "fix it"
     assert list(turns) == [["older"]]
 
 

@@ -32,6 +32,7 @@ CONTRACT = {
     "usage_by_day": f"day, {USAGE}",
     "usage_by_session": f"session_id, {USAGE}",
     "usage_by_client": f"client, {USAGE}",
+    "usage_by_agent": f"session_id, agent_id, {USAGE}",
     "tool_usage": "name, calls, errors, requests",
 }
 
@@ -57,7 +58,7 @@ def folder(path: Path) -> dict[str, bytes]:
 
 class TestTables:
     def test_a_record_is_a_row(self, db: Database):
-        assert tuple(column.name for column in db["requests"].columns) == COLUMNS + REFERENCES
+        assert {column.name for column in db["requests"].columns} == {*COLUMNS, *REFERENCES}
 
     @pytest.mark.parametrize(("view", "columns"), CONTRACT.items())
     def test_views_have_the_columns_of_the_contract(self, db: Database, view: str, columns: str):
