@@ -71,6 +71,8 @@ class Record:
     time_to_first_token_ms: float | None = None
     duration_ms: float | None = None
     request_bytes: int | None = None
+    request_sha256: str | None = None
+    """Of the content-decoded body, in hexadecimal."""
     response_bytes: int | None = None
     rewrites: str = "[]"
     warnings: str = "[]"
@@ -96,6 +98,8 @@ class Content:
     """Names offered (names are not content: they are kept under `gateway_content=none` too)."""
     tool_calls: list[ToolCall] = field(default_factory=list)
     tool_results: list[ToolResult] = field(default_factory=list)
+    body: bytes | None = None
+    """The request's, content-decoded, as the client sent it."""
 
 
 FREE_TEXT_CALLS = frozenset({"custom", "custom_tool_call", "code_interpreter_call"})

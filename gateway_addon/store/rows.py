@@ -8,13 +8,14 @@ from sqlite_utils import Database
 
 from gateway_addon.api.base import ToolCall, ToolResult
 from gateway_addon.record import COLUMNS, TIMINGS, Content, arguments_valid
+from gateway_addon.store import bodies
 from gateway_addon.store.contents import content_id, storable, tool_set_id
 from gateway_addon.store.conversations import inherit
 
 TEXTS = ("system_prompt", "user_prompt", "reasoning_text", "answer_text")
 """The fields of `Content` that the columns of the same name with `_id` refer to."""
 
-REFERENCES = (*(f"{name}_id" for name in TEXTS), "tool_set_id")
+REFERENCES = (*(f"{name}_id" for name in TEXTS), "tool_set_id", *bodies.COLUMNS)
 """The columns of `requests` that no `Record` has."""
 
 
@@ -35,7 +36,7 @@ def replace_finished(db: Database, row: dict[str, Any], content: Content) -> Non
     """Insert the row, texts and tool calls of a finished call, or replace those it has."""
     references = {f"{name}_id": content_id(db, getattr(content, name)) for name in TEXTS}
     references["tool_set_id"] = tool_set_id(db, content.tools)
-    row = _storable(row | references)
+    row = _storable(row | references | bodies.store_body(db, content.body))
     db.execute(_FINISH, row)
     for table in ("stored_tool_calls", "stored_tool_results"):
         db.execute(f"DELETE FROM {table} WHERE request_id = ?", [row["id"]])

@@ -198,6 +198,57 @@ def create_calls(db: Database) -> None:
         db.executescript(USAGE_VIEW.format(view=view, key=key))
 
 
+BODIES = """
+-- Of the content-decoded request body as the client sent it, in hexadecimal; kept whatever text is kept
+ALTER TABLE requests ADD COLUMN request_sha256 TEXT;
+
+-- Not in the contract: where the body is (bodies.py). The rest of the body, with `null` for its elements
+ALTER TABLE requests ADD COLUMN envelope_id INTEGER REFERENCES contents (id);
+ALTER TABLE requests ADD COLUMN system_tip_id INTEGER REFERENCES nodes (id);
+ALTER TABLE requests ADD COLUMN tools_tip_id INTEGER REFERENCES nodes (id);
+ALTER TABLE requests ADD COLUMN conversation_tip_id INTEGER REFERENCES nodes (id);
+-- What elements had in this call only, such as cache markers, as JSON: [[part, element, offset, text], ...]
+ALTER TABLE requests ADD COLUMN body_edits TEXT;
+ALTER TABLE requests ADD COLUMN whole_body_id INTEGER REFERENCES whole_bodies (id);
+
+-- A system block, a tool definition, or a message or item of a conversation
+CREATE TABLE elements (
+    id INTEGER PRIMARY KEY,
+    -- of the whole element: finds it again without putting it together
+    hash BLOB NOT NULL UNIQUE,
+    -- the element's JSON, with "\\u001a0", "\\u001a1", ... for its long texts
+    template TEXT NOT NULL
+);
+
+-- Apart from the template, so that a text is stored once whether it was an answer, a prompt or in a request's history
+CREATE TABLE element_texts (
+    element_id INTEGER NOT NULL REFERENCES elements (id),
+    position INTEGER NOT NULL,
+    content_id INTEGER NOT NULL REFERENCES contents (id),
+    PRIMARY KEY (element_id, position)
+) WITHOUT ROWID;
+
+-- An element after all those before it: a request points at the last, and a history that is sent again costs nothing
+CREATE TABLE nodes (
+    id INTEGER PRIMARY KEY,
+    parent_id INTEGER REFERENCES nodes (id),
+    element_id INTEGER NOT NULL REFERENCES elements (id)
+);
+CREATE UNIQUE INDEX nodes_by_parent ON nodes (parent_id, element_id);
+
+-- Bodies that cannot be cut into elements and joined again exactly
+CREATE TABLE whole_bodies (
+    id INTEGER PRIMARY KEY,
+    hash BLOB NOT NULL UNIQUE,
+    zstd BLOB NOT NULL
+);
+"""
+
+
+def bodies(db: Database) -> None:
+    db.executescript(BODIES)
+
+
 CONVERSATIONS = """
 ALTER TABLE requests ADD COLUMN previous_id TEXT;
 ALTER TABLE requests ADD COLUMN conversation_id TEXT;
@@ -271,7 +322,7 @@ def conversations(db: Database) -> None:
     db.executescript(USAGE_VIEW.format(view="usage_by_agent", key="session_id, agent_id"))
 
 
-STEPS = (create_calls, conversations)
+STEPS = (create_calls, bodies, conversations)
 """Migrations, oldest first. Their names are recorded in every file: never rename, reorder or edit one; add another."""
 
 MIGRATIONS = Migrations("gateway_addon")
@@ -371,6 +422,8 @@ def _set_up(db: Database, path: Path) -> None:
     while True:
         try:
             _is_ours(db, path)
+            # of a new file: space given back needs no copy of the whole
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
             db.enable_wal()
             # under WAL this survives a crash of the process; a power cut may take the last calls
             db.execute("PRAGMA synchronous = NORMAL")

@@ -208,7 +208,7 @@ def _finished(jobs: Iterable[_Job]) -> int:
 
 def _size(content: Content) -> int:
     # not the encoded length, which would have to be computed on the caller's time
-    return sum(sys.getsizeof(text) for text in texts(content))
+    return sum(sys.getsizeof(text) for text in texts(content)) + len(content.body or b"")
 
 
 def _bare(job: _Job) -> _Job:
