@@ -1,5 +1,6 @@
 """One call while it lasts: what the hooks learn of it, and `finish`, which turns that into its one true record."""
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -52,6 +53,8 @@ class Exchange:
     request_size: int | None
     body: Json | None
     """The request's; None if it is no JSON object, or unknown."""
+    request_body: bytes | None = None
+    """The same as the client sent it, content-decoded; None if it is unknown."""
     facts: RequestFacts = field(default_factory=RequestFacts)
     warnings: list[str] = field(default_factory=list)
     http_status: int | None = None
@@ -159,6 +162,9 @@ def finish(exchange: Exchange, end: End, now: float | None, *, may_load_prices: 
         record.time_to_first_token_ms = milliseconds(exchange.started, exchange.first_token)
     if now is not None:
         record.duration_ms = milliseconds(exchange.started, now)
+    if exchange.request_body is not None:
+        # here, although it takes 0.6 ms for 1 MB: the row keeps it when the body itself is not stored
+        record.request_sha256 = hashlib.sha256(exchange.request_body).hexdigest()
     if feed:
         record.response_bytes = exchange.response_size
     record.warnings = json.dumps(exchange.warnings)
@@ -170,6 +176,7 @@ def finish(exchange: Exchange, end: End, now: float | None, *, may_load_prices: 
         tools=exchange.facts.tools,
         tool_calls=answer.tool_calls,
         tool_results=[*exchange.facts.tool_results, *answer.tool_results],
+        body=exchange.request_body,
     )
     return record, content
 
