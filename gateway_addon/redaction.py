@@ -14,6 +14,7 @@ import json
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -28,6 +29,11 @@ ENVIRONMENT = "environment"
 
 MIN_LENGTH = 8
 """Characters below which a value is replaced in its own place only: wherever else it stands, it may be a plain word."""
+
+
+CACHED_STRINGS = 4096
+"""How many strings are known to have been searched, of at most `CACHED_LENGTH` characters each."""
+CACHED_LENGTH = 32 * 1024
 
 
 class Rule(NamedTuple):
@@ -98,6 +104,7 @@ _NO_SECRET = re.compile(r"\{gateway:[^{}]+\}|\[redacted:[^\[\]]+\]")
 """What has already taken the place of a secret: `gateway.placeholder`, or an earlier redaction."""
 
 
+@lru_cache(1024)
 def is_credential(name: str) -> bool:
     """Whether a header or JSON member of this name holds a credential: `x-api-key`, `client_secret`, `accessToken`."""
     return _CREDENTIAL_NAME.fullmatch(re.sub(r"[-_]", "", name.lower())) is not None
@@ -145,6 +152,9 @@ class Span(NamedTuple):
     end: int
     new: str
 
+    def moved(self, by: int) -> "Span":
+        return Span(self.start + by, self.end + by, self.new)
+
 
 class Redactor:
     """Replaces secrets by `[redacted:KIND:8 hex digits]`. Call `learn` for every flow, then `redact` for every flow.
@@ -162,8 +172,7 @@ class Redactor:
         for secret in known:
             self._look_for(secret)
             self._kinds[secret] = ENVIRONMENT
-        self._anywhere = _any_of(self._spellings)
-        self._learned = len(self._spellings)
+        self._prepare()
 
     @property
     def found(self) -> int:
@@ -176,10 +185,15 @@ class Redactor:
 
     def redact(self, state: State) -> State:
         """The state with placeholders. Bodies stay encoded and framed as they were, and lengths follow."""
-        if self._learned != len(self._spellings):
-            self._learned = len(self._spellings)
-            self._anywhere = _any_of(self._spellings)
+        if self._prepared_for != len(self._spellings):
+            self._prepare()
         return self._flow(state)
+
+    def _prepare(self) -> None:
+        self._prepared_for = len(self._spellings)
+        self._anywhere = _any_of(self._spellings)
+        # agents send their whole conversation again with every call
+        self._find_in_string_again = lru_cache(CACHED_STRINGS)(self._find_in_string)
 
     # -- the parts of a flow -------------------------------------------------------------------------------------
 
@@ -326,13 +340,20 @@ class Redactor:
         return spans
 
     def _find_in_json(self, text: str) -> Iterator[Span]:
-        name, value_at = "", -1
+        name, value_at = "", 0
         for literal in _LITERAL.finditer(text):
-            inside = _unescaped(text, *literal.span("string"))
-            if is_credential(name) and not text[value_at : literal.start()].strip():
-                yield from map(inside.outside, self._credentials(inside.text, _SCHEME))
-            yield from map(inside.outside, self._find(inside.text))
-            name, value_at = (inside.text, literal.end()) if literal["colon"] else ("", -1)
+            start, source = literal.start("string"), literal["string"]
+            if name and is_credential(name) and not text[value_at : literal.start()].strip():
+                inside = _unescaped(source)
+                yield from (inside.outside(span).moved(start) for span in self._credentials(inside.text, _SCHEME))
+            find = self._find_in_string_again if len(source) <= CACHED_LENGTH else self._find_in_string
+            yield from (span.moved(start) for span in find(source))
+            name, value_at = (source, literal.end()) if literal["colon"] else ("", 0)
+
+    def _find_in_string(self, source: str) -> list[Span]:
+        """`_find` for a JSON string, as it is written between its quotes."""
+        inside = _unescaped(source)
+        return [inside.outside(span) for span in self._find(inside.text)]
 
     def _search(self, text: str) -> Iterator[Span]:
         for kind, regex in self._rules:
