@@ -3,17 +3,25 @@
 import logging
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mitmproxy import ctx, http
 from mitmproxy.flow import Error
 from mitmproxy.proxy.mode_specs import ReverseMode
 
-from gateway_addon import api, summary
-from gateway_addon.api.base import ApiKind, Json, RequestFacts
+from gateway_addon import forward, gateway, summary
+from gateway_addon.api import kind_of_path, kind_of_request
+from gateway_addon.api.base import ApiKind, Json, Refusal, RequestFacts
+from gateway_addon.api.values import text
+from gateway_addon.config import Provider
 from gateway_addon.exchange import CLEAN, End, Exchange, finish, milliseconds, opening_record, tools_called
+from gateway_addon.gateway import GatewayRequest, Plan
+from gateway_addon.gateway.answers import AnswerChange
+from gateway_addon.gateway.routing import Target, route
 from gateway_addon.options import Options
 from gateway_addon.record import TIMINGS, Record, as_row, limited
 from gateway_addon.store.writer import Writer
@@ -21,13 +29,33 @@ from gateway_addon.wire import encodings, jsontext
 
 logger = logging.getLogger(__name__)
 
-MAX_REQUEST = 64 * 1024 * 1024
-"""Bytes. A longer request body (content-decoded) is forwarded but not read."""
-
 METADATA = "gateway"
 """The key in `flow.metadata`."""
 
 _ABORTS = ("client_aborted", "upstream_cut", "interrupted")
+
+
+@dataclass(slots=True, eq=False)
+class _Open:
+    """A call under way, and what only mitmproxy's side of it needs."""
+
+    flow: http.HTTPFlow
+    exchange: Exchange
+    change: AnswerChange | None
+    """How the answer is to be changed on its way to the client."""
+    rejected: bool
+    """The addon answers itself."""
+    received_headers: http.Headers | None = None
+    """The answer's, where the client was given others."""
+
+
+@dataclass(slots=True, frozen=True)
+class _Sent:
+    """A request that left with the gateway's credentials, or would have."""
+
+    flow: http.HTTPFlow
+    provider: Provider
+    key_headers: list[str]
 
 
 class Calls:
@@ -37,15 +65,17 @@ class Calls:
         self.writer = writer
         self.options = options
         self.totals = summary.Totals()
-        self._open: dict[str, tuple[http.HTTPFlow, Exchange]] = {}
-
-    def find(self, flow: http.HTTPFlow) -> Exchange | None:
-        found = self._open.get(row_id(flow))
-        return found[1] if found else None
+        self._open: dict[str, _Open] = {}
+        self._sent: dict[str, _Sent] = {}
+        """Requests that the gateway has let go and that have not been answered yet, by flow id."""
 
     def expect(self, flow: http.HTTPFlow) -> None:
         """A request's head has arrived."""
-        if _path_kind(flow) is None or not flow.live:
+        if not flow.live:
+            return
+        if flow.is_replay == "request" and (injected := forward.todays_key(flow, self.options.settings)):
+            self._sent[flow.id] = _Sent(flow, *injected)
+        if _path_kind(flow.request) is None:
             return
         if flow.is_replay == "request":
             # it is the saved flow that is sent again: what the addon said of it then is not true of this call
@@ -55,73 +85,177 @@ class Calls:
             # mitmproxy may stream the request past us: keep a copy of what passes
             flow.request.stream = _RequestCopy()
 
-    def open(self, flow: http.HTTPFlow) -> Exchange | None:
-        """Begin to follow a flow whose request is complete, if it is a model call."""
-        by_path = _path_kind(flow)
-        if by_path is None:
-            return None
-        raw = (
-            flow.request.stream.joined() if isinstance(flow.request.stream, _RequestCopy) else flow.request.raw_content
-        )
+    def open(self, flow: http.HTTPFlow) -> None:
+        """A request is complete: forward or refuse it, if it is for the gateway; follow it, if it is a model call."""
+        if self.options.rewrite and forward.is_gateway_call(flow):
+            self._forward(flow)
+        else:
+            self._observe(flow)
+
+    def _forward(self, flow: http.HTTPFlow) -> None:
+        size = len(flow.request.raw_content or b"")
+        try:
+            request, plan = forward.consult(flow, self.options.settings)
+            if isinstance(plan, Plan):
+                self._sent[flow.id] = _Sent(flow, plan.provider, list(plan.secret_headers))
+                forward.send(flow, request, plan, self.options.settings)
+        except Exception as error:
+            # the gateway fails closed: what it could not deal with must not reach anybody
+            logger.warning("%s: refused, the gateway failed: %s", flow.id, describe(error))
+            self._conceal_key(flow)
+            forward.refuse(flow, gateway.INTERNAL_ERROR, kind_of_path(flow.request.path))
+            return
+        if isinstance(plan, Refusal):
+            self._refuse(flow, request, plan, size)
+        elif plan.kind is not None and plan.logged:
+            exchange = self._exchange(
+                flow,
+                plan.kind,
+                host=flow.request.host,
+                path=flow.request.path,
+                provider=plan.provider,
+                request_headers=request.headers,
+                request_size=size,
+                body=jsontext.parse_object(request.body),
+                request_body=request.body,
+                facts=plan.facts or RequestFacts(),
+                upstream_model=plan.upstream_model,
+                side_request=plan.side_request,
+                rewrites=gateway.rewrites_json(plan, request),
+                key_injected=bool(plan.secret_headers),
+            )
+            self._follow(flow, exchange, change=plan.answer)
+
+    def _refuse(self, flow: http.HTTPFlow, request: GatewayRequest, refusal: Refusal, size: int) -> None:
+        target = _target(request.method, request.path)
+        kind = target.route.kind if target else None
+        forward.hide_own_tokens(flow, request, self.options.settings)
+        forward.refuse(flow, refusal, kind)
+        if target and kind and target.route.logged:
+            body = jsontext.parse_object(request.body)
+            exchange = self._exchange(
+                flow,
+                kind,
+                host=None,
+                path=None,
+                provider=None,
+                request_headers=request.headers,
+                request_size=size,
+                body=body,
+                # it is empty if it could not be decoded
+                request_body=request.body or None,
+                facts=_facts(kind, body),
+                side_request=target.route.side_request,
+            )
+            self._follow(flow, exchange, rejected=True)
+
+    def _observe(self, flow: http.HTTPFlow) -> None:
+        told = _told(flow)
+        sent = _client_request(flow, told)
+        # the gateway's own call, in a saved flow: there the path alone says what it is
+        target = _target(sent.method, sent.path) if told and _is_reverse_listener(flow) else None
+        kind = target.route.kind if target else _path_kind(sent)
+        if kind is None:
+            return
+        raw = sent.stream.joined() if isinstance(sent.stream, _RequestCopy) else sent.raw_content
         warnings = []
-        body = None
+        decoded = body = None
         if raw is None:
             warnings.append("request_missing")
         else:
             try:
-                body = jsontext.parse_object(
-                    encodings.decode(raw, flow.request.headers.get("content-encoding"), MAX_REQUEST)
-                )
+                decoded = _decoded(sent, raw)
+                body = jsontext.parse_object(decoded)
             except encodings.DecodeError:
                 warnings.append("request_undecodable")
         provider = self.options.settings.provider_of_host(flow.request.host, flow.request.port)
-        if provider is None and not _is_reverse_target(flow) and not _looks_like_a_call(body):
-            return None
-        kind = api.kind_of_request(by_path, body)
-        exchange = Exchange(
+        if provider is None and not _is_reverse_listener(flow) and not _looks_like_a_call(body):
+            return
+        if target is None:
+            kind = kind_of_request(kind, body)
+        facts = _facts(kind, body)
+        rejected = target is not None and told.get("outcome") == "rejected"
+        exchange = self._exchange(
+            flow,
+            kind,
+            host=None if rejected else flow.request.host,
+            path=None if rejected else flow.request.path,
+            provider=None if rejected else provider,
+            request_headers=plain_headers(sent.headers),
+            request_size=None if raw is None else len(raw),
+            body=body,
+            request_body=decoded,
+            facts=facts,
+            upstream_model=None if rejected else facts.model if sent is flow.request else _model_in(flow.request),
+            side_request=target.route.side_request if target else None,
+            # what the gateway changed only the gateway can say
+            rewrites=told.get("rewrites", "[]"),
+            key_injected=forward.holds_placeholder(flow),
+            warnings=warnings,
+        )
+        self._follow(flow, exchange, rejected=rejected)
+
+    def _exchange(self, flow: http.HTTPFlow, kind: ApiKind, *, provider: Provider | None, **facts: Any) -> Exchange:
+        return Exchange(
             id=row_id(flow),
             run_id=self.writer.run_id,
             source="replay" if flow.is_replay else "live" if flow.live else "file",
             kind=kind,
             started=flow.request.timestamp_start,
-            host=flow.request.host,
-            path=flow.request.path,
             provider=provider.id if provider else None,
             configured_dialect=provider.dialect if provider else None,
-            request_headers=plain_headers(flow.request.headers),
-            request_size=None if raw is None else len(raw),
-            body=body,
-            facts=kind.read_request(body) if body is not None else RequestFacts(),
-            warnings=warnings,
+            **facts,
         )
-        self._open[exchange.id] = (flow, exchange)
+
+    def _follow(
+        self, flow: http.HTTPFlow, exchange: Exchange, *, change: AnswerChange | None = None, rejected: bool = False
+    ) -> None:
+        self._open[exchange.id] = _Open(flow, exchange, change, rejected)
         if flow.live:
             self.writer.begin(opening_record(exchange))
-        return exchange
 
     def stream(self, flow: http.HTTPFlow) -> None:
         """The answer's head has arrived: let the body pass chunk by chunk, with a copy to the reader."""
-        exchange = self.find(flow)
-        if exchange is None or flow.response is None:
+        forwarded = self._conceal_key(flow)
+        response = flow.response
+        followed = self._open.get(row_id(flow))
+        if response is None or followed is None or followed.exchange.feed is not None:
+            if response is not None and forwarded and flow.live:
+                response.stream = True
             return
+        exchange = followed.exchange
         if flow.live:
             # first of all, so that whatever fails below cannot turn a stream into a buffered answer
-            flow.response.stream = _recorder(exchange)
-        exchange.start_answer(flow.response.status_code, plain_headers(flow.response.headers))
+            response.stream = _recorder(exchange, None)
+        exchange.start_answer(response.status_code, plain_headers(response.headers))
+        if flow.live and followed.change:
+            followed.received_headers = response.headers.copy()
+            response.stream = _recorder(exchange, forward.answer_filter(flow, followed.change))
 
     def close(self, flow: http.HTTPFlow) -> None:
         """The call has ended: write its row, once, whichever hooks said so."""
-        if (exchange := self.find(flow)) is not None:
-            self._close(flow, exchange, _end(flow, exchange))
+        self._conceal_key(flow)
+        if (followed := self._open.get(row_id(flow))) is not None:
+            self._close(followed, _end(followed))
 
     def close_all(self) -> None:
         """The proxy ends: what is still under way is recorded as far as it got."""
-        for flow, exchange in list(self._open.values()):
-            self._close(flow, exchange, End("interrupted"))
+        for sent in list(self._sent.values()):
+            self._conceal_key(sent.flow)
+        for followed in list(self._open.values()):
+            self._close(followed, End("interrupted"))
 
-    def _close(self, flow: http.HTTPFlow, exchange: Exchange, end: End) -> None:
+    def _conceal_key(self, flow: http.HTTPFlow) -> bool:
+        """The gateway's key has done its work: it stays in no flow. False if the gateway had not sent this one."""
+        sent = self._sent.pop(flow.id, None)
+        if sent:
+            forward.conceal_key(flow, sent.provider, sent.key_headers)
+        return sent is not None
+
+    def _close(self, followed: _Open, end: End) -> None:
+        flow, exchange = followed.flow, followed.exchange
         del self._open[exchange.id]
-        _complete(flow, exchange)
+        _complete(followed)
         record, content = finish(exchange, end, time.time() if flow.live else None, may_load_prices=not flow.live)
         if not flow.live:
             _take_times(record, flow)
@@ -135,7 +269,7 @@ class Calls:
 
 
 class _RequestCopy:
-    """A request-stream callable that passes every chunk on and keeps it, up to `MAX_REQUEST`."""
+    """A request-stream callable that passes every chunk on and keeps it, up to `forward.MAX_REQUEST`."""
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
@@ -143,34 +277,73 @@ class _RequestCopy:
 
     def __call__(self, chunk: bytes) -> bytes:
         self._size += len(chunk)
-        if self._size <= MAX_REQUEST:
+        if self._size <= forward.MAX_REQUEST:
             self._chunks.append(chunk)
         return chunk
 
     def joined(self) -> bytes | None:
         """The body; None if it was too long to keep."""
-        return b"".join(self._chunks) if self._size <= MAX_REQUEST else None
+        return b"".join(self._chunks) if self._size <= forward.MAX_REQUEST else None
 
 
-def _recorder(exchange: Exchange) -> Callable[[bytes], bytes]:
-    """The callable the answer's chunks pass through: each leaves as it came, at once, whatever happens in here."""
+def _recorder(exchange: Exchange, change: forward.Filter | None) -> forward.Filter:
+    """The callable the answer's chunks pass through: each leaves at once, whatever happens in here.
 
-    def record(chunk: bytes) -> bytes:
+    As it came, unless `change` makes something else of it for the client.
+    """
+
+    def record(chunk: bytes) -> bytes | list[bytes]:
         try:
             exchange.receive(chunk, time.time())
         except Exception as error:
             exchange.give_up()
             logger.warning("%s: reading the answer failed, it is only passed on: %s", exchange.id, describe(error))
-        return chunk
+        return change(chunk) if change else chunk
 
     return record
 
 
-def _complete(flow: http.HTTPFlow, exchange: Exchange) -> None:
-    """Bring flow and exchange to the same knowledge of the answer's body."""
+def _target(method: str, path: str) -> Target | None:
+    """What the gateway makes of a path, if it takes it."""
+    target = route(method, path)
+    return target if isinstance(target, Target) else None
+
+
+def _facts(kind: ApiKind, body: Json | None) -> RequestFacts:
+    return kind.read_request(body) if body is not None else RequestFacts()
+
+
+def _decoded(request: http.Request, raw: bytes) -> bytes:
+    """A request's body without its content encoding. Raises `DecodeError`."""
+    return encodings.decode(raw, request.headers.get("content-encoding"), forward.MAX_REQUEST)
+
+
+def _model_in(request: http.Request) -> str | None:
+    """The model named in a request's body, if it can be read."""
+    with suppress(encodings.DecodeError):
+        body = jsontext.parse_object(_decoded(request, request.raw_content or b""))
+        return text(body.get("model")) if body else None
+    return None
+
+
+def _client_request(flow: http.HTTPFlow, told: Mapping[str, Any]) -> http.Request:
+    """The request as the client sent it: in a saved flow that the gateway has changed, mitmproxy's backup."""
+    backup = cast(dict[str, Any] | None, flow._backup)
+    if backup and told.get("rewrites", "[]") != "[]":
+        request: http.Request = http.Request.from_state(backup["request"])
+        return request
+    return flow.request
+
+
+def _complete(followed: _Open) -> None:
+    """Bring flow and exchange to the same knowledge of the answer."""
+    flow, exchange = followed.flow, followed.exchange
     response = flow.response
     if response is None:
         return
+    if followed.received_headers is not None:
+        # the client has its own already; the flow holds the answer as received
+        response.headers = followed.received_headers
     if exchange.feed is None:
         exchange.start_answer(response.status_code, plain_headers(response.headers))
     if exchange.response_size:
@@ -188,8 +361,11 @@ def _complete(flow: http.HTTPFlow, exchange: Exchange) -> None:
     exchange.copy.clear()
 
 
-def _end(flow: http.HTTPFlow, exchange: Exchange) -> End:
+def _end(followed: _Open) -> End:
     """How the transport ended. The error's text names the wrong side at times: the connections tell (live)."""
+    if followed.rejected:
+        return End("rejected")
+    flow, exchange = followed.flow, followed.exchange
     error = flow.error
     if not flow.live:
         told = _told(flow)
@@ -224,14 +400,14 @@ def _take_times(record: Record, flow: http.HTTPFlow) -> None:
 def _told(flow: http.HTTPFlow) -> Mapping[str, Any]:
     """What an earlier run of the addon left in a loaded flow; {} if there is nothing of ours."""
     told = flow.metadata.get(METADATA)
-    return told if isinstance(told, dict) else {}
+    return told if isinstance(told, dict) and not flow.live else {}
 
 
-def _path_kind(flow: http.HTTPFlow) -> ApiKind | None:
-    return api.kind_of_path(flow.request.path) if flow.request.method == "POST" else None
+def _path_kind(request: http.Request) -> ApiKind | None:
+    return kind_of_path(request.path) if request.method == "POST" else None
 
 
-def _is_reverse_target(flow: http.HTTPFlow) -> bool:
+def _is_reverse_listener(flow: http.HTTPFlow) -> bool:
     return isinstance(flow.client_conn.proxy_mode, ReverseMode)
 
 

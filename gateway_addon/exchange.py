@@ -43,8 +43,9 @@ class Exchange:
     source: str
     kind: ApiKind
     started: float
-    host: str
-    path: str
+    host: str | None
+    """Where the request goes; None, like `path`, if the addon answers it itself."""
+    path: str | None
     provider: str | None
     configured_dialect: str | None
     """The provider's; None where no provider is configured for the host."""
@@ -56,6 +57,14 @@ class Exchange:
     request_body: bytes | None = None
     """The same as the client sent it, content-decoded; None if it is unknown."""
     facts: RequestFacts = field(default_factory=RequestFacts)
+    """Of the request as the client sent it."""
+    upstream_model: str | None = None
+    """The model named in the request as it was sent."""
+    side_request: str | None = None
+    """What the path says of it; else the request's facts tell."""
+    rewrites: str = "[]"
+    key_injected: bool = False
+    """The gateway's own key pays, whatever login the client has."""
     warnings: list[str] = field(default_factory=list)
     http_status: int | None = None
     response_headers: Mapping[str, str] = field(default_factory=dict)
@@ -110,9 +119,9 @@ def opening_record(exchange: Exchange) -> Record:
         api_kind=exchange.kind.NAME,
         provider=exchange.provider,
         upstream_host=exchange.host,
-        upstream_path=exchange.path.partition("?")[0],
+        upstream_path=exchange.path.partition("?")[0] if exchange.path else None,
         request_model=facts.model,
-        upstream_model=facts.model,
+        upstream_model=exchange.upstream_model,
         max_tokens=facts.max_tokens,
         client=client.client,
         client_version=client.client_version,
@@ -121,8 +130,9 @@ def opening_record(exchange: Exchange) -> Record:
         conversation_id=client.conversation_id,
         agent_id=client.agent_id,
         parent_agent_id=client.parent_agent_id,
-        side_request=facts.side_request or client.side_request,
+        side_request=exchange.side_request or facts.side_request or client.side_request,
         request_bytes=exchange.request_size,
+        rewrites=exchange.rewrites,
     )
 
 
@@ -223,11 +233,12 @@ def _charge(record: Record, answer: Answer, exchange: Exchange, *, may_load_pric
     price = cost.price(
         answer,
         bill,
-        model=answer.model or exchange.facts.model,
+        model=answer.model or exchange.upstream_model,
         provider=exchange.provider,
         host=exchange.host,
         started_at=datetime.fromtimestamp(exchange.started, UTC),
-        subscription=clients.is_subscription(exchange.request_headers, exchange.host, exchange.path),
+        subscription=not exchange.key_injected
+        and clients.is_subscription(exchange.request_headers, exchange.host or "", exchange.path or ""),
         may_load=may_load_prices,
     )
     record.dialect = dialect.NAME

@@ -43,8 +43,12 @@ def withheld(headers: Mapping[str, str], provider: Provider, settings: Settings)
     """
     if settings.provider_key(provider):
         return [name for name in CREDENTIALS if name in headers]
-    access = settings.access
-    return _showing(headers, settings, access.client_token_env, access.admin_token_env)
+    return own_tokens(headers, settings)
+
+
+def own_tokens(headers: Mapping[str, str], settings: Settings) -> list[str]:
+    """The names of the credential headers that show a token of the gateway's own."""
+    return _showing(headers, settings, settings.access.client_token_env, settings.access.admin_token_env)
 
 
 def provider_credentials(provider: Provider, kind: ApiKind | None, settings: Settings) -> dict[str, str]:
