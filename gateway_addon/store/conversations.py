@@ -25,7 +25,10 @@ WHERE requests.id = :id
 
 _FOLLOWERS = """
 SELECT follower.id FROM requests AS follower, requests
-WHERE requests.id = :id AND follower.previous_id IN (requests.response_id, requests.session_id)
+WHERE requests.id = :id AND follower.id <> :id
+  AND follower.previous_id IN (requests.response_id, requests.session_id)
+  AND follower.started_at >= requests.started_at
+  AND (follower.session_id IS NULL OR follower.conversation_id IS NULL OR follower.user_prompt_id IS NULL)
 """
 
 
@@ -39,4 +42,4 @@ def inherit(db: Database, request_id: str) -> None:
         current = pending.pop()
         changed = db.execute(_INHERIT, {"id": current}).rowcount
         if changed or current == request_id:
-            pending += [row[0] for row in db.execute(_FOLLOWERS, {"id": current}).fetchall() if row[0] != request_id]
+            pending += [row[0] for row in db.execute(_FOLLOWERS, {"id": current}).fetchall()]

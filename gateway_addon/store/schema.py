@@ -314,6 +314,35 @@ CREATE VIEW tool_usage AS
 SELECT name, COUNT(*) AS calls, SUM(is_error) AS errors, COUNT(DISTINCT request_id) AS requests
 FROM stored_tool_calls LEFT JOIN answered_tool_calls USING (request_id, position)
 GROUP BY name;
+
+-- Turns that could have read what the turn before them had left in the provider's cache, and read much less.
+-- `rewritten_tokens` were processed again; what that cost is their share of the call's tokens that came from no cache.
+CREATE VIEW cache_breaks AS
+WITH turns AS (
+    SELECT *,
+           LAG(id) OVER conversation AS previous_request_id,
+           LAG(model) OVER conversation AS previous_model,
+           LAG(started_at) OVER conversation AS previous_started_at,
+           LAG(COALESCE(cache_read_tokens, 0) + COALESCE(cache_write_tokens, 0)) OVER conversation AS cached,
+           -- a prefix lives for five minutes after its last use, or for the hour that was paid for
+           CASE WHEN MAX(cache_write_1h_tokens) OVER (conversation ROWS UNBOUNDED PRECEDING EXCLUDE CURRENT ROW) > 0
+                THEN 3600 ELSE 300 END AS ttl_seconds
+    FROM counted_requests
+    WHERE side_request IS NULL AND session_id IS NOT NULL AND input_tokens IS NOT NULL
+      AND cache_read_tokens IS NOT NULL
+    WINDOW conversation AS (PARTITION BY session_id, agent_id, conversation_id, api_kind ORDER BY started_at, id)
+)
+SELECT id AS request_id, started_at, session_id, agent_id, model, previous_request_id, previous_model,
+       ROUND((julianday(started_at) - julianday(previous_started_at)) * 86400, 3) AS idle_seconds,
+       ttl_seconds,
+       cached AS cached_tokens,
+       cache_read_tokens,
+       MIN(cached, input_tokens) - cache_read_tokens AS rewritten_tokens,
+       CAST(ROUND(1.0 * cache_miss_microdollars * (MIN(cached, input_tokens) - cache_read_tokens)
+                  / (input_tokens - cache_read_tokens)) AS INTEGER) AS cost_microdollars
+FROM turns
+-- a history that was cut short can be read no further than it reaches
+WHERE cache_read_tokens < 0.9 * MIN(cached, input_tokens);
 """
 
 

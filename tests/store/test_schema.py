@@ -3,7 +3,9 @@
 import multiprocessing
 import os
 import sqlite3
+from collections.abc import Iterable
 from contextlib import closing
+from itertools import permutations
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 from sqlite_utils import Database
 
-from gateway_addon.api.base import ToolCall
+from gateway_addon.api.base import ToolCall, ToolResult
 from gateway_addon.record import COLUMNS, Content, as_row
 from gateway_addon.store import schema
 from gateway_addon.store.rows import REFERENCES, replace_finished
@@ -356,3 +358,227 @@ class TestTools:
             {"request_id": "a", "name": "bash"},
             {"request_id": "a", "name": "read_file"},
         ]
+
+
+def at(second: int) -> str:
+    return f"2026-11-22T10:{second // 60:02}:{second % 60:02}.000Z"
+
+
+def call(call_id: str | None, name: str = "bash", executor: str = "client") -> ToolCall:
+    return ToolCall(call_id, name, "tool_use", executor, "{}")
+
+
+def result(call_id: str | None, content: str = "done", name: str | None = "bash", is_error: bool | None = None):
+    return ToolResult(call_id, name, content, is_error)
+
+
+type Call = tuple[str, dict[str, Any], Content]
+"""A request's id, its columns, and its texts."""
+
+
+def turn(request_id: str, second: int, *found: ToolCall | ToolResult, **columns: Any) -> Call:
+    """A request that carries the results, and whose answer makes the calls."""
+    content = Content(
+        tool_calls=[item for item in found if isinstance(item, ToolCall)],
+        tool_results=[item for item in found if isinstance(item, ToolResult)],
+    )
+    return request_id, {"started_at": at(second), "session_id": "s", "conversation_id": "c"} | columns, content
+
+
+def store(db: Database, turns: Iterable[Call]) -> None:
+    for request_id, columns, content in turns:
+        put(db, content, id=request_id, **columns)
+
+
+def joined(db: Database) -> list[tuple[str, str | None, str, str]]:
+    sql = "SELECT * FROM tool_results ORDER BY request_id, call_id, result"
+    return [(row["request_id"], row["call_id"], row["result"], row["result_request_id"]) for row in db.query(sql)]
+
+
+NUMBERED_ANEW = [
+    turn("a", 0, call("call_0")),
+    turn("b", 1, result("call_0", "one"), call("call_0")),
+    turn("c", 2, result("call_0", "two")),
+]
+
+
+class TestToolResults:
+    def test_a_row_has_the_call_and_its_result(self, db: Database):
+        arguments = ToolCall("1", "bash", "tool_use", "client", '{"cmd": "ls"}')
+        store(db, [turn("a", 0, arguments), turn("b", 1, result("1", "no such file", is_error=True))])
+        assert list(db["tool_results"].rows) == [
+            {
+                "request_id": "a",
+                "call_id": "1",
+                "name": "bash",
+                "arguments": '{"cmd": "ls"}',
+                "result": "no such file",
+                "is_error": 1,
+                "result_request_id": "b",
+            }
+        ]
+
+    @pytest.mark.parametrize("order", list(permutations(NUMBERED_ANEW)), ids=lambda turns: "".join(t[0] for t in turns))
+    def test_the_order_of_arrival_and_reading_again_do_not_matter(self, db: Database, order: tuple[Call, ...]):
+        store(db, [*order, *order])
+        assert joined(db) == [("a", "call_0", "one", "b"), ("b", "call_0", "two", "c")]
+
+    def test_a_history_that_is_sent_again_does_not_answer_again(self, db: Database):
+        again = [turn(name, second, result("1")) for name, second in (("d", 3), ("b", 1), ("c", 2))]
+        store(db, [turn("a", 0, call("1")), *again])
+        assert joined(db) == [("a", "1", "done", "b")]
+
+    def test_calls_of_one_answer_with_the_same_id_or_none_are_answered_in_their_order(self, db: Database):
+        results = [result("0", "one"), result("0", "two"), result(None, "three"), result(None, "four")]
+        store(db, [turn("a", 0, call("0"), call("0"), call(None), call(None)), turn("b", 1, *results)])
+        assert [(call_id, text) for _, call_id, text, _ in joined(db)] == [
+            (None, "four"),
+            (None, "three"),
+            ("0", "one"),
+            ("0", "two"),
+        ]
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            pytest.param({"session_id": "other"}, id="of another session"),
+            pytest.param({"session_id": None}, id="of an unknown session"),
+            pytest.param({"agent_id": "explorer"}, id="of another agent"),
+            pytest.param({"started_at": at(2)}, id="made later"),
+        ],
+    )
+    def test_a_call_is_not_answered_that_is(self, db: Database, other: dict[str, Any]):
+        store(db, [turn("a", 0, call("1"), **other), turn("b", 1, result("1"))])
+        assert joined(db) == []
+
+    def test_nor_one_of_another_tool(self, db: Database):
+        store(db, [turn("a", 0, call("1", "edit")), turn("b", 1, result("1"))])
+        assert joined(db) == []
+
+    def test_a_result_without_a_name_is_told_by_its_id(self, db: Database):
+        store(db, [turn("a", 0, call("1")), turn("b", 1, result("1", name=None))])
+        assert joined(db) == [("a", "1", "done", "b")]
+
+    def test_in_one_session_conversations_may_be_held_at_the_same_time(self, db: Database):
+        mine, yours = {"conversation_id": "mine"}, {"conversation_id": "yours"}
+        store(
+            db,
+            [
+                turn("a", 0, call("call_0"), **mine),
+                turn("b", 1, call("call_0"), **yours),
+                turn("c", 2, result("call_0", "of a"), **mine),
+                turn("d", 3, result("call_0", "of b"), **yours),
+            ],
+        )
+        assert joined(db) == [("a", "call_0", "of a", "c"), ("b", "call_0", "of b", "d")]
+
+    def test_a_session_goes_on_after_its_beginning_is_cut_off(self, db: Database):
+        store(db, [turn("a", 0, call("1")), turn("b", 1, result("1"), conversation_id="cut")])
+        assert joined(db) == [("a", "1", "done", "b")]
+
+    def test_a_tool_that_the_server_ran_has_its_result_in_the_same_answer(self, db: Database):
+        store(db, [turn("a", 0, call("1", executor="server"), result("1"), session_id=None)])
+        assert joined(db) == [("a", "1", "done", "a")]
+
+    def test_an_answer_does_not_answer_its_own_calls_of_the_clients_tools(self, db: Database):
+        store(db, [turn("a", 0, result("call_0", "of what came before"), call("call_0"))])
+        assert joined(db) == []
+
+    def test_errors_are_counted_by_tool(self, db: Database):
+        calls = [call("1"), call("2"), call("3", "edit"), call("4", "read")]
+        results = [result("1", is_error=True), result("2", is_error=False), result("3", name="edit")]
+        store(db, [turn("a", 0, *calls), turn("b", 1, *results)])
+        assert [(row["name"], row["calls"], row["errors"]) for row in db["tool_usage"].rows] == [
+            ("bash", 2, 1),
+            ("edit", 1, None),
+            ("read", 1, None),
+        ]
+
+
+def tokens(given: int, read: int | None, written: int | None = 0, miss: int | None = None, **columns: Any) -> dict:
+    usage = {"input_tokens": given, "cache_read_tokens": read, "cache_write_tokens": written}
+    return usage | {"cache_miss_microdollars": miss} | columns
+
+
+def breaks(db: Database) -> list[str]:
+    return [row["request_id"] for row in db["cache_breaks"].rows]
+
+
+class TestCacheBreaks:
+    def test_a_row_tells_what_was_there_and_what_was_read(self, db: Database):
+        store(
+            db,
+            [
+                turn("a", 0, **tokens(10_000, 1_000, 8_000)),
+                turn("b", 60, **tokens(12_000, 2_000, 9_500, miss=34_000, request_model="acme/small")),
+            ],
+        )
+        assert list(db["cache_breaks"].rows) == [
+            {
+                "request_id": "b",
+                "started_at": at(60),
+                "session_id": "s",
+                "agent_id": None,
+                "model": "acme/small",
+                "previous_request_id": "a",
+                "previous_model": "acme/model",
+                "idle_seconds": 60.0,
+                "ttl_seconds": 300,
+                "cached_tokens": 9_000,
+                "cache_read_tokens": 2_000,
+                # of 10,000 tokens that were not read, which cost 34,000
+                "rewritten_tokens": 7_000,
+                "cost_microdollars": 23_800,
+            }
+        ]
+
+    @pytest.mark.parametrize(
+        ("before", "after", "found"),
+        [
+            pytest.param(tokens(1000, 0, 900), tokens(1200, 900, 200), [], id="all of it is read"),
+            pytest.param(tokens(1000, 0, 900), tokens(1200, 850), [], id="a block that is rounded down is no break"),
+            pytest.param(tokens(1000, 0, 900), tokens(1200, 0), ["b"], id="nothing is read"),
+            pytest.param(tokens(1000, 800, None), tokens(1200, 0, None), ["b"], id="writes are not reported"),
+            pytest.param(tokens(1000, 0, 0), tokens(1200, 0), [], id="nothing was there"),
+            pytest.param(tokens(1000, 0, 900), tokens(1200, None), [], id="nobody says what was read"),
+            pytest.param(tokens(1000, 0, 900), tokens(300, 300), [], id="a history that was cut is read in full"),
+            pytest.param(tokens(1000, 0, 900), tokens(1200, 0, session_id="t"), [], id="another session"),
+            pytest.param(tokens(1000, 0, 900), tokens(1200, 0, agent_id="x"), [], id="another agent"),
+            pytest.param(tokens(1000, 0, 900), tokens(1200, 0, conversation_id="x"), [], id="another conversation"),
+            pytest.param(tokens(1000, 0, 900), tokens(1200, 0, side_request="title"), [], id="no turn"),
+            pytest.param(tokens(1000, 0, 900), tokens(1200, 0, outcome="rejected"), [], id="never sent"),
+        ],
+    )
+    def test_what_counts(self, db: Database, before: dict[str, Any], after: dict[str, Any], found: list[str]):
+        store(db, [turn("a", 0, **before), turn("b", 1, **after)])
+        assert breaks(db) == found
+
+    def test_calls_in_between_that_say_nothing_of_a_cache_are_passed_over(self, db: Database):
+        failed = turn("b", 1, outcome="http_error")
+        store(db, [turn("a", 0, **tokens(1000, 0, 900)), failed, turn("c", 2, **tokens(1200, 0))])
+        assert [row["previous_request_id"] for row in db["cache_breaks"].rows] == ["a"]
+
+    @pytest.mark.parametrize(("written_1h", "seconds"), [(None, 300), (0, 300), (5, 3600)])
+    def test_an_hour_that_was_paid_for_holds_for_the_conversation(
+        self, db: Database, written_1h: int | None, seconds: int
+    ):
+        paid = turn("a", 0, **tokens(1000, 0, 900, cache_write_1h_tokens=written_1h))
+        store(db, [paid, turn("b", 1, **tokens(1000, 900)), turn("c", 2, **tokens(1000, 0))])
+        assert [row["ttl_seconds"] for row in db["cache_breaks"].rows] == [seconds]
+
+    def test_an_unknown_price_is_an_unknown_cost(self, db: Database):
+        store(db, [turn("a", 0, **tokens(1000, 0, 900)), turn("b", 1, **tokens(1000, 0, miss=None))])
+        assert [row["cost_microdollars"] for row in db["cache_breaks"].rows] == [None]
+
+
+def test_cost_by_sub_agent_is_one_query(db: Database):
+    store(
+        db,
+        [
+            turn("a", 0, cost_microdollars=5),
+            turn("b", 1, cost_microdollars=70, agent_id="explorer"),
+            turn("c", 2, cost_microdollars=8, agent_id="explorer"),
+        ],
+    )
+    rows = db.query("SELECT session_id, agent_id, cost_microdollars FROM usage_by_agent")
+    assert [tuple(row.values()) for row in rows] == [("s", None, 5), ("s", "explorer", 78)]
