@@ -342,8 +342,13 @@ def _complete(followed: _Open) -> None:
     if response is None:
         return
     if followed.received_headers is not None:
-        # the client has its own already; the flow holds the answer as received
+        # the client has its head already, and the flow is to hold the answer as received; but for the framing, by
+        # which mitmproxy still has to end the body
+        framing = response.headers.get("transfer-encoding")
         response.headers = followed.received_headers
+        if framing:
+            response.headers.pop("content-length", None)
+            response.headers["transfer-encoding"] = framing
     if exchange.feed is None:
         exchange.start_answer(response.status_code, plain_headers(response.headers))
     if exchange.response_size:

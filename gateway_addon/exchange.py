@@ -153,7 +153,7 @@ def finish(exchange: Exchange, end: End, now: float | None, *, may_load_prices: 
     if problem is None and record.outcome == end.outcome:
         problem = Problem(message=end.error_message, type=end.error_type)
     if problem:
-        record.error_status = problem.status
+        record.error_status = _error_status(problem, exchange.http_status)
         record.error_type = problem.type
         record.error_message = errors.bounded(problem.message) if problem.message else None
     headers = exchange.response_headers
@@ -208,6 +208,13 @@ def _outcome(exchange: Exchange, answer: Answer, end: End) -> str:
         # a close-delimited stream ends like this when the upstream goes away: only the kind's end is missing
         return "upstream_cut"
     return "unreadable"
+
+
+def _error_status(problem: Problem, http_status: int | None) -> int | None:
+    """The status an error names. One that only its type stands for gives way to an error status line."""
+    if (http_status or 0) >= 400 and problem.status == errors.STATUS_OF_TYPE.get(problem.type or ""):
+        return http_status
+    return problem.status
 
 
 def _count(record: Record, answer: Answer) -> None:
