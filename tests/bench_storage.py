@@ -1,0 +1,83 @@
+"""How large a database grows: `python -m tests.bench_storage` (half a minute, no network).
+
+Sessions of 60, 120 and 240 turns are read as a file would be, stored, and every body is read back.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from gateway_addon.api import KINDS
+from gateway_addon.exchange import CLEAN, Exchange, finish
+from gateway_addon.store.bodies import load_body
+from gateway_addon.store.schema import open_readonly
+from gateway_addon.store.writer import Writer
+from gateway_addon.wire import jsontext
+from tests.sessions import Turn, session
+
+MB = 1_000_000
+STARTED = 1_795_341_600.0
+"""Seconds since the epoch."""
+
+
+class Growth(NamedTuple):
+    sent: int
+    """Bytes of request bodies."""
+    stored: int
+    """Bytes of the file."""
+    wrong: int
+    """Bodies that are not given back as they were sent."""
+
+
+def measure(path: Path, kind: str, turns: int, *, scale: float = 1.0) -> Growth:
+    """Store a session in a new database and read its bodies back."""
+    calls = {f"call-{number}": turn for number, turn in enumerate(session(kind, turns, scale=scale))}
+    writer = Writer(path, "bench")
+    for number, (name, turn) in enumerate(calls.items()):
+        writer.finish(
+            *finish(_exchange(writer.run_id, name, kind, number, turn), CLEAN, None, may_load_prices=False), wait=True
+        )
+    loss = writer.close(timeout=600)
+    assert (loss.rows, loss.texts) == (0, 0)
+    with open_readonly(path) as db:
+        wrong = sum(load_body(db, name) != turn.request for name, turn in calls.items())
+    return Growth(sum(len(turn.request) for turn in calls.values()), path.stat().st_size, wrong)
+
+
+def _exchange(run_id: str, name: str, kind: str, number: int, turn: Turn) -> Exchange:
+    body = jsontext.parse_object(turn.request)
+    assert body is not None
+    started = STARTED + 20 * number
+    exchange = Exchange(
+        id=name,
+        run_id=run_id,
+        source="live",
+        kind=KINDS[kind],
+        started=started,
+        host="api.example.com",
+        path=f"/v1{KINDS[kind].SUFFIX}",
+        provider=None,
+        configured_dialect=None,
+        request_headers={"x-session-id": "bench"},
+        request_size=len(turn.request),
+        body=body,
+        request_body=turn.request,
+        facts=KINDS[kind].read_request(body),
+    )
+    exchange.start_answer(200, {"content-type": "application/json"})
+    exchange.receive(json.dumps(turn.answer).encode(), started + 5)
+    return exchange
+
+
+def main() -> None:
+    print("kind              turns     sent MB   stored MB   wrong bodies")
+    for kind in KINDS:
+        for turns in (60, 120, 240):
+            with tempfile.TemporaryDirectory() as folder:
+                growth = measure(Path(folder, "gateway.db"), kind, turns)
+            print(f"{kind:<17} {turns:>5} {growth.sent / MB:>11.2f} {growth.stored / MB:>11.3f} {growth.wrong:>14}")
+
+
+if __name__ == "__main__":
+    main()
