@@ -110,33 +110,21 @@ def new_redactor(rules: Sequence[Rule] = ()) -> Redactor:
     return Redactor(secrets.token_bytes(32), rules, environment_secrets(os.environ))
 
 
-class _FlowFile(io.BufferedReader):
-    """A file that is not asked for more than it has: damaged lengths would reserve that much memory."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path))
-        self.size = os.fstat(self.fileno()).st_size
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        left = max(0, self.size - self.tell())
-        return super().read(left if size is None or size < 0 else min(size, left))
-
-
-def _opened(path: Path) -> _FlowFile:
+def _opened(path: Path) -> io.BufferedReader:
     if path.exists() and not path.is_file():
         raise FlowFileError(f"{path}: is no regular file")
     try:
-        return _FlowFile(path)
+        return path.open("rb")
     except OSError as error:
         raise FlowFileError(f"{path}: {error.strerror}") from error
 
 
-def _trouble(error: Exception, count: int, file: _FlowFile) -> str:
+def _trouble(error: Exception, count: int, file: io.BufferedReader) -> str:
     if isinstance(error, OSError):
         return error.strerror or "cannot be read"
     if isinstance(error, FlowReadException) and "please update" in str(error):
         return "written by a newer mitmproxy, please update"
     if count == 0:
         return "is no flow file, or is cut off in its first flow"
-    how = "cut off" if file.tell() >= file.size else "damaged"
+    how = "damaged" if file.peek(1) else "cut off"
     return f"{how} after {count} whole flow{'s' if count > 1 else ''}"

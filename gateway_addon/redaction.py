@@ -199,7 +199,7 @@ class Redactor:
 
     def _flow(self, state: State) -> State:
         redacted: State = {name: self._part(name, value) for name, value in state.items()}
-        _follow_lengths(state, redacted)
+        _follow_bodies(state, redacted)
         return redacted
 
     def _part(self, name: str, value: Any) -> Any:
@@ -255,15 +255,7 @@ class Redactor:
         before; one that cannot be decoded at all is replaced as a whole, since nobody knows what it holds.
         """
         encoding = headers.get("content-encoding")
-        plain = b""
-        cut_off = False
-        try:
-            decoder = encodings.decoder(encoding)
-            for piece in decoder.feed(content):
-                plain += piece
-            decoder.finish()
-        except encodings.DecodeError:
-            cut_off = True
+        plain, cut_off = _decoded(content, encoding)
         if cut_off and not plain:
             return self._placeholder(_decode(content), "body").encode()
         text = _decode(plain)
@@ -538,17 +530,46 @@ def _with_length(headers: Iterable[tuple[bytes, bytes]], growth: int) -> tuple[t
     )
 
 
-def _follow_lengths(before: State, after: State) -> None:
-    """Let what the addon noted of a body's length in the metadata follow the body."""
-    metadata = after["metadata"]
-    for side in ("request", "response"):
-        old, new = (len((flow.get(side) or {}).get("content") or b"") for flow in (before, after))
-        match metadata.get("gateway"):
-            case dict() as row if row.get(f"{side}_bytes") == old:
-                row[f"{side}_bytes"] = new
-    match metadata.get("gateway_pace"):
-        case [*pace] if old:
-            metadata["gateway_pace"] = [_scaled(entry, new, old) for entry in pace]
+def _decoded(content: bytes, encoding: str | None) -> tuple[bytes, bool]:
+    """What can be decoded of a body, and whether its end is missing."""
+    pieces: list[bytes] = []
+    try:
+        decoder = encodings.decoder(encoding)
+        pieces.extend(decoder.feed(content))
+        decoder.finish()
+    except encodings.DecodeError:
+        return b"".join(pieces), True
+    return b"".join(pieces), False
+
+
+def _follow_bodies(before: State, after: State) -> None:
+    """Let what the addon noted in the metadata of its bodies' sizes and hash follow the bodies."""
+    row, pace = (after["metadata"].get(name) for name in ("gateway", "gateway_pace"))
+    for (side, old), (_, new) in zip(_messages(before), _messages(after), strict=True):
+        if not old or old.get("content") is None:
+            continue
+        if isinstance(row, dict):
+            _follow(row, f"{side}_bytes", *(len(message["content"]) for message in (old, new)))
+            _follow(row, f"{side}_sha256", *map(_sha256, (old, new)))
+        if side == "response" and isinstance(pace, list) and old["content"]:
+            lengths = len(new["content"]), len(old["content"])
+            after["metadata"]["gateway_pace"] = [_scaled(entry, *lengths) for entry in pace]
+
+
+def _messages(state: State) -> list[tuple[str, Any]]:
+    """The messages of a flow and, where the gateway has rewritten it, the client's own request; None if it has none."""
+    own: State = state.get("backup") or {}
+    return [("request", state.get("request")), ("response", state.get("response")), ("request", own.get("request"))]
+
+
+def _follow(row: State, name: str, old: object, new: object) -> None:
+    if row.get(name) == old:
+        row[name] = new
+
+
+def _sha256(message: State) -> str:
+    encoding = _plain(message["headers"]).get("content-encoding")
+    return hashlib.sha256(_decoded(message["content"], encoding)[0]).hexdigest()
 
 
 def _scaled(entry: object, new: int, old: int) -> object:

@@ -3,6 +3,7 @@
 import json
 import re
 import tomllib
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -44,7 +45,8 @@ def redact_text(text: str, redactor: Redactor | None = None) -> str:
 def asking(body: object, **headers: str) -> HTTPFlow:
     flow: HTTPFlow = tflow.tflow(resp=True)
     flow.request.text = body if isinstance(body, str) else json.dumps(body)
-    flow.request.headers.update({name.replace("_", "-"): value for name, value in headers.items()})
+    for name, value in headers.items():
+        flow.request.headers[name.replace("_", "-")] = value
     return flow
 
 
@@ -196,6 +198,13 @@ def test_one_flow_teaches_what_another_repeats():
     assert redactor.found == 1
 
 
+def test_of_two_credentials_that_begin_alike_the_longer_is_found_whole():
+    flow = asking({"text": "planted-1 planted-12"}, x_api_key="planted-1", authorization="planted-12")
+    text = json.loads(redacted(flow).request.text or "")["text"]
+    assert len(set(PLACEHOLDER.findall(text))) == 2
+    assert re.fullmatch(rf"{PLACEHOLDER.pattern} {PLACEHOLDER.pattern}", text)
+
+
 @pytest.mark.parametrize("word", ["lm-studio", "ollama", "sk-test", "anthropic"])
 def test_a_credential_that_may_be_a_plain_word_is_replaced_in_its_place_only(word: str):
     result = redacted(asking({"model": f"{word}/small"}, authorization=f"Bearer {word}"))
@@ -333,7 +342,7 @@ def test_tool_arguments_are_found_across_deltas_and_escapes():
 
 def test_what_two_blocks_say_is_not_joined():
     deltas = [
-        {"type": "content_block_delta", "index": n, "delta": {"text": part}} for n in (0, 1) for part in ("a", "b")
+        {"type": "content_block_delta", "index": n, "delta": {"text": part}} for n in (0, 1) for part in (" ", "b")
     ]
     deltas[1]["delta"], deltas[2]["delta"] = {"text": "sk-ant-0123"}, {"text": "45678901234567890"}
     flow = answered("".join(f"data: {json.dumps(delta)}\n\n" for delta in deltas).encode())
@@ -411,16 +420,36 @@ def test_a_body_that_was_cut_stays_as_much_too_short():
 
 def test_sizes_in_the_metadata_follow():
     flow = answered(events("x", TOKEN))
-    assert flow.request.raw_content
     total = len(answer_of(flow))
-    flow.metadata["gateway"] = {"response_bytes": total, "request_bytes": len(flow.request.raw_content), "id": "x"}
+    flow.metadata["gateway"] = {"response_bytes": total, "id": "x"}
     flow.metadata["gateway_pace"] = [[1.5, 0], [20, total // 2], [30, total]]
     result = redacted(flow)
     new = len(answer_of(result))
     assert new != total
-    assert result.metadata["gateway"] == flow.metadata["gateway"] | {"response_bytes": new}
+    assert result.metadata["gateway"] == {"response_bytes": new, "id": "x"}
     assert result.metadata["gateway_pace"][-1] == [30, new]
     assert 0 < result.metadata["gateway_pace"][1][1] < new
+
+
+@pytest.mark.parametrize("rewritten", [False, True])
+def test_size_and_hash_of_the_clients_own_request_follow(rewritten: bool):
+    flow = asking({"text": TOKEN})
+    plain = flow.request.raw_content or b""
+    flow.request.encode("gzip")
+    told = {"request_bytes": len(flow.request.raw_content or b""), "request_sha256": sha256(plain).hexdigest()}
+    if rewritten:
+        flow.backup()
+        del flow.request.headers["content-encoding"]
+        flow.request.text = "{}"
+    flow.metadata["gateway"] = told
+    result = redacted(flow)
+    told = result.metadata["gateway"]
+    result.revert()
+    assert told == {
+        "request_bytes": len(result.request.raw_content or b""),
+        "request_sha256": sha256(result.request.content or b"").hexdigest(),
+    }
+    assert told["request_sha256"] != sha256(plain).hexdigest()
 
 
 @pytest.mark.parametrize("pace", [7, "x", [], [1], [[1]], [["a", "b"]], [[1, 2, 3]]])
