@@ -1,27 +1,30 @@
 """The command line: `gateway-addon`, or `python -m gateway_addon` (design 2.5).
 
-Exit 0: good; 1: no such id; 2: bad usage or unreadable file. Errors are one line on stderr.
+Exit 0: good; 1: found something, or no such id; 2: bad usage or unreadable file. Errors are one line on stderr.
 """
 
 import json
+import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 from sqlite_utils import Database
 
 from gateway_addon.record import COLUMNS
-from gateway_addon.store import queries
+from gateway_addon.store import bodies, prune, queries
 from gateway_addon.store.queries import Row
 from gateway_addon.store.rows import TEXTS
-from gateway_addon.store.schema import StoreError, open_readonly, reported
+from gateway_addon.store.schema import StoreError, open_database, open_readonly, reported
 
 UNKNOWN = "–"
 
@@ -45,6 +48,10 @@ def plain(value: object) -> str:
 
 def usd(microdollars: int | None) -> str:
     return UNKNOWN if microdollars is None else f"${microdollars / 1_000_000:.6f}"
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1_000_000:.2f} MB"
 
 
 def seconds(milliseconds: float | None) -> str:
@@ -137,12 +144,7 @@ def report(path: Path, by: str, as_json: bool) -> None:
 def show(path: Path, reference: str, as_json: bool) -> None:
     """One call in full. ID: `last`, an id, or the beginning of one."""
     with _reading(path) as db:
-        ids = queries.find(db, reference)
-        if not ids:
-            raise _NotFound(f"no call {reference!r} in {path}")
-        if len(ids) > 1:
-            raise _NotFound(f"{reference!r} may be any of {len(ids)} calls: {', '.join(ids[:3])}, ...")
-        call = queries.call(db, ids[0])
+        call = queries.call(db, _found(db, path, reference))
     if as_json:
         _print_json(call)
         return
@@ -156,6 +158,75 @@ def show(path: Path, reference: str, as_json: bool) -> None:
             _print_section(name.replace("_", " "), call[name])
     for tool_call in call["tool_calls"]:
         _print_section(f"tool call: {plain(tool_call['name'])}", tool_call["arguments"] or UNKNOWN)
+
+
+@main.command()
+@_database
+@click.argument("reference", metavar="ID")
+def body(path: Path, reference: str) -> None:
+    """The request body of a call: the very bytes the client sent, content-decoded. ID as for `show`."""
+    with _reading(path) as db:
+        request_id = _found(db, path, reference)
+        try:
+            sent = bodies.load_body(db, request_id)
+        except bodies.DamagedError as error:
+            raise click.ClickException(str(error)) from error
+    if sent is None:
+        raise _NotFound(f"no body of {request_id} is stored in {path}")
+    click.echo(sent, nl=False)
+
+
+@main.command()
+@_database
+def verify(path: Path) -> None:
+    """Rebuild every stored request body and compare it with the hash of what the client sent; exit 1 if one differs."""
+    size = damaged = 0
+    # in one transaction, so that nothing is pruned between two looks
+    with _reading(path) as db, db.atomic():
+        ids = bodies.stored_bodies(db)
+        not_stored = db["requests"].count - len(ids)
+        for request_id in _tracked(ids, "verifying"):
+            try:
+                size += len(bodies.load_body(db, request_id) or b"")
+            except bodies.DamagedError as error:
+                damaged += 1
+                click.echo(plain(error))
+    click.echo(
+        f"{len(ids)} bodies of {megabytes(size)} in a file of {megabytes(path.stat().st_size)}: {damaged} damaged; "
+        f"{not_stored} calls without a stored body"
+    )
+    if damaged:
+        sys.exit(1)
+
+
+class _Size(click.ParamType):
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)([kMG]?)B?", value, re.IGNORECASE)
+        if not found:
+            self.fail(f"{value!r} is no size: give bytes, or a number with k, M or G", param, ctx)
+        return int(float(found[1]) * {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}[found[2].lower()])
+
+
+@main.command("prune")
+@_database
+@click.option("--keep-days", metavar="N", type=click.IntRange(min=0), help="Remove calls that began earlier.")
+@click.option("--max-size", metavar="SIZE", type=_Size(), help="Remove the oldest calls; 500M, 2G, or bytes.")
+def prune_calls(path: Path, keep_days: int | None, max_size: int | None) -> None:
+    """Remove old calls with all that only they hold, and make the file smaller. A proxy may go on writing to it."""
+    if keep_days is None and max_size is None:
+        raise click.UsageError("say what to keep: --keep-days N or --max-size SIZE")
+    before = path.stat().st_size if path.exists() else 0
+    removed = 0
+    with _writing(path) as db, Console(stderr=True).status("pruning"):
+        if keep_days is not None:
+            moment = datetime.now(UTC) - timedelta(days=keep_days)
+            removed += prune.remove_before(db, moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"))
+        if max_size is not None:
+            removed += prune.remove_until(db, max_size)
+        prune.give_back(db)
+    click.echo(f"{removed} calls removed: {megabytes(before)} before, {megabytes(path.stat().st_size)} now")
 
 
 _flow_file = click.argument("source", metavar="FILE", type=click.Path(path_type=Path))
@@ -219,6 +290,16 @@ def _progress(path: Path, readings: int = 1) -> Iterator[Callable[[int], None]]:
         yield bar.update
 
 
+def _found(db: Database, path: Path, reference: str) -> str:
+    """The id of the one call that is meant."""
+    ids = queries.find(db, reference)
+    if not ids:
+        raise _NotFound(f"no call {reference!r} in {path}")
+    if len(ids) > 1:
+        raise _NotFound(f"{reference!r} may be any of {len(ids)} calls: {', '.join(ids[:3])}, ...")
+    return ids[0]
+
+
 @contextmanager
 def _reading(path: Path) -> Iterator[Database]:
     """The database at `path`; whatever is wrong with it ends the command."""
@@ -227,6 +308,25 @@ def _reading(path: Path) -> Iterator[Database]:
             yield db
     except StoreError as error:
         raise _Unreadable(str(error)) from error
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[Database]:
+    """The same to change it."""
+    try:
+        with reported(path):
+            if not path.exists():
+                raise StoreError(f"{path}: no such file")
+            with closing(open_database(path)) as db:
+                yield db
+    except StoreError as error:
+        raise _Unreadable(str(error)) from error
+
+
+def _tracked[T](items: Sequence[T], doing: str) -> Iterable[T]:
+    """The items, with a bar on a terminal's stderr as they are taken."""
+    console = Console(stderr=True)
+    return track(items, doing, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _heading(column: str) -> str:

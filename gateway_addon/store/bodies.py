@@ -66,6 +66,12 @@ def load_body(db: Database, request_id: str) -> bytes | None:
     return body
 
 
+def stored_bodies(db: Database) -> list[str]:
+    """The ids of the calls whose body is stored, oldest first."""
+    sql = "SELECT id FROM requests WHERE COALESCE(envelope_id, whole_body_id) IS NOT NULL ORDER BY started_at, id"
+    return [row[0] for row in db.execute(sql).fetchall()]
+
+
 def _rebuilt(db: Database, row: dict[str, Any]) -> bytes | None:
     if row["whole_body_id"] is not None:
         sql = "SELECT zstd FROM whole_bodies WHERE id = ?"
