@@ -199,20 +199,17 @@ def verify(path: Path) -> None:
         sys.exit(1)
 
 
-class _Size(click.ParamType):
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)([kMG]?)B?", value, re.IGNORECASE)
-        if not found:
-            self.fail(f"{value!r} is no size: give bytes, or a number with k, M or G", param, ctx)
-        return int(float(found[1]) * {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}[found[2].lower()])
+def _bytes(size: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kMG]?)B?", size, re.IGNORECASE)
+    if not found:
+        raise click.BadParameter(f"{size!r} is no size: give bytes, or a number with k, M or G")
+    return int(float(found[1]) * {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}[found[2].lower()])
 
 
 @main.command("prune")
 @_database
 @click.option("--keep-days", metavar="N", type=click.IntRange(min=0), help="Remove calls that began earlier.")
-@click.option("--max-size", metavar="SIZE", type=_Size(), help="Remove the oldest calls; 500M, 2G, or bytes.")
+@click.option("--max-size", metavar="SIZE", type=_bytes, help="Remove the oldest calls; 500M, 2G, or bytes.")
 def prune_calls(path: Path, keep_days: int | None, max_size: int | None) -> None:
     """Remove old calls with all that only they hold, and make the file smaller. A proxy may go on writing to it."""
     if keep_days is None and max_size is None:
