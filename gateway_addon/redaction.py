@@ -30,7 +30,6 @@ ENVIRONMENT = "environment"
 MIN_LENGTH = 8
 """Characters below which a value is replaced in its own place only: wherever else it stands, it may be a plain word."""
 
-
 CACHED_STRINGS = 4096
 """How many strings are known to have been searched, of at most `CACHED_LENGTH` characters each."""
 CACHED_LENGTH = 32 * 1024
@@ -260,7 +259,10 @@ class Redactor:
             return self._placeholder(_decode(content), "body").encode()
         text = _decode(plain)
         redacted = self._stream(text) if _is_stream(text, headers.get("content-type", "")) else self._text(text)
-        return content if redacted == text else encodings.encode(_encode(redacted), encoding, cut_off=cut_off)
+        # something else may stand behind the encoded data, or behind where it is damaged
+        if redacted == text and not cut_off and not (encoding and self._find(_decode(content))):
+            return content
+        return encodings.encode(_encode(redacted), encoding, cut_off=cut_off)
 
     def _stream(self, text: str) -> str:
         """Server-sent events, each in its own framing."""

@@ -392,6 +392,13 @@ def test_damaged_data_gives_way_to_what_could_be_decoded():
         decoder.finish()
 
 
+@pytest.mark.parametrize("body", [encodings.encode(b"{}", "gzip"), encodings.encode(b"{}", "gzip", cut_off=True)])
+def test_what_stands_behind_encoded_data_goes(body: bytes):
+    flow = redacted(answered(body + b"\xff " + TOKEN.encode(), "application/json", "gzip"))
+    assert TOKEN.encode() not in answer_of(flow)
+    assert b"".join(encodings.decoder("gzip").feed(answer_of(flow))) == b"{}"
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "compress"])
 def test_a_body_that_nobody_can_read_is_replaced(encoding: str):
     flow = redacted(answered(f"\0\1 {TOKEN}".encode(), encoding=encoding))

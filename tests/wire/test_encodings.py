@@ -139,6 +139,14 @@ def test_cut_off_data_keeps_what_was_read(content_encoding: str):
         decode(body[:-1], content_encoding, LIMIT)
 
 
+@pytest.mark.parametrize("content_encoding", ["gzip", "deflate", "br", "zstd", "gzip, br"])
+def test_a_body_can_be_encoded_as_if_it_were_cut_off(content_encoding: str):
+    assert read([encode(b"as far as it went", content_encoding, cut_off=True)], content_encoding) == (
+        b"as far as it went",
+        False,
+    )
+
+
 @pytest.mark.parametrize(
     "content_encoding", [pytest.param(name, id=f"trap-13 {name}") for name in ["gzip", "br", "zstd"]]
 )
