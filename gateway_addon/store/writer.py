@@ -36,6 +36,10 @@ MAX_TEXT = 64 * 1024 * 1024
 BATCH = 200
 """Jobs per transaction."""
 
+LINGER_SECONDS = 0.05
+"""How long a job waits for others to share its transaction. A call's first row would else be written while its request
+is on its way, and the two would compete for the interpreter."""
+
 RETRY_SECONDS = 10.0
 """How long a failing transaction is tried again before its rows are lost."""
 
@@ -142,6 +146,7 @@ class Writer:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._queue or self._closing)
+                self._changed.wait_for(lambda: len(self._queue) >= BATCH or self._closing, LINGER_SECONDS)
                 batch = list(islice(self._queue, BATCH))
             if not batch:
                 break
