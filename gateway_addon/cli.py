@@ -7,7 +7,7 @@ import json
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,11 +20,11 @@ from rich.table import Table
 from rich.text import Text
 from sqlite_utils import Database
 
-from gateway_addon.record import COLUMNS
 from gateway_addon.store import bodies, prune, queries
 from gateway_addon.store.queries import Row
-from gateway_addon.store.rows import TEXTS
 from gateway_addon.store.schema import StoreError, open_database, open_readonly, reported
+from gateway_addon.store.search import find_texts, index_texts, unindexed_texts
+from gateway_addon.transcript import transcript
 
 UNKNOWN = "–"
 
@@ -46,6 +46,10 @@ def plain(value: object) -> str:
     return UNKNOWN if value is None else printable(str(value)).replace("\n", "\\n")
 
 
+def utc(timestamp: str) -> str:
+    return plain(timestamp.replace("T", " ").removesuffix("Z"))
+
+
 def usd(microdollars: int | None) -> str:
     return UNKNOWN if microdollars is None else f"${microdollars / 1_000_000:.6f}"
 
@@ -62,7 +66,7 @@ FORMATS: dict[str, Callable[[Any], str]] = {"cost_microdollars": usd, "charged_m
 """How the values of a column are shown, if not as they are."""
 
 LIST: dict[str, Callable[[Row], str]] = {
-    "time (UTC)": lambda call: plain(call["started_at"].replace("T", " ").removesuffix("Z")),
+    "time (UTC)": lambda call: utc(call["started_at"]),
     "id": lambda call: plain(call["short_id"]),
     "kind": lambda call: plain(call["api_kind"]),
     "model": lambda call: plain(call["upstream_model"] or call["request_model"]),
@@ -75,6 +79,34 @@ LIST: dict[str, Callable[[Row], str]] = {
     "seconds": lambda call: seconds(call["duration_ms"]),
 }
 """The columns of `list`."""
+
+
+CACHE_BREAK = "cache-break"
+
+BREAKS: dict[str, Callable[[Row], str]] = {
+    "time (UTC)": lambda row: utc(row["started_at"]),
+    "id": lambda row: plain(row["short_id"]),
+    "model": lambda row: plain(row["model"]),
+    "tokens": lambda row: plain(row["rewritten_tokens"]),
+    "cost": lambda row: usd(row["cost_microdollars"]),
+    "cause": lambda row: plain(row["cause"]),
+    "idle s": lambda row: plain(round(row["idle_seconds"])),
+    "differs in": lambda row: plain(row["segment"]),
+    "where": lambda row: plain(row["where"]),
+}
+"""The columns of cache breaks: tokens that were processed again, and why."""
+
+DEAREST = 5
+"""How many cache breaks end every report."""
+
+FOUND: dict[str, Callable[[Row], str]] = {
+    "time (UTC)": lambda row: utc(row["started_at"]),
+    "id": lambda row: plain(row["short_id"]),
+    "calls": lambda row: plain(row["calls"]),
+    "where": lambda row: plain(f"{row['place']}: {row['name']}" if row["name"] else row["place"]),
+    "text": lambda row: plain(" ".join(row["snippet"].split())),
+}
+"""The columns of `search`."""
 
 
 class _Main(click.Group):
@@ -119,45 +151,71 @@ def list_calls(path: Path, limit: int, as_json: bool) -> None:
     if as_json:
         _print_json(rows)
     else:
-        _print_table(list(LIST), [[show(row) for show in LIST.values()] for row in rows])
+        _print_rows(LIST, rows)
 
 
 @main.command()
 @_database
-@click.option("--by", type=click.Choice(list(queries.REPORTS)), default="model", show_default=True)
+@click.option("--by", type=click.Choice([*queries.REPORTS, CACHE_BREAK]), default="model", show_default=True)
 @_json
 def report(path: Path, by: str, as_json: bool) -> None:
-    """Calls, tokens and cost, summed up."""
+    """Calls, tokens and cost, summed up, and the dearest calls that missed a prompt cache; `cache-break`: all these."""
     with _reading(path) as db:
-        rows = queries.report(db, by)
+        rows = queries.cache_breaks(db) if by == CACHE_BREAK else queries.report(db, by)
+        breaks = [] if as_json or by == CACHE_BREAK else queries.cache_breaks(db, DEAREST)
     if as_json:
         _print_json(rows)
+    elif by == CACHE_BREAK:
+        _print_rows(BREAKS, rows, "no cache breaks")
     else:
         headings = [_heading(column) for column in rows[0]] if rows else []
         _print_table(headings, [[_formatted(*cell) for cell in row.items()] for row in rows])
+        if breaks:
+            _print_heading("cache breaks")
+            _print_rows(BREAKS, breaks)
 
 
 @main.command()
 @_database
 @click.argument("reference", metavar="ID")
+@click.option("--full", is_flag=True, help="Shorten no system prompt, reasoning, tool arguments or results.")
 @_json
-def show(path: Path, reference: str, as_json: bool) -> None:
-    """One call in full. ID: `last`, an id, or the beginning of one."""
+def show(path: Path, reference: str, full: bool, as_json: bool) -> None:
+    """A call and the conversation before it. ID: `last`, an id, or the beginning of one.
+
+    As JSON: all there is of the call, and the same of the turns before it in `turns`.
+    """
     with _reading(path) as db:
-        call = queries.call(db, _found(db, path, reference))
+        turns = queries.conversation(db, _found(db, path, reference))
     if as_json:
-        _print_json(call)
+        *before, call = turns
+        _print_json(call | {"turns": before})
         return
-    width = max(map(len, COLUMNS))
-    for column in COLUMNS:
-        click.echo(f"{_heading(column):<{width}}  {_formatted(column, call[column])}")
-    if call["tools"]:
-        _print_section("tools offered", ", ".join(call["tools"]))
-    for name in TEXTS:
-        if call[name] is not None:
-            _print_section(name.replace("_", " "), call[name])
-    for tool_call in call["tool_calls"]:
-        _print_section(f"tool call: {plain(tool_call['name'])}", tool_call["arguments"] or UNKNOWN)
+    for style, text in transcript(turns, full=full):
+        STYLES[style](text)
+
+
+@main.command()
+@_database
+@click.argument("words", nargs=-1, required=True)
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many texts.")
+@_json
+def search(path: Path, words: tuple[str, ...], limit: int, as_json: bool) -> None:
+    """Find prompts, answers, tool arguments and results with all of WORDS, best match first.
+
+    The first search adds an index to the file, later ones bring it up to date.
+    """
+    with _writing(path) as db:
+        for batch in _tracked(unindexed_texts(db), "indexing"):
+            index_texts(db, batch)
+        try:
+            rows = find_texts(db, " ".join(words), limit)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+    if as_json:
+        _print_json(rows)
+    else:
+        _print_rows(FOUND, rows, "nothing found")
 
 
 @main.command()
@@ -340,9 +398,13 @@ def _print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _print_rows(columns: Mapping[str, Callable[[Row], str]], rows: Sequence[Row], none: str = "no calls") -> None:
+    _print_table(list(columns), [[show(row) for show in columns.values()] for row in rows], none)
+
+
+def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], none: str = "no calls") -> None:
     if not rows:
-        click.echo("no calls")
+        click.echo(none)
         return
     table = Table(box=None, header_style="bold")
     for heading in headings:
@@ -353,7 +415,14 @@ def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None
     Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
 
 
-def _print_section(heading: str, text: str) -> None:
-    click.echo()
-    click.secho(f"── {heading}", bold=True)
-    click.echo(printable(text))
+def _print_heading(heading: str) -> None:
+    click.secho(f"\n── {heading}", bold=True)
+
+
+STYLES: dict[str, Callable[[str], None]] = {
+    "heading": _print_heading,
+    "text": lambda text: click.echo(printable(text)),
+    "aside": lambda text: click.secho(printable(text), dim=True),
+    "facts": lambda text: click.secho(plain(text), fg="cyan"),
+}
+"""How the parts of a transcript are printed."""

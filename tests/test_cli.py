@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from gateway_addon.api.base import ToolCall
+from gateway_addon.api.base import ToolCall, ToolResult
 from gateway_addon.cli import main
 from gateway_addon.record import COLUMNS, Content, Record
 from gateway_addon.store.writer import Writer
@@ -136,24 +136,116 @@ class TestReport:
         write(path, (make_record(), make_content(tool_calls=[ToolCall("1", "bash", "tool_use", "client", "{}")])))
         assert table("report", path, "--by", "tool") == ["name calls errors requests", "bash 1 – 1"]
 
+    def test_agents(self, path: Path):
+        calls = [make_record(id=name, session_id="s", agent_id=agent) for name, agent in (("a", None), ("b", "x"))]
+        write(path, *((call, Content()) for call in calls))
+        rows = as_json("report", path, "--by", "agent")
+        assert [(row["session_id"], row["agent_id"], row["calls"]) for row in rows] == [("s", None, 1), ("s", "x", 1)]
+
+
+def missing(request_id: str, second: int, model: str = "acme/model", **usage: int) -> Record:
+    """A turn that reads nothing of 1,000 tokens that are there."""
+    usage = {"input_tokens": 2000, "cache_read_tokens": 0, "cache_write_tokens": 1000} | usage
+    started_at = f"2026-11-22T10:00:{second:02}.000Z"
+    return make_record(id=request_id, started_at=started_at, session_id="s", request_model=model, **usage)
+
+
+class TestCacheBreaks:
+    HEADING = "time (UTC) id model tokens cost cause idle s differs in where"
+
+    def test_end_every_report(self, path: Path):
+        write(path, (missing("a", 0), Content()), (missing("b", 9, cache_miss_microdollars=600), Content()))
+        assert table("report", path)[-4:] == [
+            "",
+            "── cache breaks",
+            self.HEADING,
+            "2026-11-22 10:00:09.000 b acme/model 1000 $0.000300 – 9 – –",
+        ]
+
+    def test_of_which_only_the_dearest_are_shown_unless_asked_for(self, path: Path):
+        turns = [missing(f"turn-{n}", n, cache_miss_microdollars=1000 * n) for n in range(9)]
+        write(path, *((turn, Content()) for turn in turns))
+        assert [line.split()[2] for line in table("report", path)[-5:]] == [f"turn-{n}" for n in (8, 7, 6, 5, 4)]
+        assert len(as_json("report", path, "--by", "cache-break")) == 8
+
+    def test_none(self, path: Path):
+        write(path, (missing("a", 0), Content()))
+        assert "cache breaks" not in output("report", path)
+        assert output("report", path, "--by", "cache-break") == "no cache breaks\n"
+
+
+class TestSearch:
+    def test_a_line_per_text_best_match_first(self, path: Path):
+        call = ToolCall("1", "bash", "tool_use", "client", '{"cmd": "count the apples in the orchard"}')
+        write(path, (make_record(), make_content(answer_text="Seven\napples.", tool_calls=[call])))
+        assert table("search", path, "apples") == [
+            "time (UTC) id calls where text",
+            "2026-11-22 10:00:00.000 call-1 1 answer Seven «apples».",
+            '2026-11-22 10:00:00.000 call-1 1 tool arguments: bash {"cmd": "count the «apples» in the orchard"}',
+        ]
+
+    def test_json(self, path: Path):
+        write(path, (make_record(), make_content(answer_text="Seven apples.")))
+        assert as_json("search", path, "seven", "apples") == [
+            {
+                "started_at": "2026-11-22T10:00:00.000Z",
+                "request_id": "call-1",
+                "short_id": "call-1",
+                "place": "answer",
+                "name": None,
+                "calls": 1,
+                "snippet": "«Seven» «apples».",
+            }
+        ]
+
+    def test_nothing_is_no_error(self, path: Path):
+        write(path, (make_record(), make_content()))
+        assert output("search", path, "zebra") == "nothing found\n"
+
 
 class TestShow:
-    def test_facts_and_conversation(self, path: Path):
+    def test_the_conversation_up_to_the_call(self, path: Path):
         call = ToolCall("1", "bash", "tool_use", "client", '{"cmd": "ls"}')
-        content = make_content(reasoning_text="let me\nsee", tools=["bash", "edit"], tool_calls=[call])
-        write(path, (make_record(cost_microdollars=12, output_tokens=0), content))
-        lines = output("show", path, "last").splitlines()
-        facts = dict(line.split(maxsplit=1) for line in lines[: len(COLUMNS)])
-        assert facts["id"] == "call-1"
-        assert (facts["cost"], facts["output_tokens"], facts["input_tokens"]) == ("$0.000012", "0", "–")
-        assert "\n".join(lines[len(COLUMNS) :]).strip().split("\n\n") == [
-            "── tools offered\nbash, edit",
-            "── system prompt\nbe brief",
-            "── user prompt\nwhat is new?",
-            "── reasoning text\nlet me\nsee",
-            "── answer text\nnot much",
-            '── tool call: bash\n{"cmd": "ls"}',
-        ]
+        done = ToolResult("1", "bash", "a.txt", False)
+        of = {"session_id": "s"}
+        write(
+            path,
+            (make_record(id="later", started_at="2026-11-22T12:00:00.000Z", **of), Content()),
+            (make_record(cost_microdollars=1200, **of), make_content(tool_calls=[call])),
+            (
+                make_record(id="call-2", started_at="2026-11-22T11:00:00.000Z", **of),
+                make_content(answer_text="One file.", tool_results=[done]),
+            ),
+        )
+        assert output("show", path, "call-2").strip() == (
+            "── system prompt\n"
+            "be brief\n"
+            "\n"
+            "── user\n"
+            "what is new?\n"
+            "\n"
+            "── assistant\n"
+            "not much\n"
+            "▸ bash cmd: ls\n"
+            "  │ a.txt\n"
+            "[call-1 2026-11-22T10:00:00.000Z] messages acme/model · $0.0012 · bash\n"
+            "\n"
+            "── assistant\n"
+            "One file.\n"
+            "[call-2 2026-11-22T11:00:00.000Z] messages acme/model · $?"
+        )
+
+    def test_a_long_system_prompt_is_shortened_unless_asked_for_in_full(self, path: Path):
+        rules = "\n".join(f"Rule {number}" for number in range(100))
+        write(path, (make_record(), make_content(system_prompt=rules)))
+        assert "Rule 99" not in output("show", path, "last")
+        assert "Rule 99" in output("show", path, "last", "--full")
+
+    def test_json_has_the_turns_before_it(self, path: Path):
+        ids = [f"call-{number}" for number in range(3)]
+        write(path, *((make_record(id=name, session_id="s"), make_content()) for name in ids))
+        shown = as_json("show", path, "call-2")
+        assert [turn["id"] for turn in (*shown["turns"], shown)] == ids
 
     def test_json(self, path: Path):
         call = ToolCall("1", "bash", "tool_use", "client", '{"cmd')
@@ -188,12 +280,26 @@ class TestShow:
 class TestHostileText:
     """What a model says must not reach the terminal as a command to it."""
 
-    @pytest.mark.parametrize("command", [("list",), ("report",), ("report", "--by", "tool"), ("show", "call-1")])
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ("list",),
+            ("report",),
+            ("report", "--by", "tool"),
+            ("report", "--by", "cache-break"),
+            ("show", "call-1"),
+            ("search", "bold"),
+        ],
+    )
     @pytest.mark.parametrize("options", [(), ("--json",)])
     def test_is_spelled_out(self, path: Path, command: tuple[str, ...], options: tuple[str, ...]):
-        record = make_record(request_model=ESCAPES, error_message=ESCAPES)
+        of = {"session_id": "s", "input_tokens": 100, "cache_write_tokens": 100}
+        before = make_record(id="before", request_model="acme/model", cache_read_tokens=0, **of)
+        record = make_record(request_model=ESCAPES, error_message=ESCAPES, cache_read_tokens=0, **of)
+        record.started_at = "2026-11-22T10:00:01.000Z"
         call = ToolCall(ESCAPES, ESCAPES, "tool_use", "client", ESCAPES)
-        write(path, (record, make_content(answer_text=ESCAPES, tools=[ESCAPES], tool_calls=[call])))
+        content = make_content(answer_text=ESCAPES, tools=[ESCAPES], tool_calls=[call])
+        write(path, (before, Content()), (record, content))
         name, *rest = command
         printed = output(name, path, *rest, *options)
         assert not set(printed) & set("\x1b\x9b\x07\r\x00\u202e")
@@ -220,6 +326,9 @@ class TestErrors:
             ("list", "{db}.missing"),
             ("report", "{folder}"),
             ("show", "{garbage}", "last"),
+            ("search", "{db}"),
+            ("search", "{db}", "?!"),
+            ("search", "{db}.missing", "word"),
         ],
         ids=" ".join,
     )

@@ -315,6 +315,15 @@ SELECT name, COUNT(*) AS calls, SUM(is_error) AS errors, COUNT(DISTINCT request_
 FROM stored_tool_calls LEFT JOIN answered_tool_calls USING (request_id, position)
 GROUP BY name;
 
+-- Where each text can be found: what a search goes through
+CREATE VIEW texts AS
+SELECT id AS request_id, 'system prompt' AS place, NULL AS name, system_prompt_id AS content_id FROM requests
+UNION ALL SELECT id, 'user prompt', NULL, user_prompt_id FROM requests
+UNION ALL SELECT id, 'reasoning', NULL, reasoning_text_id FROM requests
+UNION ALL SELECT id, 'answer', NULL, answer_text_id FROM requests
+UNION ALL SELECT request_id, 'tool arguments', name, arguments_id FROM stored_tool_calls
+UNION ALL SELECT request_id, 'tool result', name, result_id FROM stored_tool_results;
+
 -- Turns that could have read what the turn before them had left in the provider's cache, and read much less.
 -- `rewritten_tokens` were processed again; what that cost is their share of the call's tokens that came from no cache.
 CREATE VIEW cache_breaks AS

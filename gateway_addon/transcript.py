@@ -1,0 +1,98 @@
+"""A stored conversation as a person reads it: who said what in turn, each tool call with its result below it."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from textwrap import indent
+from typing import Any, NamedTuple
+
+from gateway_addon import summary
+from gateway_addon.record import COLUMNS, Record
+from gateway_addon.wire import jsontext
+
+MAX_LINES = 12
+MAX_CHARACTERS = 1_000
+"""What is shown at most of a text that no person is waiting to read."""
+
+MAX_ARGUMENTS = 100
+"""Characters of arguments, as JSON, that go on one line."""
+
+ARGUMENT, RESULT = "    ", "  │ "
+"""What the lines of a tool call's arguments and of its result begin with."""
+
+
+class Part(NamedTuple):
+    style: str
+    """`heading`, `text`, `aside` for what nobody said aloud, `facts` for a line of figures."""
+    text: str
+
+
+def transcript(turns: Sequence[dict[str, Any]], *, full: bool) -> Iterator[Part]:
+    """The turns (`queries.conversation`) as parts, each to be printed on lines of its own.
+
+    A prompt is shown where it is new. `full`: system prompts, reasoning, tool arguments and results are not shortened.
+    """
+    cut: Callable[[str], str] = str if full else shortened
+    shown: dict[str, str] = {}
+    for turn in turns:
+        for name, heading, text in (
+            ("system_prompt", "system prompt", cut(turn["system_prompt"] or "")),
+            ("user_prompt", "user", turn["user_prompt"] or ""),
+        ):
+            if text and text != shown.get(name):
+                shown[name] = text
+                yield Part("heading", heading)
+                yield Part("text", text)
+        yield Part("heading", "assistant")
+        if turn["reasoning_text"]:
+            yield Part("aside", f"(thinking) {cut(turn['reasoning_text'])}")
+        if turn["answer_text"]:
+            yield Part("text", turn["answer_text"])
+        for call in turn["tool_calls"]:
+            yield Part("text", f"▸ {call['name'] or '?'}{_behind(cut(_readable(call['arguments'] or '')))}")
+            if call["result_request_id"]:
+                result = ("failed: " if call["is_error"] else "") + cut(call["result"] or "")
+                yield Part("aside", _lines(result, RESULT))
+        yield Part("facts", _facts(turn))
+
+
+def shortened(words: str) -> str:
+    """The beginning of a text, and how much is left out."""
+    kept = "\n".join(words.splitlines()[:MAX_LINES])[:MAX_CHARACTERS]
+    left = len(words.rstrip()) - len(kept)
+    return f"{kept}\n… {left} more characters" if left > 0 else words
+
+
+def _readable(arguments: str) -> str:
+    """A JSON object as `name: value` on one line or several; anything else as it is."""
+    values = jsontext.parse_object(arguments)
+    if values is None:
+        return arguments
+    try:
+        lines = [_argument(name, value) for name, value in values.items()]
+    except ValueError:  # nested too deeply to be written again
+        return arguments
+    is_short = len(arguments) <= MAX_ARGUMENTS and not any("\n" in line for line in lines)
+    return (", " if is_short else "\n").join(lines)
+
+
+def _argument(name: str, value: object) -> str:
+    words = value if isinstance(value, str) else jsontext.dumps(value)
+    return f"{name}:\n{_lines(words, ARGUMENT)}" if "\n" in words else f"{name}: {words}"
+
+
+def _behind(arguments: str) -> str:
+    """The arguments as they follow the tool's name: on its line, or below it."""
+    if "\n" in arguments:
+        return f"\n{_lines(arguments, ARGUMENT)}"
+    return f" {arguments}" if arguments else ""
+
+
+def _lines(words: str, beginning: str) -> str:
+    return indent(words.rstrip() or " ", beginning, lambda line: True)
+
+
+def _facts(turn: dict[str, Any]) -> str:
+    record = Record(**{name: turn[name] for name in COLUMNS})
+    line = summary.line(record, Counter(call["name"] or "?" for call in turn["tool_calls"]))
+    message = f": {record.error_message}" if record.error_message else ""
+    return f"[{record.id} {record.started_at}] {line}{message}"
