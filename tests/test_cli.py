@@ -1,14 +1,19 @@
 """The command line, on databases the writer has written."""
 
+import hashlib
 import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from gateway_addon import cli, exchange
 from gateway_addon.api.base import ToolCall, ToolResult
 from gateway_addon.cli import main
 from gateway_addon.record import COLUMNS, Content, Record
@@ -312,6 +317,103 @@ class TestHostileText:
         assert "e\n\tf" in output("show", path, "last")
 
 
+def call_with_body(body: bytes, **columns: Any) -> tuple[Record, Content]:
+    return make_record(request_sha256=hashlib.sha256(body).hexdigest(), **columns), make_content(body=body)
+
+
+BODY = '{"model": "m", "messages": [{"role": "user", "content": "ü\\ud800\\n"}]} '.encode()
+
+
+class TestBody:
+    @pytest.mark.parametrize("body", [BODY, b"", b"\xff\r\n\x00"])
+    @pytest.mark.parametrize("reference", ["last", "call-1", "cal"])
+    def test_is_printed_as_it_was_sent(self, path: Path, body: bytes, reference: str):
+        write(path, call_with_body(body))
+        result = run("body", path, reference)
+        assert (result.exit_code, result.stdout_bytes, result.stderr) == (0, body, "")
+
+    def test_one_that_is_not_stored(self, path: Path):
+        write(path, (make_record(), make_content()))
+        result = run("body", path, "call-1")
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr == f"gateway-addon: no body of call-1 is stored in {path}\n"
+
+    def test_one_that_is_damaged_is_not_printed(self, path: Path):
+        write(path, call_with_body(BODY))
+        damage(path, "UPDATE elements SET template = '{}'")
+        result = run("body", path, "call-1")
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.startswith("gateway-addon: the body of call-1 is damaged: ")
+
+
+class TestVerify:
+    def test_counts_what_is_exact(self, path: Path):
+        write(path, call_with_body(BODY, id="a"), call_with_body(b"no JSON", id="b"), (make_record(id="c"), Content()))
+        size = cli.megabytes(path.stat().st_size)
+        assert output("verify", path) == (
+            f"2 bodies of 0.00 MB in a file of {size}: 0 damaged; 1 calls without a stored body\n"
+        )
+
+    def test_names_what_is_not(self, path: Path):
+        write(path, call_with_body(BODY, id="a"), call_with_body(b"no JSON", id="b"))
+        damage(path, "UPDATE elements SET template = '{}'")
+        result = run("verify", path)
+        first, last = result.stdout.splitlines()
+        assert (result.exit_code, result.stderr) == (1, "")
+        assert first.startswith("the body of a is damaged: ")
+        assert ": 1 damaged; " in last
+
+
+def damage(path: Path, sql: str) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(sql)
+
+
+class TestPrune:
+    @pytest.fixture
+    def calls(self, path: Path) -> list[str]:
+        """Calls of a day each, 30 of them until today."""
+        today = datetime.now(UTC)
+        days = {f"call-{age}": today - timedelta(days=age, minutes=1) for age in range(30)}
+        write(
+            path,
+            *(
+                (make_record(id=name, started_at=exchange.timestamp(day.timestamp())), make_content(answer_text=name * 9_000))
+                for name, day in days.items()
+            ),
+        )
+        return list(days)
+
+    def test_keeps_the_last_days(self, path: Path, calls: list[str]):
+        before = path.stat().st_size
+        assert output("prune", path, "--keep-days", 10).startswith("20 calls removed: ")
+        assert {row["id"] for row in as_json("list", path)} == set(calls[:10])
+        assert path.stat().st_size < before / 2
+
+    @pytest.mark.parametrize("size", ["1M", "1m", "1MB", "1000k", "1000000"])
+    def test_keeps_what_fits(self, path: Path, calls: list[str], size: str):
+        assert path.stat().st_size > 1_500_000
+        output("prune", path, "--max-size", size)
+        assert 500_000 < path.stat().st_size <= 1_000_000
+        kept = [row["id"] for row in as_json("list", path)]
+        assert kept == calls[: len(kept)]
+
+    def test_both(self, path: Path, calls: list[str]):
+        output("prune", path, "--keep-days", 10, "--max-size", 0)
+        assert as_json("list", path) == []
+
+    def test_removes_nothing_that_need_not_go(self, path: Path, calls: list[str]):
+        size = cli.megabytes(path.stat().st_size)
+        assert output("prune", path, "--keep-days", 30, "--max-size", "1G") == (
+            f"0 calls removed: {size} before, {size} now\n"
+        )
+
+    def test_a_missing_file_is_not_made(self, path: Path):
+        result = run("prune", path, "--keep-days", 1)
+        assert (result.exit_code, result.stderr) == (2, f"gateway-addon: {path}: no such file\n")
+        assert not path.exists()
+
+
 class TestErrors:
     @pytest.mark.parametrize(
         "arguments",
@@ -326,6 +428,13 @@ class TestErrors:
             ("list", "{db}.missing"),
             ("report", "{folder}"),
             ("show", "{garbage}", "last"),
+            ("body", "{db}.missing", "last"),
+            ("verify", "{garbage}"),
+            ("prune", "{db}"),
+            ("prune", "{db}", "--keep-days", "soon"),
+            ("prune", "{db}", "--max-size", "-1"),
+            ("prune", "{db}", "--max-size", "1T"),
+            ("prune", "{garbage}", "--keep-days", "1"),
             ("search", "{db}"),
             ("search", "{db}", "?!"),
             ("search", "{db}.missing", "word"),
@@ -361,9 +470,10 @@ class TestProcess:
         )
         assert (done.stdout, done.stderr) == ("no calls\n", "")
 
-    @pytest.mark.parametrize("command", [("list",), ("show", "last"), ("list", "--json")])
+    @pytest.mark.parametrize("command", [("list",), ("show", "last"), ("list", "--json"), ("body", "last")])
     def test_a_reader_that_leaves_early_is_no_error_to_tell(self, path: Path, command: tuple[str, ...]):
         write(path, (make_record(request_model="x" * 500_000), make_content(answer_text="y" * 500_000)))
+        write(path, call_with_body(b"x" * 500_000, started_at="2027-01-01T00:00:00.000Z"))
         name, *rest = command
         with subprocess.Popen(
             [sys.executable, "-m", "gateway_addon", name, path, *rest], stdout=subprocess.PIPE, stderr=subprocess.PIPE

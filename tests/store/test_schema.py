@@ -261,6 +261,41 @@ class TestReading:
             open_readonly(path)
 
 
+class TestMigrating:
+    """`schema_1.sql` is the dump of a file that the first schema was made in, with two calls."""
+
+    @pytest.fixture
+    def old(self, path: Path) -> Path:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.executescript(Path(__file__).with_name("schema_1.sql").read_text())
+        return path
+
+    def test_an_older_file_gets_todays_tables(self, old: Path, tmp_path: Path):
+        with open_database(old) as db, open_database(tmp_path / "new.db") as new:
+            for each in new.tables + new.views:
+                columns = {column.name for column in each.columns}
+                assert {column.name for column in db[each.name].columns} == columns, each.name
+            assert {index.name for index in db["requests"].indexes} == {index.name for index in new["requests"].indexes}
+
+    def test_what_was_in_it_stays(self, old: Path):
+        with open_database(old) as db:
+            rows = db.query("SELECT id, cost_microdollars, request_sha256, envelope_id FROM requests ORDER BY id")
+            assert [tuple(row.values()) for row in rows] == [("call-1", 4100, None, None), ("call-2", 4300, None, None)]
+            assert [row["user_prompt"] for row in db["prompts"].rows] == ["Which file holds the ranks?"] * 2
+            assert [row["arguments"] for row in db["tool_calls"].rows] == ['{"pattern": "rank"}']
+
+    def test_new_calls_share_its_texts(self, old: Path):
+        with open_database(old) as db:
+            before = db["contents"].count
+            put(db, Content(user_prompt="Which file holds the ranks?", body=b'{"messages":["x"]}'), id="call-3")
+            # the envelope
+            assert db["contents"].count == before + 1
+
+    def test_it_is_not_read_before_that(self, old: Path):
+        with pytest.raises(StoreError, match="older schema"):
+            open_readonly(old)
+
+
 def put(db: Database, content: Content | None = None, **columns: Any) -> None:
     with transaction(db):
         replace_finished(db, as_row(make_record(**columns)), content or Content())
