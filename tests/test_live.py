@@ -1,5 +1,7 @@
 """The addon in a real mitmdump between a client and a provider, on real sockets."""
 
+import hashlib
+import json
 import os
 import shutil
 import threading
@@ -11,6 +13,8 @@ from typing import Any
 import pytest
 import zstandard
 
+from gateway_addon.store.bodies import load_body, stored_bodies
+from gateway_addon.store.schema import open_readonly
 from tests.client import PATHS, Call, body_of, request_body
 from tests.provider import SCENARIOS, Provider
 from tests.proxy import ADDON, Mitmdump, read_flows, rows, run_mitmdump, run_on_file
@@ -172,6 +176,34 @@ def test_saved_flows_hold_the_answer_as_received_and_a_summary(recorded: Path) -
         assert flow.comment.startswith(told["api_kind"]), case
         if flow.response:
             assert len(flow.response.raw_content) == told["response_bytes"], case
+
+
+def test_every_request_body_is_given_back_without_its_encoding(
+    recorded: Path, provider: Provider, mitmdump: Start, tmp_path: Path
+) -> None:
+    with open_readonly(recorded / "gateway.db") as db:
+        wrong = [f for f in read_flows(recorded / "all.flow") if load_body(db, f.id) != f.request.raw_content]
+        assert wrong == []
+        assert len(stored_bodies(db)) == len(CASES)
+    proxy = mitmdump()
+    body = b'{"model": "fake/text", "messages": []}'
+    Call(proxy.url, PATHS["messages"], zstandard.compress(body), {"content-encoding": "zstd"}).read()
+    proxy.stop()
+    with open_readonly(tmp_path / "gateway.db") as db:
+        assert load_body(db, _one(tmp_path)["id"]) == body
+
+
+@pytest.mark.parametrize("content", ["prompts", "none"])
+def test_a_body_that_is_not_to_be_kept_leaves_its_hash(
+    content: str, provider: Provider, mitmdump: Start, tmp_path: Path
+) -> None:
+    proxy = mitmdump(options={"gateway_content": content})
+    body = json.dumps(request_body("messages", "fake/text", planted="planted in the envelope")).encode()
+    Call(proxy.url, PATHS["messages"], body).read()
+    proxy.stop()
+    row = _one(tmp_path)
+    assert (row["request_sha256"], row["envelope_id"]) == (hashlib.sha256(body).hexdigest(), None)
+    assert not any(b"planted" in file.read_bytes() for file in tmp_path.glob("gateway.db*"))
 
 
 def test_chunks_pass_when_they_arrive(provider: Provider, mitmdump: Start) -> None:

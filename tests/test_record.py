@@ -35,6 +35,7 @@ CONTENT = Content(
     tools=["bash", "edit"],
     tool_calls=[ToolCall("1", "bash", "tool_use", "client", '{"cmd": "ls"}')],
     tool_results=[ToolResult("0", "bash", "a file", True)],
+    body=b'{"messages":["what is new?"]}',
 )
 
 BARE_CALLS = [ToolCall("1", "bash", "tool_use", "client", None, arguments_valid=True)]

@@ -181,6 +181,19 @@ class TestFullQueue:
         ]
         assert stored(path, "SELECT name FROM request_tools") == [{"name": "bash"}]
 
+    def test_a_body_counts_as_text(self, path: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(writer, "MAX_TEXT", 10_000)
+        store = Writer(path, "1")
+        body = b'{"input":"%s"}' % (b"x" * 9_500)
+        with locked(path):
+            for name in "ab":
+                store.finish(make_record(id=name, request_sha256="noted"), Content(body=body))
+        assert store.close() == Loss(rows=0, texts=1)
+        assert stored(path, "SELECT request_sha256, envelope_id IS NULL AS bare, warnings FROM requests") == [
+            {"request_sha256": "noted", "bare": 0, "warnings": "[]"},
+            {"request_sha256": "noted", "bare": 1, "warnings": '["content_dropped"]'},
+        ]
+
     def test_a_text_larger_than_the_bound_is_taken_alone(self, path: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(writer, "MAX_TEXT", 100)
         store = Writer(path, "1")
@@ -314,6 +327,8 @@ PLANTED = {
     "none": (),
     "prompts": ("planted-system", "planted-user", "planted-error", "planted-rewrite"),
     "full": (
+        "planted-body",
+        "planted-message",
         "planted-system",
         "planted-user",
         "planted-error",
@@ -350,5 +365,6 @@ def planted_call() -> tuple[Record, Content]:
         reasoning_text="planted-thought",
         tool_calls=[ToolCall("1", "bash", "function", "client", '"planted-argument"')],
         tool_results=[ToolResult("0", "bash", "planted-result", None)],
+        body=b'{"planted-body":1,"messages":["planted-message"]}',
     )
     return record, content
