@@ -24,6 +24,7 @@ from gateway_addon.gateway.answers import AnswerChange
 from gateway_addon.gateway.routing import Target, route
 from gateway_addon.options import Options
 from gateway_addon.record import TIMINGS, Record, as_row, limited
+from gateway_addon.store.contents import storable
 from gateway_addon.store.writer import Writer
 from gateway_addon.wire import encodings, jsontext
 
@@ -33,6 +34,9 @@ METADATA = "gateway"
 """The key in `flow.metadata`."""
 
 _ABORTS = ("client_aborted", "upstream_cut", "interrupted")
+
+_BELIEVED = {"outcome": str, "error_type": str, "rewrites": str, "warnings": str, **dict.fromkeys(TIMINGS, float)}
+"""What a loaded flow tells of itself that its bytes do not (design 2.4), and of which type it has to be."""
 
 
 @dataclass(slots=True, eq=False)
@@ -98,7 +102,7 @@ class Calls:
             request, plan = forward.consult(flow, self.options.settings)
             if isinstance(plan, Plan):
                 self._sent[flow.id] = _Sent(flow, plan.provider, list(plan.secret_headers))
-                forward.send(flow, request, plan, self.options.settings)
+                forward.send(flow, plan, self.options.settings)
         except Exception as error:
             # the gateway fails closed: what it could not deal with must not reach anybody
             logger.warning("%s: refused, the gateway failed: %s", flow.id, describe(error))
@@ -129,7 +133,7 @@ class Calls:
     def _refuse(self, flow: http.HTTPFlow, request: GatewayRequest, refusal: Refusal, size: int) -> None:
         target = _target(request.method, request.path)
         kind = target.route.kind if target else None
-        forward.hide_own_tokens(flow, request, self.options.settings)
+        forward.hide_own_tokens(flow, self.options.settings)
         forward.refuse(flow, refusal, kind)
         if target and kind and target.route.logged:
             body = jsontext.parse_object(request.body)
@@ -189,7 +193,7 @@ class Calls:
             upstream_model=None if rejected else facts.model if sent is flow.request else _model_in(flow.request),
             side_request=target.route.side_request if target else None,
             # what the gateway changed only the gateway can say
-            rewrites=told.get("rewrites", "[]"),
+            rewrites=_rewrites_told(told),
             key_injected=forward.holds_placeholder(flow),
             warnings=warnings,
         )
@@ -235,6 +239,9 @@ class Calls:
     def close(self, flow: http.HTTPFlow) -> None:
         """The call has ended: write its row, once, whichever hooks said so."""
         self._conceal_key(flow)
+        if self.options.rewrite and forward.is_for_gateway(flow):
+            # its client may have left before the request was complete, and `open` never saw it
+            forward.hide_own_tokens(flow, self.options.settings)
         if (followed := self._open.get(row_id(flow))) is not None:
             self._close(followed, _end(followed))
 
@@ -264,7 +271,12 @@ class Calls:
         self.totals.add(record)
         line = summary.line(record, tools_called(content))
         flow.comment = flow.comment or line
-        flow.metadata[METADATA] = {name: value for name, value in as_row(record).items() if value is not None}
+        flow.metadata[METADATA] = {
+            # mitmproxy cannot save lone surrogates either
+            name: storable(value) if isinstance(value, str) else value
+            for name, value in as_row(record).items()
+            if value is not None
+        }
         logger.info(line)
 
 
@@ -403,9 +415,23 @@ def _take_times(record: Record, flow: http.HTTPFlow) -> None:
 
 
 def _told(flow: http.HTTPFlow) -> Mapping[str, Any]:
-    """What an earlier run of the addon left in a loaded flow; {} if there is nothing of ours."""
+    """What an earlier run of the addon left in a loaded flow, as far as it is believed; {} if nothing of ours is there.
+
+    A flow file may come from anybody: a value of another type than ours would cost the row.
+    """
     told = flow.metadata.get(METADATA)
-    return told if isinstance(told, dict) and not flow.live else {}
+    if flow.live or not isinstance(told, dict):
+        return {}
+    return {name: value for name, value in told.items() if isinstance(value, _BELIEVED.get(name, ()))}
+
+
+def _rewrites_told(told: Mapping[str, Any]) -> str:
+    """The column `rewrites`, which has to be a JSON list of objects."""
+    with suppress(ValueError):
+        rewrites = jsontext.parse(told.get("rewrites", "[]"))
+        if isinstance(rewrites, list) and all(isinstance(operation, dict) for operation in rewrites):
+            return jsontext.dumps(rewrites)
+    return "[]"
 
 
 def _path_kind(request: http.Request) -> ApiKind | None:

@@ -23,35 +23,31 @@ MAX_REQUEST = 64 * 1024 * 1024
 """Bytes. A longer request body (content-decoded) is not read. Observed, it is forwarded all the same; on a gateway
 path, where it would have to be understood, it is refused."""
 
-OWN_TOKEN = "{gateway:token}"
-"""What stands in a flow for the gateway's client or admin token."""
-
 Filter = Callable[[bytes], bytes | list[bytes]]
 """What a mitmproxy response stream calls for each chunk, and with b"" at the end."""
 
 
 def is_gateway_call(flow: http.HTTPFlow) -> bool:
-    """Whether a live request is the gateway's to answer for: under its prefixes, on a reverse-mode listener, not yet
-    answered by another addon, and not a replay of what the gateway has dealt with before."""
+    """Whether a live request is the gateway's to answer for, and nobody has answered it yet."""
+    return is_for_gateway(flow) and flow.response is None and flow.error is None
+
+
+def is_for_gateway(flow: http.HTTPFlow) -> bool:
+    """Whether a request is live, under the gateway's prefixes as its client sent it, on a reverse-mode listener, and
+    no replay of what the gateway has dealt with before."""
     return (
         flow.live
         and flow.is_replay is None
-        and flow.response is None
-        and flow.error is None
         and isinstance(flow.client_conn.proxy_mode, ReverseMode)
-        and is_gateway_path(flow.request.path)
+        and PREFIX.match(flow.request.path.partition("?")[0]) is not None
     )
-
-
-def is_gateway_path(path: str) -> bool:
-    return PREFIX.match(path.partition("?")[0]) is not None
 
 
 def consult(flow: http.HTTPFlow, settings: Settings) -> tuple[GatewayRequest, Plan | Refusal]:
     """The request of a gateway call as the client sent it, and what becomes of it."""
     mode = flow.client_conn.proxy_mode
     assert isinstance(mode, ReverseMode)
-    headers = {name.lower(): ", ".join(flow.request.headers.get_all(name)) for name in flow.request.headers}
+    headers = joined_headers(flow.request)
     request = GatewayRequest(
         method=flow.request.method,
         path=flow.request.path,
@@ -69,16 +65,22 @@ def consult(flow: http.HTTPFlow, settings: Settings) -> tuple[GatewayRequest, Pl
     return request, gateway.plan(request, settings)
 
 
-def hide_own_tokens(flow: http.HTTPFlow, request: GatewayRequest, settings: Settings) -> None:
+def hide_own_tokens(flow: http.HTTPFlow, settings: Settings) -> None:
     """The gateway's own tokens have done their work: they stay in no flow."""
-    for name in access.own_tokens(request.headers, settings):
-        flow.request.headers[name] = OWN_TOKEN
+    for name in access.own_tokens(joined_headers(flow.request), settings):
+        flow.request.headers[name] = access.OWN_TOKEN
+    flow.request.path = access.without_own_tokens(flow.request.path, settings)
 
 
-def send(flow: http.HTTPFlow, request: GatewayRequest, plan: Plan, settings: Settings) -> None:
+def joined_headers(request: http.Request) -> dict[str, str]:
+    """Names in lower case; the values of a repeated one joined by ", "."""
+    return {name.lower(): ", ".join(request.headers.get_all(name)) for name in request.headers}
+
+
+def send(flow: http.HTTPFlow, plan: Plan, settings: Settings) -> None:
     """Turn the flow's request into the planned one. The client's own stays in the flow's backup (`revert`)."""
     headers = flow.request.headers
-    hide_own_tokens(flow, request, settings)
+    hide_own_tokens(flow, settings)
     flow.backup()
     for name in plan.remove_headers:
         headers.pop(name, None)
@@ -86,13 +88,15 @@ def send(flow: http.HTTPFlow, request: GatewayRequest, plan: Plan, settings: Set
         headers[name] = value
     flow.request.url = plan.url
     if plan.operations:
-        headers.pop("content-encoding", None)
         flow.request.content = plan.body
 
 
 def refuse(flow: http.HTTPFlow, refusal: Refusal, kind: ApiKind | None) -> None:
     """Answer the request here; nothing goes upstream."""
-    status, body = gateway.reply(refusal, kind, {name.lower(): "" for name in flow.request.headers})
+    status, body = gateway.reply(refusal, kind, joined_headers(flow.request))
+    if flow.request.method.upper() == "HEAD":
+        # mitmproxy would send it all the same, and the client take it for the next answer on the connection
+        body = b""
     flow.response = http.Response.make(status, body, {"content-type": "application/json"})
 
 
@@ -114,19 +118,28 @@ def todays_key(flow: http.HTTPFlow, settings: Settings) -> tuple[Provider, list[
     flow file may come from anybody: one that names another host must not be handed the key.
     """
     headers = flow.request.headers
-    provider = settings.provider_of_host(flow.request.host, flow.request.port)
-    if provider is None or not flow.request.url.startswith(f"{provider.api_url}/"):
+    providers = {gateway.placeholder(provider): provider for provider in settings.providers.values()}
+    held = [name for name in access.CREDENTIALS if headers.get(name) in providers]
+    provider = providers[headers[held[0]]] if held else None
+    if provider is None or not _goes_to(flow.request, provider):
         return None
-    held = [name for name in access.CREDENTIALS if headers.get(name) == gateway.placeholder(provider)]
     credentials = access.provider_credentials(provider, kind_of_path(flow.request.path), settings)
     keys = {name: value for name, value in credentials.items() if name in access.CREDENTIALS}
-    if not held or not keys:
+    if not keys:
         return None
     for name in held:
         del headers[name]
     for name, value in keys.items():
         headers[name] = value
     return provider, list(keys)
+
+
+def _goes_to(request: http.Request, provider: Provider) -> bool:
+    """Whether a request's address is one below `api_url`, by its `host` header as well: TLS asks for the server that
+    the header names, and that may be another one behind the same address."""
+    # written as mitmproxy writes a URL: lower case, without a default port
+    api_url = http.Request.make("GET", f"{provider.api_url}/").url
+    return all(url.startswith(api_url) for url in (request.url, request.pretty_url))
 
 
 def answer_filter(flow: http.HTTPFlow, change: AnswerChange) -> Filter | None:

@@ -7,8 +7,11 @@ from gateway_addon.record import Record
 
 
 def line(record: Record, tools: Counter[str]) -> str:
-    """One line for a finished call. Unknown counts and costs are left out or named so, never shown as 0."""
-    return " · ".join(_parts(record, tools))
+    """One line for a finished call. Unknown counts and costs are left out or named so, never shown as 0.
+
+    Models, tools and error types are named by strangers: what would move a terminal's cursor is shown as `?`.
+    """
+    return "".join(c if c.isprintable() else "?" for c in " · ".join(_parts(record, tools)))
 
 
 def _parts(record: Record, tools: Counter[str]) -> Iterator[str]:

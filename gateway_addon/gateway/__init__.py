@@ -90,6 +90,8 @@ def _plan(request: GatewayRequest, settings: Settings) -> Plan | Refusal:
     if isinstance(target, Refusal):
         return target
     kind = target.route.kind
+    if access.without_own_tokens(request.path, settings) != request.path:
+        return Refusal(401, "the client token belongs in a header, where an API key does", "invalid_api_key")
     if refusal := access.refuse(kind, request.headers, request.peer_ip, settings):
         return refusal
     if kind is not None and target.route.rewritten:
@@ -110,6 +112,8 @@ def _model_call(request: GatewayRequest, settings: Settings, target: Target, kin
         body = None
     if refusal := kind.validate(body):
         return refusal
+    if _is_named_twice("model", request.body):
+        return Refusal(400, "`model` is named twice.", "invalid_body")
     model = body["model"]
     mode = request.headers.get("x-kilocode-mode")
     choice = models.choose(model, kind, mode, settings, request.reverse_target)
@@ -132,6 +136,12 @@ def _model_call(request: GatewayRequest, settings: Settings, target: Target, kin
         operations=operations,
         answer=change if change.public_model or change.hide_usage else None,
     )
+
+
+def _is_named_twice(name: str, body: bytes) -> bool:
+    """Whether a JSON object has two members of a name: back ends differ in which of them they read."""
+    text = body.decode().removeprefix(jsontext.BOM)
+    return sum(member.key == name for member in jsontext.members(text)) > 1
 
 
 def _assemble(
@@ -159,11 +169,13 @@ def _assemble(
         set_headers[name] = request.headers.get(name, credentials[name])
     withheld = access.withheld(request.headers, provider, settings)
     body_operations = _under("/body", operations)
+    # a changed body leaves as it is: not every provider takes compressed ones
+    encoding = ["content-encoding"] if body_operations and "content-encoding" in request.headers else []
     return Plan(
         kind=kind,
         provider=provider,
         url=provider.api_url + target.path + target.query,
-        remove_headers=[name for name in withheld if name not in credentials],
+        remove_headers=[*(name for name in withheld if name not in credentials), *encoding],
         set_headers={name: value for name, value in set_headers.items() if request.headers.get(name) != value},
         secret_headers={name: value for name, value in credentials.items() if name in access.CREDENTIALS},
         operations=body_operations,

@@ -9,6 +9,8 @@ from gateway_addon.api.base import ApiKind, Refusal
 from gateway_addon.config import Provider, Settings
 from gateway_addon.dialects import DIALECTS
 
+OWN_TOKEN = "{gateway:token}"
+"""What stands in a flow for the gateway's client or admin token."""
 CREDENTIALS = ("authorization", "x-api-key")
 """Where clients put their API key, and so our token too: all three kinds' SDKs use one of the two."""
 
@@ -51,6 +53,13 @@ def own_tokens(headers: Mapping[str, str], settings: Settings) -> list[str]:
     return _showing(headers, settings, settings.access.client_token_env, settings.access.admin_token_env)
 
 
+def without_own_tokens(text: str, settings: Settings) -> str:
+    """A text, such as a URL, with `OWN_TOKEN` for each of the gateway's own tokens in it."""
+    for token in _tokens(settings, settings.access.client_token_env, settings.access.admin_token_env):
+        text = text.replace(token, OWN_TOKEN)
+    return text
+
+
 def provider_credentials(provider: Provider, kind: ApiKind | None, settings: Settings) -> dict[str, str]:
     """The headers (lower case) that carry the gateway's own key for `provider`; none if it has no such key.
 
@@ -66,8 +75,12 @@ def provider_credentials(provider: Provider, kind: ApiKind | None, settings: Set
 
 def _showing(headers: Mapping[str, str], settings: Settings, *variables: str) -> list[str]:
     """The credential headers that hold the token of one of the named variables; compared in constant time."""
-    tokens = [token.get_secret_value().encode() for token in map(settings.secret, variables) if token]
+    tokens = [token.encode() for token in _tokens(settings, *variables)]
     return [name for name in CREDENTIALS if any(_is_token(part, tokens) for part in _shown(headers.get(name, "")))]
+
+
+def _tokens(settings: Settings, *variables: str) -> list[str]:
+    return [token.get_secret_value() for token in map(settings.secret, variables) if token]
 
 
 def _is_token(shown: bytes, tokens: list[bytes]) -> bool:

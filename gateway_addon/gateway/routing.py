@@ -13,6 +13,8 @@ PREFIX = re.compile(r"/api/(?:gateway|openrouter)(?=/|$)(?:/v1(?=/|$))*")
 ID = r"[\w.:~-]+"
 MODEL_ID = re.compile(r"(?!\.{1,2}(?:/|$))[\w.:~@+-]+(?:/(?!\.{1,2}(?:/|$))[\w.:~@+-]+)*", re.ASCII)
 """A decoded model id: `vendor/model:variant`, no dot segments, nothing that is still encoded."""
+QUERY = re.compile(r"[!-~]*")
+"""What HTTP/2 lets through beside it, a space or a line end, would end the request line for an HTTP/1 provider."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -66,6 +68,8 @@ def route(method: str, path: str) -> Target | Refusal | None:
     prefix = PREFIX.match(path)
     if prefix is None:
         return None
+    if not QUERY.fullmatch(query):
+        return Refusal(400, "the query holds characters that no URL has", "unknown_path")
     rest = path[prefix.end() :].removesuffix("/")
     for methods, pattern, found in ROUTES:
         match = pattern.fullmatch(rest)

@@ -75,6 +75,16 @@ class TestRefusals:
     def test_an_unreadable_body_of_any_kind(self, path, body):
         assert refused("/api/gateway" + path, body, config="") == (400, "invalid_body")
 
+    @pytest.mark.parametrize(
+        "body",
+        [
+            '{"model": "vendor/x", "messages": [], "model": "vendor/y"}',
+            '\ufeff{"model": "vendor/x", "messages": [], "mod\\u0065l": "vendor/x"}',
+        ],
+    )
+    def test_a_body_that_names_two_models(self, body):
+        assert refused(body=body.encode()) == (400, "invalid_body")
+
     @pytest.mark.parametrize("path", list(SHAPES))
     @pytest.mark.parametrize("model", ["", " ", None])
     def test_no_model_of_any_kind(self, path, model):
@@ -89,6 +99,11 @@ class TestRefusals:
     def test_no_key_goes_to_a_host_that_nobody_named(self, method, path):
         target = ("https", "elsewhere.example", 443)
         assert refused(path, SHAPES["/messages"], method=method, reverse_target=target) == (404, "no_provider")
+
+    @pytest.mark.parametrize("peer_ip", ["::1", REMOTE])
+    def test_a_token_in_the_url_goes_nowhere(self, peer_ip):
+        path = "/api/gateway/chat/completions?key=client-token"
+        assert refused(path, CHAT, peer_ip=peer_ip) == (401, "invalid_api_key")
 
     def test_a_path_outside_the_gateway_is_not_planned(self):
         assert refused("/v1/messages") == (400, "unknown_path")
@@ -165,6 +180,11 @@ class TestBody:
         found = planned(body=text)
         assert found.body == text.replace(b'"acme/free-coder"', b'"mistralai/devstral-small"')
         assert (found.request_model, found.upstream_model) == ("acme/free-coder", "mistralai/devstral-small")
+
+    @pytest.mark.parametrize(("model", "removed"), [("acme/free-coder", ["content-encoding"]), ("vendor/x", [])])
+    def test_a_change_leaves_without_the_clients_content_encoding(self, model, removed):
+        found = planned(body=CHAT | {"model": model}, headers={"content-encoding": "zstd"})
+        assert found.remove_headers == removed
 
     @given(
         st.dictionaries(

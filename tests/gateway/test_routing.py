@@ -142,6 +142,12 @@ class TestUnknown:
         assert isinstance(refusal, Refusal)
         assert (refusal.status, refusal.code) == (400, "unknown_path")
 
+    @pytest.mark.parametrize("query", [" HTTP/1.1\r\nx-smuggled: 1", "a b", "a\tb", "a\0b", "é", "\udce9"])
+    def test_a_query_that_no_url_has_is_refused(self, query):
+        refusal = route("POST", f"/api/gateway/messages?{query}")
+        assert isinstance(refusal, Refusal)
+        assert (refusal.status, refusal.code) == (400, "unknown_path")
+
     def test_the_refusal_does_not_repeat_the_query(self):
         refusal = route("GET", "/api/gateway/nothing?key=hidden")
         assert isinstance(refusal, Refusal)
