@@ -378,7 +378,10 @@ class TestPrune:
         write(
             path,
             *(
-                (make_record(id=name, started_at=exchange.timestamp(day.timestamp())), make_content(answer_text=name * 9_000))
+                (
+                    make_record(id=name, started_at=exchange.timestamp(day.timestamp())),
+                    make_content(answer_text=name * 9_000),
+                )
                 for name, day in days.items()
             ),
         )
