@@ -98,9 +98,13 @@ def prefer_lazy_connections(options: optmanager.OptManager) -> None:
 
 
 def describe(options: Options, all_options: optmanager.OptManager) -> str:
-    """What the addon will do, for the line at start."""
-    does = "observing only" if not options.rewrite else "observing"
+    """What the addon will do, for the line at start; keys by the names of their variables."""
+    settings = options.settings
+    does = "observing" if options.rewrite else "observing only"
     content = "" if options.content == "full" else f", content: {options.content}"
     listeners = " ".join(all_options.mode) if all_options.server else "no listener"
-    providers = ", ".join(options.settings.providers)
-    return f"{does}, rows go to {options.db}{content}; {listeners}; providers: {providers}"
+    keys = [f"{one.id} ({one.api_key_env})" for one in settings.providers.values() if settings.provider_key(one)]
+    return (
+        f"{does}, rows go to {options.db}{content}; {listeners}; providers: {', '.join(settings.providers)};"
+        f" keys injected: {', '.join(keys) if keys and options.rewrite else 'none'}"
+    )
