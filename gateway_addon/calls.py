@@ -1,6 +1,7 @@
 """The calls under way: from a mitmproxy flow to an exchange, and from its end to the row, the flow and the console."""
 
 import logging
+import sys
 import time
 import traceback
 from collections.abc import Mapping
@@ -31,7 +32,10 @@ from gateway_addon.wire import encodings, jsontext
 logger = logging.getLogger(__name__)
 
 METADATA = "gateway"
-"""The key in `flow.metadata`."""
+"""The key of the row in `flow.metadata`."""
+
+PACE = "gateway_pace"
+"""The key of the answer's pace in `flow.metadata`: a list of [milliseconds since the request's start, body bytes]."""
 
 _ABORTS = ("client_aborted", "upstream_cut", "interrupted")
 
@@ -84,6 +88,7 @@ class Calls:
         if flow.is_replay == "request":
             # it is the saved flow that is sent again: what the addon said of it then is not true of this call
             flow.metadata.pop(METADATA, None)
+            flow.metadata.pop(PACE, None)
             flow.comment = ""
         if ctx.options.stream_large_bodies:
             # mitmproxy may stream the request past us: keep a copy of what passes
@@ -208,6 +213,7 @@ class Calls:
             started=flow.request.timestamp_start,
             provider=provider.id if provider else None,
             configured_dialect=provider.dialect if provider else None,
+            copy_limit=self.options.body_limit if flow.live else sys.maxsize,
             **facts,
         )
 
@@ -271,6 +277,8 @@ class Calls:
         self.totals.add(record)
         line = summary.line(record, tools_called(content))
         flow.comment = flow.comment or line
+        if flow.live and exchange.pace:
+            flow.metadata[PACE] = [[int(milliseconds(exchange.started, at)), size] for at, size in exchange.pace]
         flow.metadata[METADATA] = {
             # mitmproxy cannot save lone surrogates either
             name: storable(value) if isinstance(value, str) else value
@@ -376,6 +384,8 @@ def _complete(followed: _Open) -> None:
         else:
             exchange.warn("response_missing")
     exchange.copy.clear()
+    if "response_truncated" in _told(flow).get("warnings", ""):
+        exchange.warn("response_truncated")
 
 
 def _end(followed: _Open) -> End:

@@ -14,8 +14,8 @@ from gateway_addon.api.base import Answer, ApiKind, Json, Problem, RequestFacts
 from gateway_addon.record import Content, Record
 from gateway_addon.wire import jsontext
 
-MAX_COPY = 64 * 1024 * 1024
-"""Bytes of an answer kept for the flow; what is longer is still forwarded and read."""
+MAX_PACE = 4096
+"""Entries kept of when an answer's bytes came; beyond that every second one goes."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -70,8 +70,12 @@ class Exchange:
     response_headers: Mapping[str, str] = field(default_factory=dict)
     feed: AnswerFeed | None = None
     response_size: int = 0
+    copy_limit: int
+    """Bytes of the answer to keep for the flow; what is longer is still forwarded and read."""
     copy: list[bytes] = field(default_factory=list)
     copied: int = 0
+    pace: list[tuple[float, int]] = field(default_factory=list)
+    """When, and how many bytes of the answer had come by then: what a replay at the recorded pace needs."""
     first_byte: float | None = None
     first_token: float | None = None
     last_byte: float | None = None
@@ -89,9 +93,16 @@ class Exchange:
         self.last_byte = now
         self.first_byte = self.first_byte or now
         self.response_size += len(data)
-        if self.copied < MAX_COPY:
+        if self.copied + len(data) <= self.copy_limit:
             self.copy.append(data)
             self.copied += len(data)
+        else:
+            # no gap may follow: what is kept is the beginning
+            self.copy_limit = 0
+            self.warn("response_truncated")
+        self.pace.append((now, self.response_size))
+        if len(self.pace) > MAX_PACE:
+            del self.pace[:-1:2]
         self.feed.feed(data)
         if self.first_token is None and self.feed.answer.started:
             self.first_token = now

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mitmproxy import exceptions, optmanager
 from mitmproxy.addonmanager import Loader
+from mitmproxy.utils import human
 
 from gateway_addon import config
 
@@ -23,6 +24,12 @@ _SPECS = (
         "full",
         "What text is stored: full, prompts (only what the prompts view shows, and error texts) or none.",
     ),
+    (
+        "gateway_body_limit",
+        str,
+        "64m",
+        "Bytes of each streamed answer that are kept in memory for the flow (-w, mitmweb); suffixes k, m, g.",
+    ),
     ("gateway_rewrite", bool, True, "False: observe only, nothing is changed or answered on any path."),
 )
 
@@ -36,6 +43,8 @@ class Options:
     db: Path
     settings: config.Settings
     content: str
+    body_limit: int
+    """Bytes."""
     rewrite: bool
 
 
@@ -69,6 +78,10 @@ def read(options: optmanager.OptManager) -> Options:
         raise exceptions.OptionsError(
             "stream_large_bodies: a streamed request cannot be rewritten; unset it, or set gateway_rewrite=false"
         )
+    try:
+        body_limit = human.parse_size(options.gateway_body_limit) or 0
+    except ValueError:
+        raise exceptions.OptionsError(f"gateway_body_limit: {options.gateway_body_limit!r} is no size") from None
     path = Path(options.gateway_config).expanduser() if options.gateway_config else None
     try:
         settings = config.load(path, os.environ)
@@ -78,6 +91,7 @@ def read(options: optmanager.OptManager) -> Options:
         db=Path(options.gateway_db).expanduser(),
         settings=settings,
         content=options.gateway_content,
+        body_limit=body_limit,
         rewrite=options.gateway_rewrite,
     )
 

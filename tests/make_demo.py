@@ -2,20 +2,33 @@
 
 A coding agent on the real SDKs hunts a bug through a real mitmdump with our addon, in front of the fake provider: a
 tool loop on Messages with a growing prompt cache, one on Chat Completions with OpenRouter's costs, a turn on Responses,
-an error inside a 200 stream, and an answer that the user stops. Hosts stay those of the loopback.
+an error inside a 200 stream, and an answer that the user stops.
+
+The calls are addressed to the real hosts, so that their list prices apply, but the proxy is told to dial the fake
+provider instead: nothing leaves the machine.
 """
 
 import argparse
 import os
+import ssl
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import anthropic
 import openai
+from mitmproxy.certs import CertStore
 
 from tests.provider import Provider, agent
 from tests.proxy import ADDON, Mitmdump
+
+HOSTS = ("api.anthropic.com", "openrouter.ai", "api.openai.com")
+DETOUR = """
+def server_connect(data):
+    data.server.address = ("127.0.0.1", {port})
+"""
+"""A script that sends every connection to the fake provider, whatever its name. mitmproxy then knows them by the new
+address, finds none of them again, and opens at most five for a client's connection."""
 
 DEMO = Path(__file__).parents[1] / "flows" / "demo.flow"
 KEY = "sk-demo-not-a-key"
@@ -28,32 +41,50 @@ def record(addon: Path, flow_file: Path) -> None:
     """Write the session to `flow_file`, replacing it; its folder is made if need be."""
     flow_file.parent.mkdir(parents=True, exist_ok=True)
     flow_file.unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory() as folder, Provider() as provider:
-        options = {"gateway_db": Path(folder, "demo.db")}
-        args = ["-w", str(flow_file)]
-        with Mitmdump(provider.url, confdir=Path(folder), addon=addon, options=options, args=args) as proxy:
-            work(provider, proxy.url)
-            assert proxy.stop() == 0, proxy.stdout
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with Provider(tls=_certificate(folder)) as provider:
+            detour = folder / "detour.py"
+            detour.write_text(DETOUR.format(port=provider.url.rpartition(":")[2]))
+            proxy = Mitmdump(
+                "",
+                confdir=folder,
+                addon=addon,
+                modes=[f"reverse:https://{host}" for host in HOSTS],
+                options={"gateway_db": folder / "demo.db", "ssl_insecure": "true", "connection_strategy": "lazy"},
+                args=["-s", str(detour), "-w", str(flow_file)],
+            )
+            with proxy:
+                work(provider, *proxy.urls)
+                assert proxy.stop() == 0, proxy.stdout
 
 
-def work(provider: Provider, url: str) -> None:
-    """The session, through a proxy at `url`."""
-    headers = {"x-session-id": "demo-bug-hunt"}
-    claude = anthropic.Anthropic(base_url=url, api_key=KEY, max_retries=0, default_headers=headers)
-    gpt = openai.OpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0, default_headers=headers)
-    openrouter = openai.OpenAI(base_url=f"{url}/api/v1", api_key=KEY, max_retries=0, default_headers=headers)
+def _certificate(folder: Path) -> ssl.SSLContext:
+    """A certificate for the fake provider, from the authority that mitmproxy makes for itself."""
+    CertStore.from_store(folder, "mitmproxy", 2048)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(folder / "mitmproxy-ca.pem")
+    return context
 
-    agent.messages(claude, CLAUDE, PROMPT, stream=True)
+
+def work(provider: Provider, at_anthropic: str, at_openrouter: str, at_openai: str) -> None:
+    """The session, through a proxy that stands for the three hosts at these URLs."""
+    same: Any = {"api_key": KEY, "max_retries": 0, "default_headers": {"x-session-id": "demo-bug-hunt"}}
+    with anthropic.Anthropic(base_url=at_anthropic, **same) as claude:
+        agent.messages(claude, CLAUDE, PROMPT, stream=True)
     provider.default = "agent-openrouter"
-    agent.chat_completions(openrouter, CLAUDE_ON_OPENROUTER, PROMPT, stream=True)
+    with openai.OpenAI(base_url=f"{at_openrouter}/api/v1", **same) as openrouter:
+        agent.chat_completions(openrouter, CLAUDE_ON_OPENROUTER, PROMPT, stream=True)
 
     provider.script("reasoning", "error-midway", "held")
-    gpt.responses.create(model=GPT, input=QUESTION)
+    openai.OpenAI(base_url=f"{at_openai}/v1", **same).responses.create(model=GPT, input=QUESTION)
+    claude = anthropic.Anthropic(base_url=at_anthropic, **same)
     try:
         with claude.messages.stream(model=CLAUDE, max_tokens=1024, messages=_asking()) as answer:
             answer.get_final_message()
     except anthropic.APIStatusError:
         pass  # an agent would try again
+    openrouter = openai.OpenAI(base_url=f"{at_openrouter}/api/v1", **same)
     stopped = openrouter.chat.completions.create(model=CLAUDE_ON_OPENROUTER, messages=_asking(), stream=True)
     next(iter(stopped))
     stopped.close()

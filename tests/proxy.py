@@ -49,7 +49,8 @@ class Mitmdump:
         self._news = threading.Condition()
         self._ended = False
         # mitmdump wants different ports for several modes, so that 0 will do for one only
-        addresses = ["127.0.0.1:0", *(f"127.0.0.1:{_free_port()}" for _ in self._modes[1:])]
+        self._later_ports = [str(_free_port()) for _ in self._modes[1:]]
+        addresses = [f"127.0.0.1:{port}" for port in ("0", *self._later_ports)]
         modes_at = [f"--mode={mode}@{address}" for mode, address in zip(self._modes, addresses, strict=True)]
         self.process = subprocess.Popen(
             _command(confdir, addon, options, [*modes_at, *args]),
@@ -115,7 +116,9 @@ class Mitmdump:
             self._news.notify_all()
 
     def _ports(self) -> list[str]:
-        return re.findall(r"listening at (?:http://)?127\.0\.0\.1:(\d+)", "".join(self._output))
+        """Of the modes that listen already; in the order of `modes` once all do, whatever order they are printed in."""
+        found = re.findall(r"listening at (?:http://)?127\.0\.0\.1:(\d+)", "".join(self._output))
+        return sorted(found, key=lambda port: self._later_ports.index(port) if port in self._later_ports else -1)
 
     def _wait_until(self, condition: Callable[[], bool], complaint: str) -> None:
         with self._news:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 import threading
 from collections import deque
 from collections.abc import Coroutine
@@ -74,11 +75,11 @@ class Gate:
 class Provider:
     """A fake model provider: `with Provider() as provider:` serves on `provider.url` until the block ends.
 
-    `port` 0 is any free one. `pace` is a pause between two writes in seconds, to watch a demo; tests use the gate.
-    An exception in a scenario is raised at `reset` or at the end of the block.
+    `port` 0 is any free one. `pace` is a pause between two writes in seconds, to watch a demo; tests use the gate. With
+    `tls` it speaks HTTPS. An exception in a scenario is raised at `reset` or at the end of the block.
     """
 
-    def __init__(self, port: int = 0, *, pace: float = 0.0) -> None:
+    def __init__(self, port: int = 0, *, pace: float = 0.0, tls: ssl.SSLContext | None = None) -> None:
         self.url = ""
         """Without a trailing slash and path."""
         self.requests: list[Received] = []
@@ -87,6 +88,7 @@ class Provider:
         """The scenario of a call whose model names none."""
         self._port = port
         self._pace = pace
+        self._tls = tls
         self._script: deque[Scenario] = deque()
         self._calls = 0
         self._crashes: list[Exception] = []
@@ -141,9 +143,9 @@ class Provider:
                 self._ready.set()
 
     async def _serve(self) -> None:
-        server = await asyncio.start_server(self._connection, "127.0.0.1", self._port)
+        server = await asyncio.start_server(self._connection, "127.0.0.1", self._port, ssl=self._tls)
         host, port = server.sockets[0].getsockname()
-        self.url = f"http://{host}:{port}"
+        self.url = f"{'https' if self._tls else 'http'}://{host}:{port}"
         self._ready.set()
         await self._stop.wait()
         server.close()
