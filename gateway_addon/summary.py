@@ -19,9 +19,12 @@ def _parts(record: Record, tools: Counter[str]) -> Iterator[str]:
     if record.outcome != "complete":
         yield _trouble(record)
     if record.input_tokens is not None or record.output_tokens is not None:
-        lower_bound = "≥" if record.usage_is_lower_bound else ""
         cached = f" (cached {tokens(record.cache_read_tokens)})" if record.cache_read_tokens else ""
-        yield f"in {lower_bound}{tokens(record.input_tokens)}{cached} out {lower_bound}{tokens(record.output_tokens)}"
+        least = "≥" if record.usage_is_lower_bound else ""
+        counts = (
+            least + tokens(count) if count is not None else "?" for count in (record.input_tokens, record.output_tokens)
+        )
+        yield "in {}{cached} out {}".format(*counts, cached=cached)
     yield dollars(record.cost_microdollars)
     if tools:
         yield ", ".join(name if n == 1 else f"{name} ×{n}" for name, n in tools.items())
