@@ -47,7 +47,7 @@ def give_back(db: Database) -> None:
         # a file from before new ones were made so that they can give back single pages: copied, once
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         db.execute("VACUUM")
-    while _pragma(db, "freelist_count"):
+    for _ in range(0, _pragma(db, "freelist_count"), PAGES):
         # it works as far as its rows are fetched
         db.execute(f"PRAGMA incremental_vacuum({PAGES})").fetchall()
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

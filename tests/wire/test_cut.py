@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gateway_addon.wire import cut as wire_cut
 from gateway_addon.wire.cut import MIN_TEXT, Cut, Edit, cut, fill_texts, join, split_texts
 
 LONG = "word " * MIN_TEXT
@@ -99,6 +100,13 @@ class TestParts:
     def test_what_must_be_kept_whole(self, body: bytes):
         with pytest.raises(ValueError):  # noqa: PT011 (they are of many origins)
             cut(body)
+
+
+    def test_what_does_not_come_back_as_it_was(self, monkeypatch: pytest.MonkeyPatch):
+        """Should all else fail: nothing is taken for exact that was not compared."""
+        monkeypatch.setattr(wire_cut, "join", lambda pieces: b"something else")
+        with pytest.raises(ValueError, match="exactly"):
+            cut(b'{"messages":[1]}')
 
 
 def element(text: str) -> tuple[str, list[tuple[int, str]]]:
