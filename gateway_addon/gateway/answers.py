@@ -98,7 +98,8 @@ class StreamRewriter:
     def _rewritten(self, event: Event) -> bytes:
         data = _edited(event.data, self._edit)
         if data is None:
-            return b""
+            # the second half of a CRLF belongs to the event before, which has gone on already
+            return b"\n" if event.raw.startswith(b"\n") else b""
         return event.raw if data == event.data else _with_data(event, data)
 
 

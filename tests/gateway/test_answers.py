@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway_addon.api import KINDS
@@ -241,6 +241,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 
 
 @given(st.lists(EVENTS, max_size=6), st.lists(st.integers(0, 500), max_size=8))
+@example([b"data: {}\r\n\r\n", USAGE_CHUNK], [11])
 def test_how_the_stream_is_cut_does_not_matter(events, places):
     data = b"".join(events)
     change = AnswerChange(CHAT, public_model="acme/free", hide_usage=True)
