@@ -101,7 +101,6 @@ class TestParts:
         with pytest.raises(ValueError):  # noqa: PT011 (they are of many origins)
             cut(body)
 
-
     def test_what_does_not_come_back_as_it_was(self, monkeypatch: pytest.MonkeyPatch):
         """Should all else fail: nothing is taken for exact that was not compared."""
         monkeypatch.setattr(wire_cut, "join", lambda pieces: b"something else")
