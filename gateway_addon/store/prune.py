@@ -9,6 +9,7 @@ from sqlite_utils import Database
 from sqlite_utils.db import ForeignKey
 
 from gateway_addon.store.schema import transaction
+from gateway_addon.store.search import drop_index
 
 SHARED = ("nodes", "elements", "contents", "tool_sets", "whole_bodies")
 """Tables whose rows live as long as another row refers to them; no table refers to one in front of it."""
@@ -29,6 +30,9 @@ def remove_before(db: Database, moment: str) -> int:
 def remove_until(db: Database, size: int) -> int:
     """Remove the oldest calls until what is left takes no more than `size` bytes. Returns how many."""
     removed = 0
+    with transaction(db):
+        # it is made anew by the next search, and no reason to remove calls
+        drop_index(db)
     while (used := _used(db)) > size:
         with transaction(db):
             share = max(1 - size / used, LEAST_SHARE)
@@ -62,6 +66,8 @@ def _pragma(db: Database, name: str) -> int:
 
 
 def _remove(db: Database, where: str, value: str | int) -> int:
+    # it would lead to the texts that take the places of those removed
+    drop_index(db)
     removed = db.execute(f"DELETE FROM requests WHERE outcome <> 'in_flight' AND {where}", [value]).rowcount
     db.execute("DELETE FROM runs WHERE ended_at IS NOT NULL AND id NOT IN (SELECT run_id FROM requests)")
     # read from the schema, so that a table that is added later is not forgotten

@@ -1,0 +1,151 @@
+"""The full-text index: made and extended when somebody searches, and what it finds."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlite_utils import Database
+
+from gateway_addon.api.base import ToolCall, ToolResult
+from gateway_addon.record import Content, as_row, limited
+from gateway_addon.store import prune, search
+from gateway_addon.store.rows import replace_finished
+from gateway_addon.store.schema import open_database, transaction
+from tests.store.calls import make_record
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "gateway.db"
+
+
+@pytest.fixture
+def db(path: Path):
+    with open_database(path) as db:
+        yield db
+
+
+def put(db: Database, content: Content, request_id: str = "a", **columns: Any) -> None:
+    with transaction(db):
+        replace_finished(db, as_row(make_record(id=request_id, **columns)), content)
+
+
+def find(db: Database, words: str) -> list[tuple[str, str, str | None]]:
+    """As the command does it: extend the index, and look."""
+    for batch in search.unindexed_texts(db):
+        search.index_texts(db, batch)
+    return sorted((row["request_id"], row["place"], row["name"]) for row in search.find_texts(db, words, 20))
+
+
+CALL = ToolCall("1", "bash", "tool_use", "client", '{"cmd": "grep orchard"}')
+
+
+@pytest.mark.parametrize(
+    ("content", "place", "name"),
+    [
+        (Content(system_prompt="Tend the orchard."), "system prompt", None),
+        (Content(user_prompt="Where is the orchard?"), "user prompt", None),
+        (Content(reasoning_text="An orchard has trees."), "reasoning", None),
+        (Content(answer_text="The orchard is over there."), "answer", None),
+        (Content(tool_calls=[CALL]), "tool arguments", "bash"),
+        (Content(tool_results=[ToolResult("1", "bash", "one orchard", None)]), "tool result", "bash"),
+    ],
+)
+def test_every_text_is_searched(db: Database, content: Content, place: str, name: str | None):
+    put(db, content)
+    assert find(db, "orchard") == [("a", place, name)]
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("read_file", True),
+        ("READ file", True),
+        ("file ranking", True),
+        ("file zebra", False),
+        ("ranking.py:12", True),
+        ('"quoted', True),
+        ("AND", False),
+        ("NOT file", False),
+        ("text:file", False),
+        ("rank*", False),
+        ("— file", True),
+        ("Größe", True),
+    ],
+)
+def test_all_words_must_be_there_and_none_is_an_operator(db: Database, words: str, found: bool):
+    put(db, Content(answer_text='read_file of scores/ranking.py:12 gave a "quoted" Größe'))
+    assert bool(find(db, words)) is found
+
+
+@pytest.mark.parametrize("words", ["", "  ", "?!", '"'])
+def test_no_word_at_all(db: Database, words: str):
+    with pytest.raises(ValueError, match="no word"):
+        find(db, words)
+
+
+def test_a_text_that_many_calls_have_is_found_once_with_the_first(db: Database):
+    for number, name in enumerate("bca"):
+        put(db, Content(user_prompt="Tend the orchard."), name, started_at=f"2026-11-22T10:00:0{number}.000Z")
+    find(db, "orchard")
+    (row,) = search.find_texts(db, "orchard", 20)
+    assert (row["request_id"], row["calls"]) == ("b", 3)
+
+
+def test_the_limit_is_one_of_texts(db: Database):
+    for number in range(5):
+        put(db, Content(user_prompt=f"Tend orchard {number}."), str(number))
+    find(db, "orchard")
+    assert len(search.find_texts(db, "orchard", 3)) == 3
+
+
+def test_there_is_no_index_before_the_first_search(db: Database):
+    put(db, Content(user_prompt="Tend the orchard."))
+    assert not any("search" in name for name in db.table_names())
+
+
+def test_later_searches_find_what_came_since(db: Database, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(search, "BATCH", 2)
+    put(db, Content(user_prompt="Tend the orchard.", answer_text="No."))
+    assert len(find(db, "orchard")) == 1
+    put(db, Content(user_prompt="Tend the orchard again.", answer_text="No.", reasoning_text="An orchard?"), "b")
+    assert find(db, "orchard") == [("a", "user prompt", None), ("b", "reasoning", None), ("b", "user prompt", None)]
+    assert search.unindexed_texts(db) == []
+
+
+def test_two_searches_at_once_index_a_text_once(db: Database):
+    put(db, Content(user_prompt="Tend the orchard."))
+    (batch,) = search.unindexed_texts(db)
+    search.index_texts(db, batch)
+    search.index_texts(db, batch)
+    assert len(search.find_texts(db, "orchard", 20)) == 1
+    db.execute("INSERT INTO search_index (search_index, rank) VALUES ('integrity-check', 1)")
+
+
+@pytest.mark.parametrize(
+    "remove", [lambda db: prune.remove_before(db, "2026-11-23"), lambda db: prune.remove_until(db, 0)]
+)
+def test_what_is_pruned_is_not_found(db: Database, remove: Any):
+    put(db, Content(user_prompt="Tend the orchard."), started_at="2026-11-22T10:00:00.000Z")
+    assert find(db, "orchard")
+    remove(db)
+    put(db, Content(user_prompt="Tend the garden."), "b")
+    assert find(db, "orchard") == []
+    assert find(db, "garden") == [("b", "user prompt", None)]
+
+
+def test_the_index_is_no_reason_to_prune(db: Database):
+    for number in range(20):
+        put(db, Content(user_prompt=f"Tend orchard {number}."), str(number))
+    (size,) = db.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").fetchone()
+    find(db, "orchard")
+    assert prune.remove_until(db, size) == 0
+
+
+def test_nothing_of_what_may_not_be_stored_is_in_the_index(db: Database, path: Path):
+    content = Content("Tend the orchard.", "Tend the orchard.", "orchard", "orchard", [], [CALL])
+    record, bare = limited(make_record(), content, "none")
+    with transaction(db):
+        replace_finished(db, as_row(record), bare)
+    assert find(db, "orchard") == []
+    assert not any(b"orchard" in file.read_bytes() for file in path.parent.iterdir())
