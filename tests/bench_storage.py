@@ -59,6 +59,7 @@ def _exchange(run_id: str, name: str, kind: str, number: int, turn: Turn) -> Exc
         path=f"/v1{KINDS[kind].SUFFIX}",
         provider=None,
         configured_dialect=None,
+        copy_limit=MB,
         request_headers={"x-session-id": "bench"},
         request_size=len(turn.request),
         body=body,
