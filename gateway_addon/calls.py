@@ -19,12 +19,13 @@ from gateway_addon.api import kind_of_path, kind_of_request
 from gateway_addon.api.base import ApiKind, Json, Refusal, RequestFacts
 from gateway_addon.api.values import text
 from gateway_addon.config import Provider
-from gateway_addon.exchange import CLEAN, End, Exchange, finish, milliseconds, opening_record, tools_called
+from gateway_addon.exchange import CLEAN, End, Exchange, finish, milliseconds, opening_record, tools_called, unread
 from gateway_addon.gateway import GatewayRequest, Plan
 from gateway_addon.gateway.answers import AnswerChange
 from gateway_addon.gateway.routing import Target, route
 from gateway_addon.options import Options
-from gateway_addon.record import TIMINGS, Record, as_row, limited
+from gateway_addon.record import TIMINGS, Content, Record, as_row, limited
+from gateway_addon.redaction import credential_kind
 from gateway_addon.store.contents import storable
 from gateway_addon.store.writer import Writer
 from gateway_addon.wire import encodings, jsontext
@@ -90,7 +91,7 @@ class Calls:
             flow.metadata.pop(METADATA, None)
             flow.metadata.pop(PACE, None)
             flow.comment = ""
-        if ctx.options.stream_large_bodies:
+        if self.options.streams_requests:
             # mitmproxy may stream the request past us: keep a copy of what passes
             flow.request.stream = _RequestCopy()
 
@@ -213,9 +214,15 @@ class Calls:
             started=flow.request.timestamp_start,
             provider=provider.id if provider else None,
             configured_dialect=provider.dialect if provider else None,
+            client_credential=None if facts["host"] is None else self._client_credential(flow),
             copy_limit=self.options.body_limit if flow.live else sys.maxsize,
             **facts,
         )
+
+    def _client_credential(self, flow: http.HTTPFlow) -> str | None:
+        sent = self._sent.get(flow.id)
+        # in place of the client's there is the gateway's key by now
+        return None if sent and sent.key_headers else credential_kind(plain_headers(flow.request.headers))
 
     def _follow(
         self, flow: http.HTTPFlow, exchange: Exchange, *, change: AnswerChange | None = None, rejected: bool = False
@@ -268,8 +275,13 @@ class Calls:
     def _close(self, followed: _Open, end: End) -> None:
         flow, exchange = followed.flow, followed.exchange
         del self._open[exchange.id]
-        _complete(followed)
-        record, content = finish(exchange, end, time.time() if flow.live else None, may_load_prices=not flow.live)
+        now = time.time() if flow.live else None
+        try:
+            _complete(followed)
+            record, content = finish(exchange, end, now, may_load_prices=not flow.live)
+        except Exception as error:
+            logger.warning("%s: reading the answer failed, the row says little: %s", exchange.id, describe(error))
+            record, content = unread(exchange, end), Content()
         if not flow.live:
             _take_times(record, flow)
         record, content = limited(record, content, self.options.content)
@@ -330,7 +342,12 @@ def _target(method: str, path: str) -> Target | None:
 
 
 def _facts(kind: ApiKind, body: Json | None) -> RequestFacts:
-    return kind.read_request(body) if body is not None else RequestFacts()
+    """What the request says; nothing if reading it fails, for a call must not go without a row."""
+    try:
+        return kind.read_request(body) if body is not None else RequestFacts()
+    except Exception as error:
+        logger.warning("reading a request failed: %s", describe(error))
+        return RequestFacts()
 
 
 def _decoded(request: http.Request, raw: bytes) -> bytes:

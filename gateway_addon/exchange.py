@@ -63,6 +63,8 @@ class Exchange:
     side_request: str | None = None
     """What the path says of it; else the request's facts tell."""
     rewrites: str = "[]"
+    client_credential: str | None = None
+    """The kind of the client's own credential in the request as it was sent (`redaction.credential_kind`)."""
     key_injected: bool = False
     """The gateway's own key pays, whatever login the client has."""
     warnings: list[str] = field(default_factory=list)
@@ -136,6 +138,7 @@ def opening_record(exchange: Exchange) -> Record:
         max_tokens=facts.max_tokens,
         client=client.client,
         client_version=client.client_version,
+        client_credential=exchange.client_credential,
         previous_id=facts.previous_id,
         session_id=client.session_id,
         conversation_id=client.conversation_id,
@@ -200,6 +203,16 @@ def finish(exchange: Exchange, end: End, now: float | None, *, may_load_prices: 
         body=exchange.request_body,
     )
     return record, content
+
+
+def unread(exchange: Exchange, end: End) -> Record:
+    """The record of a call whose answer could not be read because of a bug of ours: how it ended, and that."""
+    exchange.warn("reader_failed")
+    record = opening_record(exchange)
+    record.outcome = end.outcome or "unreadable"
+    record.http_status = exchange.http_status
+    record.warnings = json.dumps(exchange.warnings)
+    return record
 
 
 def _outcome(exchange: Exchange, answer: Answer, end: End) -> str:

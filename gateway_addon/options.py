@@ -46,6 +46,8 @@ class Options:
     body_limit: int
     """Bytes."""
     rewrite: bool
+    streams_requests: bool
+    """mitmproxy may pass large requests on before they are complete."""
 
 
 def add(loader: Loader) -> None:
@@ -74,7 +76,9 @@ def read(options: optmanager.OptManager) -> Options:
         )
     if not options.gateway_db:
         raise exceptions.OptionsError("gateway_db: a file name is needed")
-    if options.stream_large_bodies and options.gateway_rewrite:
+    # not there without a proxy server, as in a script's own tests
+    streams_requests = bool(getattr(options, "stream_large_bodies", None))
+    if streams_requests and options.gateway_rewrite:
         raise exceptions.OptionsError(
             "stream_large_bodies: a streamed request cannot be rewritten; unset it, or set gateway_rewrite=false"
         )
@@ -93,6 +97,7 @@ def read(options: optmanager.OptManager) -> Options:
         content=options.gateway_content,
         body_limit=body_limit,
         rewrite=options.gateway_rewrite,
+        streams_requests=streams_requests,
     )
 
 
@@ -102,7 +107,8 @@ def prefer_lazy_connections(options: optmanager.OptManager) -> None:
     Eager connections (mitmproxy's default) dial the reverse target even for calls that go elsewhere, and when it is
     down the client gets an end of file with no flow and no hook (mitmproxy-notes §0, fact 17).
     """
-    if options.connection_strategy != "eager" or not any(mode.startswith("reverse:") for mode in options.mode):
+    is_reverse = any(mode.startswith("reverse:") for mode in options.mode)
+    if not is_reverse or options.connection_strategy != "eager":
         return
     # the option manager tells a default from the same value asked for only in here
     if options._options["connection_strategy"].value is optmanager.unset:

@@ -1,0 +1,121 @@
+"""What a bug of ours may do to a call: nothing to its bytes, and its row says so."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mitmproxy import http
+from mitmproxy.test import taddons, tflow
+
+from gateway_addon.hooks import GatewayAddon
+from tests.proxy import rows
+
+BODY = {"model": "m", "messages": [{"role": "user", "content": "hello"}], "stream": True}
+ANSWER = b'data: {"id": "c1", "choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop"}]}\n\n'
+
+
+@pytest.fixture
+def addon(tmp_path: Path) -> Iterator[GatewayAddon]:
+    addon = GatewayAddon()
+    with taddons.context(addon) as context:
+        context.configure(addon, gateway_db=str(tmp_path / "gateway.db"))
+        yield addon
+        addon._close()
+
+
+def call() -> http.HTTPFlow:
+    flow = tflow.tflow(
+        req=http.Request.make("POST", "http://127.0.0.1:9/v1/chat/completions", json.dumps(BODY)),
+        resp=http.Response.make(200, b"", {"content-type": "text/event-stream"}),
+    )
+    return flow
+
+
+def run(addon: GatewayAddon, flow: http.HTTPFlow, chunks: list[bytes]) -> bytes:
+    """The hooks in the order of a live stream; returns what the client gets."""
+    assert flow.response
+    addon.requestheaders(flow)
+    addon.request(flow)
+    addon.responseheaders(flow)
+    flow.response.data.content = None
+    assert callable(flow.response.stream)
+    passed = b"".join(bytes(flow.response.stream(chunk)) for chunk in (*chunks, b""))  # type: ignore[arg-type]
+    addon.response(flow)
+    return passed
+
+
+def stored(addon: GatewayAddon, tmp_path: Path) -> dict[str, Any]:
+    addon._close()
+    (row,) = rows(tmp_path / "gateway.db", "SELECT * FROM requests")
+    return row
+
+
+def fail(*_: object, **__: object) -> Any:
+    raise RuntimeError("a prompt may stand here")
+
+
+def test_a_good_call(addon: GatewayAddon, tmp_path: Path):
+    flow = call()
+    assert run(addon, flow, [ANSWER[:30], ANSWER[30:]]) == ANSWER
+    assert flow.response
+    assert flow.response.raw_content == ANSWER
+    assert flow.comment.startswith("chat_completions m")
+    row = stored(addon, tmp_path)
+    assert (row["outcome"], row["warnings"]) == ("complete", "[]")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "gateway_addon.answer.AnswerFeed.feed",
+        "gateway_addon.answer.AnswerFeed.finish",
+        "gateway_addon.exchange._charge",
+        "gateway_addon.api.chat_completions.read_request",
+        "gateway_addon.wire.sse.EventParser.feed",
+    ],
+)
+def test_a_bug_changes_no_byte_and_loses_no_row(
+    broken: str, addon: GatewayAddon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(broken, fail)
+    assert run(addon, call(), [ANSWER[:30], ANSWER[30:]]) == ANSWER
+    row = stored(addon, tmp_path)
+    assert row["outcome"] != "in_flight"
+    warned = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warned) <= 2
+    assert "a prompt may stand here" not in caplog.text
+
+
+def test_response_error_and_shutdown_make_one_row(addon: GatewayAddon, tmp_path: Path):
+    flow = call()
+    run(addon, flow, [ANSWER])
+    addon.response(flow)
+    addon.error(flow)
+    row = stored(addon, tmp_path)
+    addon.error(flow)
+    assert row["outcome"] == "complete"
+
+
+def test_a_reload_ends_nothing(addon: GatewayAddon):
+    assert addon.calls
+    addon.done()
+    assert addon.calls
+
+
+def test_a_setting_that_is_wrong_later_is_rolled_back(tmp_path: Path):
+    addon = GatewayAddon()
+    with taddons.context(addon) as context:
+        context.configure(addon, gateway_db=str(tmp_path / "gateway.db"))
+        addon.running()
+        with pytest.raises(Exception, match="gateway_content"):
+            context.configure(addon, gateway_content="some")
+        assert addon.calls
+        assert addon.calls.options.content == "full"
+        context.configure(addon, gateway_db=str(tmp_path / "other.db"))
+        assert run(addon, call(), [ANSWER]) == ANSWER
+        addon._close()
+    assert len(rows(tmp_path / "other.db", "SELECT * FROM requests")) == 1
+    assert os.path.getsize(tmp_path / "gateway.db")
