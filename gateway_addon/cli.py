@@ -4,11 +4,13 @@ Exit 0: good; 1: found something, or no such id; 2: bad usage or unreadable file
 """
 
 import json
+import os
 import re
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from rich.table import Table
 from rich.text import Text
 from sqlite_utils import Database
 
+from gateway_addon.review import review
+from gateway_addon.review.findings import SEVERITIES
 from gateway_addon.store import bodies, prune, queries
 from gateway_addon.store.queries import Row
 from gateway_addon.store.schema import StoreError, open_database, open_readonly, reported
@@ -107,6 +111,19 @@ FOUND: dict[str, Callable[[Row], str]] = {
     "text": lambda row: plain(" ".join(row["snippet"].split())),
 }
 """The columns of `search`."""
+
+FINDINGS: dict[str, Callable[[Row], str]] = {
+    "severity": lambda row: plain(row["severity"]),
+    "rule": lambda row: plain(row["rule"]),
+    "times": lambda row: plain(row["count"]),
+    "hosts": lambda row: plain(", ".join(f"{host} ×{times}" for host, times in row["hosts"].items())),
+    "first seen (UTC)": lambda row: utc(row["first_seen"]["started_at"]),
+    "id": lambda row: plain(row["short_id"]),
+    "turn": lambda row: plain(row["first_seen"]["turn"]),
+    "where": lambda row: plain(" ".join(filter(None, map(row["first_seen"].get, ("place", "tool", "call_id"))))),
+    "what": lambda row: plain(row["what"]),
+}
+"""The columns of `review`."""
 
 
 class _Main(click.Group):
@@ -285,6 +302,29 @@ def prune_calls(path: Path, keep_days: int | None, max_size: int | None) -> None
 
 
 _flow_file = click.argument("source", metavar="FILE", type=click.Path(path_type=Path))
+
+
+@main.command("review")
+@_database
+@click.option(
+    "--fail-on", type=click.Choice(SEVERITIES[1:]), default="high", show_default=True, help="Exit 1 from here on."
+)
+@_json
+def review_calls(path: Path, fail_on: str, as_json: bool) -> None:
+    """Secrets that left the machine and where they came from, stray credentials, tool calls that reach out.
+
+    Looks for values of the environment's secret variables, too. Exit 1 if anything found is as grave as --fail-on.
+    """
+    # in one transaction, so that nothing is pruned between two looks
+    with _reading(path) as db, db.atomic():
+        findings = review(db, os.environ)
+        rows = [asdict(found) | {"short_id": queries.short_id(db, found.first_seen.request_id)} for found in findings]
+    if as_json:
+        _print_json(rows)
+    else:
+        _print_rows(FINDINGS, rows, "nothing found")
+    if any(SEVERITIES.index(found.severity) >= SEVERITIES.index(fail_on) for found in findings):
+        sys.exit(1)
 
 
 @main.command()

@@ -109,6 +109,21 @@ def is_credential(name: str) -> bool:
     return _CREDENTIAL_NAME.fullmatch(re.sub(r"[-_]", "", name.lower())) is not None
 
 
+def credential_kind(headers: Mapping[str, str]) -> str | None:
+    """The kind of the credential that request headers (names in lower case) show: of `SHAPES`, or `CREDENTIAL`.
+
+    None if they show none, a word that stands for none (`lm-studio`), or only what has taken a credential's place.
+    """
+    kind = None
+    for name, value in headers.items():
+        found = _SCHEME.match(value) if is_credential(name) and name not in HEADER_SECRETS else None
+        if found and is_no_word(found["secret"]) and not _NO_SECRET.fullmatch(found["secret"]):
+            if shape := _SHAPE.match(found["secret"]):
+                return shape.lastgroup
+            kind = CREDENTIAL
+    return kind
+
+
 def environment_secrets(environment: Mapping[str, str]) -> list[str]:
     """The values of the variables whose names tell that they are secret (`*_KEY`, `*_TOKEN`, `*PASSWORD`, ...)."""
     return [
@@ -178,9 +193,18 @@ class Redactor:
         """How many different secrets the flows held so far."""
         return len(self._placeholders)
 
+    @property
+    def kinds(self) -> dict[str, str]:
+        """The secrets found so far: the kind each was first found as."""
+        return {secret: self._kinds[secret] for secret in self._placeholders}
+
     def learn(self, state: State) -> None:
         """Note the credentials in a flow."""
         self._flow(state)
+
+    def learn_text(self, text: str) -> None:
+        """Note the secrets in a text that belongs to no flow."""
+        self._find(text)
 
     def redact(self, state: State) -> State:
         """The state with placeholders. Bodies stay encoded and framed as they were, and lengths follow."""
@@ -373,7 +397,7 @@ class Redactor:
             return
         # in a URL it may be written in another way than elsewhere
         secret = unquote(found[group])
-        if kind == CREDENTIAL and _is_no_word(secret):
+        if kind == CREDENTIAL and is_no_word(secret):
             self._look_for(secret)
         yield Span(*found.span(group), self._placeholder(secret, kind))
 
@@ -487,7 +511,7 @@ def _any_of(spellings: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(re.escape(text) for text in sorted(spellings, key=len, reverse=True)) or r"(?!)")
 
 
-def _is_no_word(secret: str) -> bool:
+def is_no_word(secret: str) -> bool:
     """Whether a credential may be replaced wherever it stands: `lm-studio` and `not-needed` are keys as well."""
     return len(secret) >= 2 * MIN_LENGTH or (len(secret) >= MIN_LENGTH and any(map(str.isdigit, secret)))
 

@@ -5,6 +5,7 @@ views put the texts back where the contract's columns want them.
 """
 
 import os
+import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -360,7 +361,15 @@ def conversations(db: Database) -> None:
     db.executescript(USAGE_VIEW.format(view="usage_by_agent", key="session_id, agent_id"))
 
 
-STEPS = (create_calls, bodies, conversations)
+def review(db: Database) -> None:
+    # the kind only: the credential itself is in no database
+    db.execute("ALTER TABLE requests ADD COLUMN client_credential TEXT")
+    # of the fingerprints in a review's findings, which are worth nothing to whom they are shown without this file
+    db.execute("CREATE TABLE review_key (key BLOB NOT NULL)")
+    db.execute("INSERT INTO review_key (key) VALUES (?)", [secrets.token_bytes(32)])
+
+
+STEPS = (create_calls, bodies, conversations, review)
 """Migrations, oldest first. Their names are recorded in every file: never rename, reorder or edit one; add another."""
 
 MIGRATIONS = Migrations("gateway_addon")
