@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 from json.encoder import encode_basestring
 from typing import NamedTuple
 
@@ -28,6 +28,9 @@ MEMBERS = {
 
 MIN_TEXT = 64
 """Characters from which on a text is worth a place of its own."""
+
+MAX_ELEMENTS = 10_000
+"""Elements of a part; no conversation has so many, and millions would keep a store busy for minutes."""
 
 _STAND_IN = "null"
 
@@ -75,7 +78,7 @@ def cut(body: bytes) -> Cut:
     """Take a content-decoded body apart; `join` gives it back.
 
     A part that occurs twice is taken out once. Raises `ValueError` for a body that must be kept whole: no JSON object,
-    nested too deeply, or with different white space between the items of one array.
+    nested too deeply, or an array in it with too many items, or with different white space between them.
     """
     text = body.decode()
     pieces: list[str] = []
@@ -131,7 +134,10 @@ def _spans(text: str) -> Iterator[tuple[str, list[tuple[int, int]]]]:
             continue
         left.remove(part)
         is_array = text.startswith("[", scanner.at)
-        spans = [_span(scanner) for _ in scanner.members()] if is_array else [_span(scanner)]
+        items = (_span(scanner) for _ in scanner.members()) if is_array else iter([_span(scanner)])
+        spans = list(islice(items, MAX_ELEMENTS))
+        if next(items, None):
+            raise ValueError(f"{part}: too many items")
         if spans:
             yield part, spans
 

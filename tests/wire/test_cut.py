@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway_addon.wire import cut as wire_cut
-from gateway_addon.wire.cut import MIN_TEXT, Cut, Edit, cut, fill_texts, join, split_texts
+from gateway_addon.wire.cut import MAX_ELEMENTS, MIN_TEXT, Cut, Edit, cut, fill_texts, join, split_texts
 
 LONG = "word " * MIN_TEXT
 MARKER = {"cache_control": {"type": "ephemeral"}}
@@ -62,6 +62,12 @@ class TestParts:
                 {"conversation": ["1"]},
                 id="a part that is there again stays where it is",
             ),
+            pytest.param(
+                f'{{"input":[{",".join(["1"] * MAX_ELEMENTS)}]}}',
+                '{"input":[null,null]}',
+                {"conversation": ["1"] * MAX_ELEMENTS},
+                id="many items",
+            ),
             pytest.param('{"messages":null}', '{"messages":null}', {"conversation": ["null"]}, id="wrong types"),
             pytest.param(
                 '{"tools":{"a":[1]},"system":7}',
@@ -94,6 +100,7 @@ class TestParts:
             b'{"messages":[1, 2,3]}',
             b'{"messages":[%s]}' % (b"[" * 100_000 + b"]" * 100_000),
             b'{"messages":[%s]}' % (b"9" * 5000),
+            b'{"tools":[%s]}' % b",".join([b"1"] * (MAX_ELEMENTS + 1)),
         ],
         ids=lambda body: repr(body[:30]),
     )
