@@ -314,7 +314,7 @@ class TestSessionByOpening:
         assert session_of(system="Be brief.\nYou have 2026 tools.") != session_of()
 
     def test_is_marked_as_inferred(self):
-        assert session_of().startswith(OPENING)
+        assert (session_of() or "").startswith(OPENING)
 
     def test_an_id_that_was_sent_goes_before_it(self):
         assert identify({"x-session-id": "s"}, None, RequestFacts(first_prompt=ASKED)).session_id == "s"

@@ -246,6 +246,27 @@ def test_unknown_stays_unknown():
     assert (priced.cost_microdollars, priced.cost_source, priced.cost_flags) == (None, None, [])
 
 
+@pytest.mark.parametrize(
+    ("of", "microdollars"),
+    [
+        pytest.param(answer(1000, 100, cache_read_tokens=600), 1080, id="the rest at the price of input"),
+        pytest.param(answer(1000, 100, cache_read_tokens=0, cache_write_tokens=600), 3150, id="or that of a write"),
+        pytest.param(answer(1000, 100, cache_write_tokens=600, cache_write_1h_tokens=600), 4500, id="or of a dear one"),
+        pytest.param(answer(1000, 100, cache_read_tokens=1000), 0, id="all was read"),
+        pytest.param(answer(1000, 100, cache_read_tokens=0), 2700, id="nothing was read"),
+        pytest.param(answer(1000, 100), None, id="there may be no cache"),
+        pytest.param(answer(None, None, cache_read_tokens=5), None, id="no counts"),
+    ],
+)
+def test_what_a_cache_would_have_saved(of, microdollars):
+    assert price(of, Bill()).cache_miss_microdollars == microdollars
+
+
+def test_a_reported_cost_leaves_what_a_cache_would_have_saved_to_the_list():
+    bill = Bill(source="openrouter", cost=Decimal("0.004"))
+    assert price(answer(1000, 100, cache_read_tokens=600), bill).cache_miss_microdollars == 1080
+
+
 def test_the_model_that_the_gateway_names_is_the_one_that_is_priced():
     bill = Bill(source="vercel", model="anthropic/claude-haiku-4.5")
     priced = price(answer(1000, 0), bill, model="anthropic/claude-sonnet-4.5", provider="vercel")

@@ -145,6 +145,19 @@ SEEN: Json = {"role": "tool", "tool_call_id": "call_1", "content": "a wall"}
             id="trap-80",
         ),
         pytest.param(
+            {
+                "messages": [
+                    {"role": "system", "content": "Be brief."},
+                    {"role": "user", "content": "<environment_details>Rain.</environment_details>"},
+                    {"role": "user", "content": "Hi."},
+                    {"role": "system", "content": "It is late."},
+                    {"role": "user", "content": "Bye."},
+                ]
+            },
+            {"opening_system": "Be brief.", "first_prompt": "Hi.", "system_prompt": "Be brief.\nIt is late."},
+            id="what a conversation began with is in all of its requests",
+        ),
+        pytest.param(
             {"messages": [None, "hello", {"role": "user", "content": 7}, {"role": ["user"]}]},
             {"user_prompt": None, "system_prompt": None},
             id="trap-110",

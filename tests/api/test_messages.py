@@ -721,6 +721,24 @@ REQUESTS = [
         id="trap-85",
     ),
     pytest.param(
+        {
+            "system": "Be brief.",
+            "messages": [
+                user("<system-reminder>Rain.</system-reminder>"),
+                user("Hi."),
+                {"role": "system", "content": "It is late."},
+                user("Bye."),
+            ],
+        },
+        {"opening_system": "Be brief.", "first_prompt": "Hi."},
+        id="what a conversation began with is in all of its requests",
+    ),
+    pytest.param(
+        {"thread": {"type": "continue", "previous_message_id": "msg_1"}, "messages": [user("Bye.")]},
+        {"previous_id": "msg_1", "first_prompt": None},
+        id="a continued thread began before",
+    ),
+    pytest.param(
         {"messages": [user("Where is it?"), assistant(LOOK), user([FOUND])]},
         {"user_prompt": "Where is it?"},
         id="trap-78",

@@ -166,6 +166,24 @@ def test_effort_is_set_unless_the_client_has_a_wish(reasoning, operations):
         pytest.param({"previous_response_id": "resp_0"}, {"previous_id": "resp_0"}, id="previous-response"),
         pytest.param({"conversation": "conv_1"}, {"previous_id": "conv_1"}, id="conversation"),
         pytest.param({"conversation": {"id": "conv_1"}}, {"previous_id": "conv_1"}, id="conversation-object"),
+        pytest.param(
+            {
+                "instructions": "Be brief.",
+                "input": [
+                    {"role": "developer", "content": "Be kind."},
+                    user("Hi"),
+                    {"role": "developer", "content": "It is late."},
+                    user("Bye"),
+                ],
+            },
+            {"opening_system": "Be brief.\nBe kind.", "first_prompt": "Hi"},
+            id="opening",
+        ),
+        pytest.param(
+            {"previous_response_id": "resp_0", "input": "Bye"},
+            {"first_prompt": None, "user_prompt": "Bye"},
+            id="begun-before",
+        ),
         pytest.param({"generate": False, "input": "Hi"}, {"side_request": "warmup"}, id="trap-57"),
         pytest.param(
             {"input": [user("Hi"), {"type": "compaction_trigger"}]},

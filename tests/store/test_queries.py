@@ -48,13 +48,13 @@ class TestConversation:
             {"side_request": "title"},
         ],
     )
-    def test_leaves_out_what_belongs_elsewhere(self, db: Database, other: dict[str, str]):
+    def test_leaves_out_what_belongs_elsewhere(self, db: Database, other: dict[str, Any]):
         put(db, "a", 1, **other)
         put(db, "b", 2)
         assert ids(db, "b") == ["b"]
 
     @pytest.mark.parametrize("alone", [{"session_id": None}, {"side_request": "title"}])
-    def test_a_call_may_be_alone(self, db: Database, alone: dict[str, str | None]):
+    def test_a_call_may_be_alone(self, db: Database, alone: dict[str, Any]):
         put(db, "a", 1, **alone)
         put(db, "b", 2, **alone)
         assert ids(db, "b") == ["b"]
@@ -116,7 +116,7 @@ class TestCacheBreaks:
 
     def test_the_dearest_come_first_and_unknown_costs_last(self, db: Database):
         for number, miss in enumerate([None, 20, None, 90, 50]):
-            usage = {"input_tokens": 1000, "cache_read_tokens": 0, "cache_write_tokens": 900}
+            usage: dict[str, Any] = {"input_tokens": 1000, "cache_read_tokens": 0, "cache_write_tokens": 900}
             put(db, str(number), number, cache_miss_microdollars=miss, **usage)
         assert [row["request_id"] for row in queries.cache_breaks(db)] == ["3", "4", "1", "2"]
         assert [row["request_id"] for row in queries.cache_breaks(db, 2)] == ["3", "4"]
