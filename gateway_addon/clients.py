@@ -143,6 +143,10 @@ _VOLATILE_LINE = re.compile(
 _OLD_USER_ID = re.compile(r"user_[0-9a-f]{64}_account_[0-9a-f-]*_session_([0-9a-f-]{36})")
 
 
+MAX_OPENING = 8_000
+"""Characters of a system prompt that tell its conversation from others; agents' prompts differ sooner than that."""
+
+
 def identify(headers: Mapping[str, str], body: Json | None, facts: RequestFacts) -> Client:
     """Tell the client from a request. Never raises, whatever the types in `body`.
 
@@ -227,7 +231,7 @@ def _session_by_opening(client: str | None, facts: RequestFacts) -> str | None:
     """The same for every turn of a conversation, and for another that begins alike: it is all there is to go by."""
     if facts.first_prompt is None:
         return None
-    lines = (facts.opening_system or "").splitlines()
+    lines = (facts.opening_system or "")[:MAX_OPENING].splitlines()
     stable = [line for line in lines if not _VOLATILE_LINE.search(line)]
     return OPENING + _digest("\n".join([client or "", *stable, facts.first_prompt]))
 

@@ -67,6 +67,7 @@ class Exchange:
     """The kind of the client's own credential in the request as it was sent (`redaction.credential_kind`)."""
     key_injected: bool = False
     """The gateway's own key pays, whatever login the client has."""
+    client: clients.Client = field(init=False)
     warnings: list[str] = field(default_factory=list)
     http_status: int | None = None
     response_headers: Mapping[str, str] = field(default_factory=dict)
@@ -81,6 +82,9 @@ class Exchange:
     first_byte: float | None = None
     first_token: float | None = None
     last_byte: float | None = None
+
+    def __post_init__(self) -> None:
+        self.client = clients.identify(self.request_headers, self.body, self.facts)
 
     def start_answer(self, http_status: int, headers: Mapping[str, str]) -> None:
         """The answer's head has arrived. `headers`: names in lower case."""
@@ -123,7 +127,7 @@ class Exchange:
 def opening_record(exchange: Exchange) -> Record:
     """The row a call has from its start, before anything is known of its answer."""
     facts = exchange.facts
-    client = clients.identify(exchange.request_headers, exchange.body, facts)
+    client = exchange.client
     return Record(
         id=exchange.id,
         run_id=exchange.run_id,

@@ -8,6 +8,7 @@ takes the same way, with its body in one piece.
 import atexit
 import functools
 import logging
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -77,6 +78,8 @@ class GatewayAddon:
         if self.calls is None or self._is_running:
             return
         self._is_running = True
+        # Python lets a thread run for 5 ms before another gets its turn: too long for a chunk to wait for our writer
+        sys.setswitchinterval(0.0005)
         options.prefer_lazy_connections(ctx.options)
         logger.info("gateway-addon %s: %s", __version__, options.describe(self.calls.options, ctx.options))
 
