@@ -80,7 +80,6 @@ class GatewayAddon:
         self._is_running = True
         # Python lets a thread run for 5 ms before another gets its turn: too long for a chunk to wait for our writer
         sys.setswitchinterval(0.0005)
-        options.prefer_lazy_connections(ctx.options)
         logger.info("gateway-addon %s: %s", __version__, options.describe(self.calls.options, ctx.options))
 
     def done(self) -> None:
@@ -90,6 +89,8 @@ class GatewayAddon:
 
     def _apply(self, wanted: options.Options) -> None:
         if self.calls is None:
+            # now, before a listener is up
+            options.prefer_lazy_connections(ctx.options)
             self.calls = Calls(Writer(wanted.db, __version__), wanted)
             threading.Thread(target=cost.warm_up, name="price table", daemon=True).start()
             # mitmproxy may also leave by sys.exit, which `done` cannot tell from a reload
