@@ -421,7 +421,7 @@ def _writing(path: Path) -> Iterator[Database]:
 def _tracked[T](items: Sequence[T], doing: str) -> Iterable[T]:
     """The items, with a bar on a terminal's stderr as they are taken."""
     console = Console(stderr=True)
-    return track(items, doing, console=console, transient=True, disable=not console.is_terminal)
+    return track(items, doing, console=console, transient=True) if console.is_terminal else items
 
 
 def _heading(column: str) -> str:
