@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from mitmproxy import http
+from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import taddons, tflow
 
 from gateway_addon.hooks import GatewayAddon
@@ -36,9 +37,13 @@ def call() -> http.HTTPFlow:
 
 def run(addon: GatewayAddon, flow: http.HTTPFlow, chunks: list[bytes]) -> bytes:
     """The hooks in the order of a live stream; returns what the client gets."""
-    assert flow.response
     addon.requestheaders(flow)
     addon.request(flow)
+    return run_answer(addon, flow, chunks)
+
+
+def run_answer(addon: GatewayAddon, flow: http.HTTPFlow, chunks: list[bytes]) -> bytes:
+    assert flow.response
     addon.responseheaders(flow)
     flow.response.data.content = None
     assert callable(flow.response.stream)
@@ -119,3 +124,37 @@ def test_a_setting_that_is_wrong_later_is_rolled_back(tmp_path: Path):
         addon._close()
     assert len(rows(tmp_path / "other.db", "SELECT * FROM requests")) == 1
     assert os.path.getsize(tmp_path / "gateway.db")
+
+
+class TestClientCredential:
+    """The kind of what the client itself showed the provider, for reviews; the credential is stored nowhere."""
+
+    KEY = "sk-" + "or-" + "kiwi-custard-0042"
+
+    def test_it_is_told_by_its_shape(self, addon: GatewayAddon, tmp_path: Path):
+        flow = call()
+        flow.request.headers["authorization"] = f"Bearer {self.KEY}"
+        run(addon, flow, [ANSWER])
+        assert stored(addon, tmp_path)["client_credential"] == "openrouter_key"
+        assert self.KEY.encode() not in (tmp_path / "gateway.db").read_bytes()
+
+    @pytest.mark.parametrize(("gateway_key", "kind"), [("gateway-key-0815", None), ("", "openrouter_key")])
+    def test_where_the_gateway_pays_the_clients_own_goes_nowhere(
+        self, gateway_key: str, kind: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setenv("OPENROUTER_API_KEY", gateway_key)
+        addon = GatewayAddon()
+        flow = call()
+        flow.client_conn.proxy_mode = ProxyMode.parse("reverse:https://openrouter.ai@127.0.0.1:8080")
+        flow.client_conn.peername = ("127.0.0.1", 40000)
+        flow.request.path = "/api/gateway/chat/completions"
+        flow.request.headers["authorization"] = f"Bearer {self.KEY}"
+        answer, flow.response = flow.response, None
+        with taddons.context(addon) as context:
+            context.configure(addon, gateway_db=str(tmp_path / "gateway.db"))
+            addon.request(flow)
+            assert flow.request.headers["authorization"] == f"Bearer {gateway_key or self.KEY}"
+            flow.response = answer
+            run_answer(addon, flow, [ANSWER])
+            row = stored(addon, tmp_path)
+        assert (row["outcome"], row["client_credential"]) == ("complete", kind)

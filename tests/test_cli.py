@@ -51,7 +51,11 @@ def as_json(*arguments: object) -> Any:
 
 def table(*arguments: object) -> list[str]:
     """The lines of a table, with one space between cells."""
-    return [" ".join(line.split()) for line in output(*arguments).splitlines()]
+    return lines(output(*arguments))
+
+
+def lines(table: str) -> list[str]:
+    return [" ".join(line.split()) for line in table.splitlines()]
 
 
 class TestList:
@@ -417,6 +421,72 @@ class TestPrune:
         assert not path.exists()
 
 
+class TestReview:
+    KEY = "sk-" + "ant-" + "kiwi-custard-0042"
+
+    def plant(self, path: Path) -> None:
+        """A key of high severity, and a refusal of low."""
+        body = json.dumps({"model": "m", "messages": [{"role": "user", "content": self.KEY}]}).encode()
+        columns = {"upstream_host": "api.example", "outcome": "http_error", "http_status": 403, "session_id": "s-1"}
+        write(path, call_with_body(body, request_bytes=len(body), **columns))
+
+    def test_a_line_per_finding(self, path: Path):
+        self.plant(path)
+        result = run("review", path)
+        heading, key, refusal = lines(result.stdout)
+        assert heading == "severity rule times hosts first seen (UTC) id turn where what"
+        seen = "2026-11-22 10:00:00.000 call-1 1"
+        assert key == f"high anthropic_key 1 api.example ×1 {seen} user prompt sk-a…42"
+        assert refusal == f"low refused_body 1 api.example ×1 {seen} request 85 bytes answered with 403"
+        assert self.KEY not in result.output
+
+    def test_json(self, path: Path):
+        self.plant(path)
+        key, _ = json.loads(run("review", path, "--json").stdout)
+        assert (key["rule"], key["count"], key["hosts"]) == ("anthropic_key", 1, {"api.example": 1})
+        assert key["first_seen"] == {
+            "request_id": "call-1",
+            "started_at": "2026-11-22T10:00:00.000Z",
+            "turn": 1,
+            "place": "user prompt",
+            "tool": None,
+            "call_id": None,
+        }
+        assert len(key["fingerprint"]) == 16
+
+    @pytest.mark.parametrize(
+        ("host", "arguments", "exit_code"),
+        [
+            ("api.example", (), 1),
+            ("api.example", ("--fail-on", "low", "--json"), 1),
+            # nothing left the machine
+            (None, ("--fail-on", "low"), 0),
+        ],
+    )
+    def test_the_exit_code_tells_whether_anything_is_as_grave(
+        self, path: Path, host: str | None, arguments: tuple[str, ...], exit_code: int
+    ):
+        body = json.dumps({"model": "m", "messages": [{"role": "user", "content": self.KEY}]}).encode()
+        write(path, call_with_body(body, upstream_host=host))
+        assert run("review", path, *arguments).exit_code == exit_code
+
+    @pytest.mark.parametrize(("fail_on", "exit_code"), [("low", 1), ("medium", 0), ("high", 0)])
+    def test_from_where_on_is_for_the_caller_to_say(self, path: Path, fail_on: str, exit_code: int):
+        write(path, (make_record(upstream_host="api.example", outcome="http_error", http_status=403), Content()))
+        assert run("review", path, "--fail-on", fail_on).exit_code == exit_code
+
+    def test_the_environments_secrets_are_looked_for(self, path: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("GARDEN_PASSWORD", "three ripe pears")
+        write(path, call_with_body(b'{"messages": [{"content": "three ripe pears"}]}', upstream_host="api.example"))
+        (line,) = lines(run("review", path).stdout)[1:]
+        assert line.startswith("high environment 1 api.example")
+
+    def test_nothing_found(self, path: Path):
+        write(path, (make_record(), make_content()))
+        assert output("review", path) == "nothing found\n"
+        assert as_json("review", path) == []
+
+
 class TestErrors:
     @pytest.mark.parametrize(
         "arguments",
@@ -433,6 +503,8 @@ class TestErrors:
             ("show", "{garbage}", "last"),
             ("body", "{db}.missing", "last"),
             ("verify", "{garbage}"),
+            ("review", "{garbage}"),
+            ("review", "{db}", "--fail-on", "info"),
             ("prune", "{db}"),
             ("prune", "{db}", "--keep-days", "soon"),
             ("prune", "{db}", "--max-size", "-1"),

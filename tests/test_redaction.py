@@ -13,7 +13,7 @@ from mitmproxy.flow import Flow
 from mitmproxy.http import HTTPFlow
 from mitmproxy.test import tflow
 
-from gateway_addon.redaction import Redactor, environment_secrets, is_credential, read_rules
+from gateway_addon.redaction import Redactor, credential_kind, environment_secrets, is_credential, read_rules
 from gateway_addon.wire import encodings
 from tests.provider.delivery import cr_line_ends, mixed_line_ends, two_data_lines
 
@@ -536,3 +536,31 @@ def _with_marks(value: object) -> object:
 def test_no_bytes_of_a_body_raise(body: bytes, content_type: str):
     redacted(answered(body, content_type))
     redacted(answered(body, content_type, "gzip"))
+
+
+@pytest.mark.parametrize(
+    ("headers", "kind"),
+    [
+        ({"authorization": f"Bearer {TOKEN}"}, "anthropic_key"),
+        ({"x-api-key": TOKEN}, "anthropic_key"),
+        ({"chatgpt-account-id": "account-0123456", "authorization": f"Bearer {TOKEN}"}, "anthropic_key"),
+        ({"authorization": "Bearer planted-0123456789"}, "credential"),
+        ({"authorization": "Bearer lm-studio"}, None),
+        ({"authorization": "Bearer"}, None),
+        ({"x-api-key": ""}, None),
+        ({"x-api-key": "{gateway:anthropic}"}, None),
+        ({"authorization": "Bearer {gateway:openrouter}"}, None),
+        ({"authorization": "Bearer [redacted:anthropic_key:0123abcd]"}, None),
+        ({"cookie": "session=planted-0123456789", "user-agent": TOKEN}, None),
+        ({}, None),
+    ],
+)
+def test_the_kind_of_credential_that_headers_show(headers: dict[str, str], kind: str | None):
+    assert credential_kind(headers) == kind
+
+
+def test_secrets_of_texts_are_known_with_their_kinds():
+    redactor = Redactor(KEY, known=["the value of a variable"])
+    redactor.learn_text(json.dumps({"text": f"use {TOKEN}", "apiKey": PASSWORD}))
+    redactor.learn_text("nothing")
+    assert redactor.kinds == {TOKEN: "anthropic_key", PASSWORD: "credential"}

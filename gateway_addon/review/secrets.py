@@ -14,7 +14,7 @@ from gateway_addon.api import KINDS
 from gateway_addon.api.base import ApiKind, Json
 from gateway_addon.redaction import CREDENTIAL, ENVIRONMENT, SHAPES, Redactor, Rule, environment_secrets, is_no_word
 from gateway_addon.review import detectors
-from gateway_addon.review.findings import Finding, Place
+from gateway_addon.review.findings import SEVERITIES, Finding, Place
 from gateway_addon.store import bodies, evidence
 from gateway_addon.wire import jsontext
 from gateway_addon.wire.cut import CONVERSATION, MEMBERS
@@ -57,7 +57,9 @@ def find(db: Database, environment: Mapping[str, str]) -> dict[str, str]:
     redactor = Redactor(b"", [ENV_LINE], environment_secrets(environment))
     for _, text in evidence.texts(db):
         redactor.learn_text(text)
-    found = detectors.tokens(text for _, text in evidence.texts(db)) | redactor.kinds
+    found = redactor.kinds
+    for token, kind in detectors.tokens(text for _, text in evidence.texts(db)).items():
+        found[token] = max(found.get(token, kind), kind, key=_gravity)
     return _distinct({secret: kind for secret, kind in found.items() if _is_real(secret, kind)})
 
 
@@ -91,12 +93,19 @@ def masker(known: Iterable[str]) -> Callable[[str], str]:
     """A function that masks the secrets in a text."""
     masks = {spelling: mask(secret) for secret in known for spelling in _spellings(secret)}
 
+    # the longest first, as one may hold another
+    longest_first = sorted(masks, key=len, reverse=True)
+
     def masked(text: str) -> str:
-        for spelling, shown in masks.items():
-            text = text.replace(spelling, shown)
+        for spelling in longest_first:
+            text = text.replace(spelling, masks[spelling])
         return text
 
     return masked
+
+
+def _gravity(kind: str) -> int:
+    return SEVERITIES.index(SEVERITY[kind])
 
 
 def _is_real(secret: str, kind: str) -> bool:

@@ -23,7 +23,9 @@ KEY = "sk-" + "ant-" + "Zq8mW2rT5yB9nK4vX7cL"
 PASSWORD = "turnip-" + "Gravy-42"
 
 
-def call(body: Any, *, number: int = 1, mode: str = "full", answer: dict[str, Any] | None = None, **columns: Any) -> Call:
+def call(
+    body: Any, *, number: int = 1, mode: str = "full", answer: dict[str, Any] | None = None, **columns: Any
+) -> Call:
     """A finished call `call-<number>` that sent a body to api.example; `answer`: fields of `Content`."""
     sent = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
     defaults = {

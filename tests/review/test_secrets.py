@@ -112,7 +112,8 @@ class TestFirstSeen:
     ):
         first, second = call(chat("one"), answer=answer), call(chat("one", KEY), number=2)
         (secret, *_) = found(path, first, second)
-        assert (secret.first_seen.request_id, secret.first_seen.place, secret.first_seen.tool) == ("call-1", place, tool)
+        seen = secret.first_seen
+        assert (seen.request_id, seen.place, seen.tool) == ("call-1", place, tool)
         assert secret.count == 1
 
     def test_in_a_prompt_where_bodies_are_not_stored(self, path: Path):
@@ -201,8 +202,22 @@ class TestWhatCounts:
 
     def test_values_of_secret_variables(self, path: Path):
         value = "plain words only"
-        secrets = found(path, call(chat(f"it says: {value}!")), environment={"VAULT_PASSWORD": value, "USER": "it says"})
+        environment = {"VAULT_PASSWORD": value, "USER": "it says it"}
+        secrets = found(path, call(chat(f"it says it: {value}!")), environment=environment)
         assert [(secret.rule, secret.severity) for secret in secrets] == [("environment", "high")]
+
+    @pytest.mark.parametrize(
+        ("text", "rule"),
+        [
+            ("use {}", "twilio_key"),
+            ("token = '{}'", "twilio_key"),
+            ("TWILIO_KEY={}", "env_line"),
+        ],
+    )
+    def test_of_two_kinds_the_graver_counts(self, path: Path, text: str, rule: str, monkeypatch: pytest.MonkeyPatch):
+        token = "SK0a1b2c3d4e5f60718293a4b5c6d7e8f9"
+        monkeypatch.setattr("gateway_addon.review.detectors.tokens", lambda texts: {token: "twilio_key"})
+        assert rules(found(path, call(chat(text.format(token))))) == [rule]
 
     def test_the_gravest_first(self, path: Path):
         secrets = found(path, call(chat(f"token = '{PASSWORD}'", KEY, "postgres://u:kiwi-Custard-77@db")))
