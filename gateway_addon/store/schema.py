@@ -263,7 +263,6 @@ CREATE INDEX requests_by_previous ON requests (previous_id) WHERE previous_id IS
 -- A call and its result have the same link: the call's id, told apart where one request has it twice (rows.py)
 ALTER TABLE stored_tool_calls ADD COLUMN link TEXT NOT NULL DEFAULT '';
 UPDATE stored_tool_calls SET link = COALESCE(call_id, '');
-CREATE INDEX tool_calls_by_link ON stored_tool_calls (link);
 
 -- The results a request carries for calls of earlier answers, then those of tools the server ran for its own answer
 CREATE TABLE stored_tool_results (
@@ -281,24 +280,33 @@ CREATE TABLE stored_tool_results (
 -- call is answered by the first request with its result, because a history may be sent again. Joined when read, so
 -- that the order in which calls are stored does not matter.
 CREATE VIEW answered_tool_calls AS
-SELECT request_id, position, result_request_id, result_id, is_error, MIN(answered_at) AS answered_at
-FROM (
-    SELECT calls.request_id, calls.position, results.request_id AS result_request_id, result_id, is_error,
+-- materialized, SQLite makes an index of it by link and session: by link alone, `call_0` leads to every call there is
+WITH asked AS MATERIALIZED (
+    SELECT request_id, position, link, name, session_id, agent_id, conversation_id, started_at
+    FROM stored_tool_calls JOIN requests ON requests.id = request_id
+    WHERE session_id IS NOT NULL
+),
+answers AS (
+    SELECT asked.request_id, asked.position, results.request_id AS result_request_id, result_id, is_error,
            answering.started_at AS answered_at,
-           ROW_NUMBER() OVER (
-               PARTITION BY results.request_id, results.position
-               -- a session without ids for its agents may hold conversations at the same time
-               ORDER BY asking.conversation_id IS answering.conversation_id DESC, asking.started_at DESC
-           ) AS distance
+           -- a session without ids for its agents may hold conversations at the same time
+           MAX((asked.conversation_id IS answering.conversation_id) || asked.started_at)
     FROM stored_tool_results AS results
     JOIN requests AS answering ON answering.id = results.request_id
-    JOIN stored_tool_calls AS calls ON calls.link = results.link AND (calls.name = results.name) IS NOT 0
-    JOIN requests AS asking ON asking.id = calls.request_id
-    WHERE (asking.id = answering.id AND executor = 'server')
-       OR (asking.id <> answering.id AND asking.session_id = answering.session_id
-           AND asking.agent_id IS answering.agent_id AND asking.started_at <= answering.started_at)
+    JOIN asked ON asked.link = results.link AND asked.session_id = answering.session_id
+        AND asked.agent_id IS answering.agent_id
+        AND asked.started_at <= answering.started_at AND asked.request_id <> answering.id
+        AND (asked.name = results.name) IS NOT 0
+    GROUP BY results.request_id, results.position
+    UNION ALL
+    SELECT calls.request_id, calls.position, results.request_id, result_id, is_error, started_at, NULL
+    FROM stored_tool_results AS results
+    JOIN stored_tool_calls AS calls USING (request_id, link)
+    JOIN requests ON requests.id = request_id
+    WHERE executor = 'server'
 )
-WHERE distance = 1
+SELECT request_id, position, result_request_id, result_id, is_error, MIN(answered_at) AS answered_at
+FROM answers
 GROUP BY request_id, position;
 
 DROP VIEW tool_usage;
