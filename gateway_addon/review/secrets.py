@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from urllib.parse import quote
 
@@ -91,17 +91,8 @@ def mask(secret: str) -> str:
 
 def masker(known: Iterable[str]) -> Callable[[str], str]:
     """A function that masks the secrets in a text."""
-    masks = {spelling: mask(secret) for secret in known for spelling in _spellings(secret)}
-
-    # the longest first, as one may hold another
-    longest_first = sorted(masks, key=len, reverse=True)
-
-    def masked(text: str) -> str:
-        for spelling in longest_first:
-            text = text.replace(spelling, masks[spelling])
-        return text
-
-    return masked
+    anywhere, secrets = _anywhere(known)
+    return lambda text: anywhere.sub(lambda spelling: mask(secrets[spelling[0]]), text)
 
 
 def _gravity(kind: str) -> int:
@@ -135,14 +126,21 @@ def _spellings(secret: str) -> set[str]:
     return {secret, in_json, json.dumps(in_json, ensure_ascii=False)[1:-1], in_url}
 
 
+def _anywhere(known: Iterable[str]) -> tuple[re.Pattern[str], dict[str, str]]:
+    """A regex for the secrets wherever they stand, and the secret of each spelling it may find."""
+    secrets = {spelling: secret for secret in known for spelling in _spellings(secret)}
+    # the longest first, as one may begin like another; of none at all, nothing
+    longest_first = sorted(secrets, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)"), secrets
+
+
 def _places(db: Database, known: Iterable[str]) -> dict[str, list[evidence.TextId]]:
     """The texts each secret is in, whatever gave it away there or elsewhere."""
-    spellings = {secret: _spellings(secret) for secret in known}
-    places: dict[str, list[evidence.TextId]] = {secret: [] for secret in known}
+    anywhere, secrets = _anywhere(known)
+    places = defaultdict(list)
     for text_id, text in evidence.texts(db):
-        for secret, written in spellings.items():
-            if any(spelling in text for spelling in written):
-                places[secret].append(text_id)
+        for secret in {secrets[spelling] for spelling in anywhere.findall(text)}:
+            places[secret].append(text_id)
     return places
 
 

@@ -43,7 +43,9 @@ calls AS (
             OR (COALESCE(envelope_id, whole_body_id) IS NULL
                 AND (system_prompt_id IN picked OR user_prompt_id IN picked))) IS TRUE AS in_request,
            (answer_text_id IN picked OR reasoning_text_id IN picked
-            OR id IN (SELECT request_id FROM stored_tool_calls WHERE arguments_id IN picked)) IS TRUE AS in_answer
+            OR id IN (SELECT request_id FROM stored_tool_calls WHERE arguments_id IN picked)
+            -- of tools that the server ran; the others' are in the request
+            OR id IN (SELECT request_id FROM stored_tool_results WHERE result_id IN picked)) IS TRUE AS in_answer
     FROM requests
 )
 SELECT id, started_at, api_kind, upstream_host, conversation_tip_id, in_request,
@@ -61,6 +63,9 @@ FROM (
 ) JOIN contents ON contents.id = content_id
 UNION ALL
 SELECT 'tool arguments', name, call_id, arguments FROM tool_calls WHERE request_id = :id AND arguments IS NOT NULL
+UNION ALL
+SELECT 'tool result', name, NULLIF(link, ''), text
+FROM stored_tool_results JOIN contents ON contents.id = result_id WHERE request_id = :id
 """
 
 _TURN = """
@@ -96,9 +101,7 @@ def calls_with(db: Database, texts: Collection[TextId]) -> list[Row]:
 
 
 def texts_of(db: Database, request_id: str) -> list[Row]:
-    """The prompts of a call and the texts of its answer: `place`, `text`, and of arguments their `tool` and
-    `call_id`.
-    """
+    """The prompts of a call and the texts of its answer: `place`, `text`, and of a tool's its name and `call_id`."""
     return list(db.query(_TEXTS_OF, {"id": request_id}))
 
 

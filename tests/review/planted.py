@@ -40,14 +40,13 @@ def call(
     }
     record = make_record(**defaults | columns)
     facts = KINDS[record.api_kind].read_request({} if isinstance(body, bytes) else body)
-    content = Content(
-        system_prompt=facts.system_prompt,
-        user_prompt=facts.user_prompt,
-        tool_results=facts.tool_results,
-        body=sent,
-        **answer or {},
-    )
-    return limited(record, content, mode)
+    asked = {
+        "system_prompt": facts.system_prompt,
+        "user_prompt": facts.user_prompt,
+        "tool_results": facts.tool_results,
+        "body": sent,
+    }
+    return limited(record, Content(**asked | (answer or {})), mode)
 
 
 def tool_call(name: str, arguments: Any, call_id: str = "c-1") -> ToolCall:
@@ -57,7 +56,7 @@ def tool_call(name: str, arguments: Any, call_id: str = "c-1") -> ToolCall:
 def write(path: Path, *calls: Call) -> None:
     writer = Writer(path, "1.2.3")
     for record, content in calls:
-        writer.finish(record, content)
+        writer.finish(record, content, wait=True)
     assert not writer.close().rows
 
 

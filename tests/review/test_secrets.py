@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway_addon.api.base import ToolResult
 from gateway_addon.review.secrets import mask
 from tests.review.planted import KEY, PASSWORD, Call, call, findings, found, rules, tool_call, write
 
@@ -104,8 +105,9 @@ class TestFirstSeen:
             ({"answer_text": f"use {KEY}"}, "answer", None),
             ({"reasoning_text": f"use {KEY}"}, "reasoning", None),
             ({"tool_calls": [tool_call("write_file", {"text": KEY})]}, "tool arguments", "write_file"),
+            ({"tool_results": [ToolResult("c-1", "web_fetch", KEY, None)]}, "tool result", "web_fetch"),
         ],
-        ids=["answer", "reasoning", "arguments"],
+        ids=["answer", "reasoning", "arguments", "a server's tool"],
     )
     def test_in_an_answer_before_it_was_ever_sent(
         self, path: Path, answer: dict[str, Any], place: str, tool: str | None
@@ -140,6 +142,10 @@ class TestCounting:
         calls = [call(chat("one", f"{KEY} {'long ' * 20}")), call(chat("two", f"see {KEY}"), number=2)]
         (secret,) = found(path, *calls)
         assert secret.count == 2
+
+    def test_a_secret_that_another_begins_with_is_not_sent_with_it(self, path: Path):
+        secrets = found(path, call(chat(KEY)), call(chat(f"{KEY}2"), number=2), call(chat(f"{KEY}2"), number=3))
+        assert sorted(secret.count for secret in secrets) == [1, 2]
 
     def test_a_value_is_found_again_where_nothing_gives_it_away(self, path: Path):
         (secret,) = found(path, call(chat(f"API_TOKEN={PASSWORD}")), call(chat(f"log in with {PASSWORD}"), number=2))
