@@ -10,25 +10,17 @@ provider instead: nothing leaves the machine.
 
 import argparse
 import os
-import ssl
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import anthropic
 import openai
-from mitmproxy.certs import CertStore
 
+from tests.detour import recording
 from tests.provider import Provider, agent
-from tests.proxy import ADDON, Mitmdump
+from tests.proxy import ADDON
 
 HOSTS = ("api.anthropic.com", "openrouter.ai", "api.openai.com")
-DETOUR = """
-def server_connect(data):
-    data.server.address = ("127.0.0.1", {port})
-"""
-"""A script that sends every connection to the fake provider, whatever its name. mitmproxy then knows them by the new
-address, finds none of them again, and opens at most five for a client's connection."""
 
 DEMO = Path(__file__).parents[1] / "flows" / "demo.flow"
 KEY = "sk-demo-not-a-key"
@@ -41,30 +33,8 @@ def record(addon: Path, flow_file: Path) -> None:
     """Write the session to `flow_file`, replacing it; its folder is made if need be."""
     flow_file.parent.mkdir(parents=True, exist_ok=True)
     flow_file.unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        with Provider(tls=_certificate(folder)) as provider:
-            detour = folder / "detour.py"
-            detour.write_text(DETOUR.format(port=provider.url.rpartition(":")[2]))
-            proxy = Mitmdump(
-                "",
-                confdir=folder,
-                addon=addon,
-                modes=[f"reverse:https://{host}" for host in HOSTS],
-                options={"gateway_db": folder / "demo.db", "ssl_insecure": "true", "connection_strategy": "lazy"},
-                args=["-s", str(detour), "-w", str(flow_file)],
-            )
-            with proxy:
-                work(provider, *proxy.urls)
-                assert proxy.stop() == 0, proxy.stdout
-
-
-def _certificate(folder: Path) -> ssl.SSLContext:
-    """A certificate for the fake provider, from the authority that mitmproxy makes for itself."""
-    CertStore.from_store(folder, "mitmproxy", 2048)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(folder / "mitmproxy-ca.pem")
-    return context
+    with recording(HOSTS, flow_file, addon=addon) as (provider, urls):
+        work(provider, *urls)
 
 
 def work(provider: Provider, at_anthropic: str, at_openrouter: str, at_openai: str) -> None:
