@@ -601,6 +601,12 @@ class TestCacheBreaks:
         store(db, [paid, turn("b", 1, **tokens(1000, 900)), turn("c", 2, **tokens(1000, 0))])
         assert [row["ttl_seconds"] for row in db["cache_breaks"].rows] == [seconds]
 
+    def test_an_hour_that_is_paid_for_now_comes_too_late(self, db: Database):
+        store(
+            db, [turn("a", 0, **tokens(1000, 0, 900)), turn("b", 1, **tokens(1000, 0, 900, cache_write_1h_tokens=900))]
+        )
+        assert [row["ttl_seconds"] for row in db["cache_breaks"].rows] == [300]
+
     def test_an_unknown_price_is_an_unknown_cost(self, db: Database):
         store(db, [turn("a", 0, **tokens(1000, 0, 900)), turn("b", 1, **tokens(1000, 0, miss=None))])
         assert [row["cost_microdollars"] for row in db["cache_breaks"].rows] == [None]
