@@ -4,13 +4,14 @@ import logging
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from mitmproxy import ctx, http
+from mitmproxy.connection import Server
 from mitmproxy.flow import Error
 from mitmproxy.proxy.mode_specs import ReverseMode
 
@@ -95,6 +96,17 @@ class Calls:
             # mitmproxy may stream the request past us: keep a copy of what passes
             flow.request.stream = _RequestCopy()
 
+    def connect(self, server: Server) -> None:
+        """A server is about to be dialled.
+
+        For a request that is sent again, mitmproxy asks it for the name in the saved `host` header, which anybody may
+        have written: another server behind the same address would answer to it, and be handed the key.
+        """
+        for sent in self._sent.values():
+            request = sent.flow.request
+            if sent.flow.is_replay == "request" and server.address == (request.host, request.port) and server.sni:
+                server.sni = request.host
+
     def open(self, flow: http.HTTPFlow) -> None:
         """A request is complete: forward or refuse it, if it is for the gateway; follow it, if it is a model call."""
         if self.options.rewrite and forward.is_gateway_call(flow):
@@ -160,6 +172,9 @@ class Calls:
             self._follow(flow, exchange, rejected=True)
 
     def _observe(self, flow: http.HTTPFlow) -> None:
+        if not flow.live and flow.request.timestamp_end is None:
+            # it broke off, so that nobody was asked anything
+            return
         told = _told(flow)
         sent = _client_request(flow, told)
         # the gateway's own call, in a saved flow: there the path alone says what it is
@@ -178,7 +193,7 @@ class Calls:
                 body = jsontext.parse_object(decoded)
             except encodings.DecodeError:
                 warnings.append("request_undecodable")
-        provider = self.options.settings.provider_of_host(flow.request.host, flow.request.port)
+        provider = self.options.settings.provider_of_host(flow.request.host, flow.request.port, flow.request.path)
         if provider is None and not _is_reverse_listener(flow) and not _looks_like_a_call(body):
             return
         if target is None:
@@ -245,7 +260,13 @@ class Calls:
             # first of all, so that whatever fails below cannot turn a stream into a buffered answer
             response.stream = _recorder(exchange, None)
         exchange.start_answer(response.status_code, plain_headers(response.headers))
-        if flow.live and followed.change:
+        if not flow.live or not followed.change:
+            return
+        if response.raw_content:
+            # it is here as a whole, from a file (server replay) or another addon, and mitmproxy does not stream it
+            _recorder(exchange, None)(response.raw_content)
+            forward.change_body(flow, followed.change)
+        else:
             followed.received_headers = response.headers.copy()
             response.stream = _recorder(exchange, forward.answer_filter(flow, followed.change))
 
@@ -275,6 +296,9 @@ class Calls:
     def _close(self, followed: _Open, end: End) -> None:
         flow, exchange = followed.flow, followed.exchange
         del self._open[exchange.id]
+        if flow.is_replay:
+            # by server replay, which shows only after the call has begun
+            exchange.source = "replay"
         now = time.time() if flow.live else None
         try:
             _complete(followed)
@@ -318,7 +342,7 @@ class _RequestCopy:
         return b"".join(self._chunks) if self._size <= forward.MAX_REQUEST else None
 
 
-def _recorder(exchange: Exchange, change: forward.Filter | None) -> forward.Filter:
+def _recorder(exchange: Exchange, change: forward.Filter | None) -> Callable[[bytes], bytes | list[bytes]]:
     """The callable the answer's chunks pass through: each leaves at once, whatever happens in here.
 
     As it came, unless `change` makes something else of it for the client.

@@ -219,10 +219,13 @@ class Settings(Table):
         """The key the gateway spends at a provider; None: the client's own credentials pass through."""
         return self.secret(provider.api_key_env)
 
-    def provider_of_host(self, host: str, port: int) -> Provider | None:
-        """The configured provider that a call to `host`:`port` goes to."""
+    def provider_of_host(self, host: str, port: int, path: str = "") -> Provider | None:
+        """The configured provider that a call to `host`:`port` goes to; of several there, `path` tells which."""
         address = (host.lower(), port)
-        return next((provider for provider in self.providers.values() if provider.address == address), None)
+        there = [provider for provider in self.providers.values() if provider.address == address]
+        return next(
+            (one for one in there if path.startswith(f"{urlsplit(one.api_url).path}/")), next(iter(there), None)
+        )
 
     def default_provider_for(self, kind: str | None, reverse_target: ReverseTarget) -> Provider | None:
         """The provider of a model that names none: the configured one, else the one the listener stands for.

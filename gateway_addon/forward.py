@@ -23,8 +23,8 @@ MAX_REQUEST = 64 * 1024 * 1024
 """Bytes. A longer request body (content-decoded) is not read. Observed, it is forwarded all the same; on a gateway
 path, where it would have to be understood, it is refused."""
 
-Filter = Callable[[bytes], bytes | list[bytes]]
-"""What a mitmproxy response stream calls for each chunk, and with b"" at the end."""
+Filter = Callable[[bytes], list[bytes]]
+"""What changes an answer's chunks on their way, and takes b"" at the end."""
 
 
 def is_gateway_call(flow: http.HTTPFlow) -> bool:
@@ -142,6 +142,14 @@ def _goes_to(request: http.Request, provider: Provider) -> bool:
     return all(url.startswith(api_url) for url in (request.url, request.pretty_url))
 
 
+def change_body(flow: http.HTTPFlow, change: AnswerChange) -> None:
+    """Change an answer that is here as a whole."""
+    assert flow.response is not None
+    body = flow.response.raw_content
+    if body and (pass_on := answer_filter(flow, change)):
+        flow.response.raw_content = b"".join([*pass_on(body), *pass_on(b"")])
+
+
 def answer_filter(flow: http.HTTPFlow, change: AnswerChange) -> Filter | None:
     """Prepare the answer's head for a body that is changed on its way, and return what changes it.
 
@@ -167,10 +175,10 @@ def answer_filter(flow: http.HTTPFlow, change: AnswerChange) -> Filter | None:
         headers["transfer-encoding"] = "chunked"
     broken = False
 
-    def pass_on(chunk: bytes) -> bytes | list[bytes]:
+    def pass_on(chunk: bytes) -> list[bytes]:
         nonlocal broken
         if not chunk:
-            return rewriter.finish() or b""
+            return rewriter.finish()
         out: list[bytes] = []
         try:
             for piece in () if broken else decoder.feed(chunk):

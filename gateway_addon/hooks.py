@@ -16,6 +16,7 @@ from pathlib import Path
 from mitmproxy import ctx, exceptions, flow, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.hooks import UpdateHook
+from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
 from gateway_addon import __version__, cost, flowfile, options
 from gateway_addon.calls import Calls, describe
@@ -136,6 +137,10 @@ class GatewayAddon:
     @guarded
     def error(self, calls: Calls, flow: http.HTTPFlow) -> None:
         calls.close(flow)
+
+    def server_connect(self, data: ServerConnectionHookData) -> None:
+        if self.calls:
+            self.calls.connect(data.server)
 
     # -- commands ------------------------------------------------------------------------------------------------
 

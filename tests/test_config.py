@@ -243,6 +243,15 @@ class TestProviderOfHost:
         provider = load_text(text).provider_of_host(host, port)
         assert (provider and provider.id) == id
 
+    @pytest.mark.parametrize(
+        ("path", "id"), [("/a/v1/messages", "a"), ("/b/v1/messages?x", "b"), ("/c/v1", "a"), ("", "a"), ("/bb/v1", "a")]
+    )
+    def test_of_several_at_one_address_the_path_tells(self, load_text, path, id):
+        text = "".join(
+            f'[providers.{name}]\napi_url = "http://127.0.0.1:8000/{name}"\napi_kinds = ["messages"]\n' for name in "ab"
+        )
+        assert load_text(text).provider_of_host("127.0.0.1", 8000, path).id == id
+
     def test_a_provider_of_the_file_comes_before_a_built_in_one(self, load_text):
         settings = load_text('[providers.mine]\napi_url = "https://openrouter.ai/api/v1"\napi_kinds = ["messages"]')
         assert settings.provider_of_host("openrouter.ai", 443).id == "mine"

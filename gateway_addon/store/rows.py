@@ -91,7 +91,10 @@ def _replacements() -> Iterator[str]:
     for name in (*COLUMNS, *REFERENCES):
         if name in TIMINGS:
             yield f"{name} = COALESCE(requests.{name}, excluded.{name})"
-        elif name not in ("id", "run_id", "source"):
+        elif name == "source":
+            # the run that saw the call begin learns later that a file answered it (server replay)
+            yield "source = CASE requests.run_id WHEN excluded.run_id THEN excluded.source ELSE requests.source END"
+        elif name not in ("id", "run_id"):
             yield f"{name} = excluded.{name}"
 
 

@@ -66,6 +66,11 @@ class TestRequests:
         finish(db, source="file", run_id="second")
         assert (only_row(db)["source"], only_row(db)["run_id"]) == ("live", "first")
 
+    def test_the_same_run_may_learn_that_a_file_answered(self, db: Database):
+        begin(db, source="live")
+        finish(db, source="replay")
+        assert only_row(db)["source"] == "replay"
+
     @pytest.mark.parametrize("name", TIMINGS)
     @pytest.mark.parametrize(
         ("first", "again", "kept"), [(10.0, None, 10.0), (10.0, 99.0, 10.0), (None, 99.0, 99.0), (None, None, None)]
