@@ -7,7 +7,7 @@ KINDS: dict[str, ApiKind] = {kind.NAME: kind for kind in (chat_completions, resp
 
 
 def kind_of_path(path: str) -> ApiKind | None:
-    """The kind whose suffix ends `path` (query and one trailing slash aside); the path decides first (wire-formats §1)."""
+    """The kind whose suffix ends `path`, query and one trailing slash aside; it decides first (wire-formats §1)."""
     path = path.partition("?")[0].removesuffix("/")
     return next((kind for kind in KINDS.values() if path.endswith(kind.SUFFIX)), None)
 
