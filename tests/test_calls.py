@@ -138,23 +138,36 @@ class TestClientCredential:
         assert stored(addon, tmp_path)["client_credential"] == "openrouter_key"
         assert self.KEY.encode() not in (tmp_path / "gateway.db").read_bytes()
 
+    def gateway_call(self, body: dict[str, Any]) -> http.HTTPFlow:
+        """A call of the gateway's in front of OpenRouter, with the client's key."""
+        flow = call()
+        flow.response = None
+        flow.request.text = json.dumps(body)
+        flow.client_conn.proxy_mode = ProxyMode.parse("reverse:https://openrouter.ai@127.0.0.1:8080")
+        flow.client_conn.peername = ("127.0.0.1", 40000)
+        flow.request.path = "/api/gateway/chat/completions"
+        flow.request.headers["authorization"] = f"Bearer {self.KEY}"
+        return flow
+
     @pytest.mark.parametrize(("gateway_key", "kind"), [("gateway-key-0815", None), ("", "openrouter_key")])
     def test_where_the_gateway_pays_the_clients_own_goes_nowhere(
         self, gateway_key: str, kind: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
         monkeypatch.setenv("OPENROUTER_API_KEY", gateway_key)
         addon = GatewayAddon()
-        flow = call()
-        flow.client_conn.proxy_mode = ProxyMode.parse("reverse:https://openrouter.ai@127.0.0.1:8080")
-        flow.client_conn.peername = ("127.0.0.1", 40000)
-        flow.request.path = "/api/gateway/chat/completions"
-        flow.request.headers["authorization"] = f"Bearer {self.KEY}"
-        answer, flow.response = flow.response, None
+        flow = self.gateway_call(BODY)
         with taddons.context(addon) as context:
             context.configure(addon, gateway_db=str(tmp_path / "gateway.db"))
             addon.request(flow)
             assert flow.request.headers["authorization"] == f"Bearer {gateway_key or self.KEY}"
-            flow.response = answer
+            flow.response = call().response
             run_answer(addon, flow, [ANSWER])
             row = stored(addon, tmp_path)
         assert (row["outcome"], row["client_credential"]) == ("complete", kind)
+
+    def test_a_refused_call_shows_it_to_nobody(self, addon: GatewayAddon, tmp_path: Path):
+        flow = self.gateway_call({"messages": []})
+        addon.request(flow)
+        addon.response(flow)
+        row = stored(addon, tmp_path)
+        assert (row["outcome"], row["client_credential"]) == ("rejected", None)

@@ -14,12 +14,12 @@ def test_the_gravest_first_and_among_equals_the_earliest(tmp_path: Path):
     calls = [
         call({"model": "m", "messages": []}, number=1, answer=listing),
         call({"model": "m", "messages": []}, number=2, outcome="http_error", http_status=404),
-        call(BODY, number=3),
-        call(BODY, number=4, client_credential="groq_key"),
+        call({"model": "m", "messages": []}, number=3, client_credential="groq_key"),
+        call(BODY, number=4),
     ]
     assert rules(found(tmp_path / "gateway.db", *calls)) == [
-        "anthropic_key",
         "stray_credential",
+        "anthropic_key",
         "refused_body",
         "shell_tool_call",
         "shell_tool_call",

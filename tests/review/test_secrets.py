@@ -52,13 +52,12 @@ CONVERSATIONS: dict[str, list[dict[str, Any]]] = {
 
 def session(kind: str, sends: int, **columns: Any) -> Iterator[Call]:
     """A question, the tool that reads a secret from a file, and `sends` requests with its result."""
-    history = CONVERSATIONS[kind][:1]
     member = "input" if kind == "responses" else "messages"
-    for number in range(1, sends + 2):
-        yield call({"model": "m", member: history}, number=number, api_kind=kind, **columns)
-        history = [*(CONVERSATIONS[kind] if number == 1 else history), {"role": "user", "content": f"go on {number}"}]
-        if number == 1:
-            history.pop()
+    question, *tool = CONVERSATIONS[kind]
+    further = [{"role": role, "content": f"{role} goes on"} for role in ("assistant", "user")]
+    for number in range(sends + 1):
+        history = [question, *(tool if number else []), *further * (number - 1)]
+        yield call({"model": "m", member: history}, number=number + 1, api_kind=kind, **columns)
 
 
 class TestFirstSeen:
@@ -189,6 +188,9 @@ class TestWhatCounts:
             (f"psql postgres://app:{PASSWORD}@db/app", ["credential"]),
             (json.dumps({"clientSecret": PASSWORD}), ["credential"]),
             (f"token = '{PASSWORD}'", ["assigned"]),
+            # what else may be a part of it is no other secret
+            (f"api_key: {KEY}.", ["anthropic_key"]),
+            (f"{PEM}\nlog: {json.dumps(json.dumps(PEM))}", ["private_key"]),
             ("API_KEY=$OTHER_KEY_2", []),
             ("API_KEY=${OTHER_KEY_2}", []),
             ("API_KEY=$(pass show key2)", []),
@@ -200,6 +202,7 @@ class TestWhatCounts:
             ("sk-" + "a" * 40, []),
             ("PORT=8080123456", []),
             ("token = find_token(text)", []),
+            ("token = secrets.token_hex(16)", []),
             ("already [redacted:openai_key:0a1b2c3d] and {gateway:openrouter}", []),
         ],
     )
@@ -207,7 +210,8 @@ class TestWhatCounts:
         assert rules(found(path, call(chat(text)))) == expected
 
     def test_values_of_secret_variables(self, path: Path):
-        value = "plain words only"
+        # which would be none by itself
+        value = "an example of mine"
         environment = {"VAULT_PASSWORD": value, "USER": "it says it"}
         secrets = found(path, call(chat(f"it says it: {value}!")), environment=environment)
         assert [(secret.rule, secret.severity) for secret in secrets] == [("environment", "high")]
