@@ -111,7 +111,9 @@ def main() -> None:
             first["direct"] += [call(upstream.url, 1) for _ in range(20)]
             for name, script in (("bare stream = True", bare), ("gateway-addon", ADDON)):
                 options = {"gateway_db": Path(folder, "bench.db")} if script is ADDON else {}
-                with Mitmdump(upstream.url, confdir=Path(folder), addon=script, options=options, args=["--flow-detail", "0"]) as proxy:
+                with Mitmdump(
+                    upstream.url, confdir=Path(folder), addon=script, options=options, args=["--flow-detail", "0"]
+                ) as proxy:
                     call(proxy.url, 100)
                     first[name] += [call(proxy.url, 1) for _ in range(20)]
                     before = cpu_seconds(proxy.process.pid)

@@ -11,7 +11,7 @@ from gateway_addon.summary import Totals, dollars, line, tokens
 
 def row(**more: Any) -> Record:
     same = {"id": "f", "run_id": "r", "started_at": "", "source": "live", "api_kind": "messages"}
-    return Record(**same | {"outcome": "complete", "request_model": "m"} | more)  # type: ignore[arg-type]
+    return Record(**same | {"outcome": "complete", "request_model": "m"} | more)
 
 
 @pytest.mark.parametrize(

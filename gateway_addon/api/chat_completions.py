@@ -20,6 +20,7 @@ from gateway_addon.api.base import (
     Usage,
 )
 from gateway_addon.api.errors import merge, read_error
+from gateway_addon.api.gateways import read_gateway
 from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_prompt, side_request
 from gateway_addon.api.refusals import check_model, check_object, openai_error_body
 from gateway_addon.api.values import count, mapping, objects, text
@@ -265,8 +266,7 @@ class _Reader:
         answer.model = answer.model or text(data.get("model"))
         answer.service_tier = text(data.get("service_tier")) or answer.service_tier
         answer.inference_provider = text(data.get("provider")) or answer.inference_provider
-        answer.generation_id = text(data.get("generationId")) or answer.generation_id
-        self._read_gateway(data)
+        read_gateway(self.answer, data)
         # Groq reports there, and only there if the client did not ask for usage (trap 118)
         usage = mapping(data.get("usage")) or mapping(mapping(data.get("x_groq")).get("usage"))
         if usage:
@@ -292,19 +292,13 @@ class _Reader:
         for call in calls:
             choice.add_call_part(call)
         answer.started = answer.started or bool(choice.texts or choice.reasoning or choice.calls)
-        self._read_gateway(message)
+        read_gateway(self.answer, message)
         answer.error = merge(answer.error, read_error(data))
         if finish_reason := text(data.get("finish_reason")):
             choice.finish_reason = finish_reason
             self._end()
             if finish_reason == "error":
                 answer.error = merge(answer.error, Problem())
-
-    def _read_gateway(self, holder: Json) -> None:
-        """Read Vercel's metadata, wherever it stands and under either of its names (wire-formats §10.2)."""
-        for name in ("provider_metadata", "providerMetadata"):
-            gateway = mapping(mapping(holder.get(name)).get("gateway"))
-            self.answer.gateway = gateway or self.answer.gateway
 
 
 def _content(message: Json, kind: str) -> list[str]:

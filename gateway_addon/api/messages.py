@@ -10,6 +10,7 @@ from operator import itemgetter
 
 from gateway_addon.api.base import Answer, Json, Operation, Pass, Refusal, RequestFacts, ToolCall, ToolResult, Usage
 from gateway_addon.api.errors import merge, read_error
+from gateway_addon.api.gateways import read_gateway
 from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_prompt, side_request
 from gateway_addon.api.refusals import anthropic_error_body, check_model, check_object
 from gateway_addon.api.values import count, mapping, objects, text
@@ -260,7 +261,7 @@ class MessagesReader:
                 self._read_message_delta(event)
             case "message_stop":
                 self.answer.ended = True
-        self._read_gateway(event)
+        read_gateway(self.answer, event)
         self._read_error(event, name)
         self.answer.recognised |= kind == "ping" or _names_this_kind(kind)
         self._note_final()
@@ -291,12 +292,6 @@ class MessagesReader:
             self.answer.error = merge(self.answer.error, problem)
             self.answer.recognised = True
 
-    def _read_gateway(self, holder: Json) -> None:
-        """Take what Vercel's gateway adds to an event or a message (wire-formats §10.2)."""
-        for key in ("provider_metadata", "providerMetadata"):
-            self.answer.gateway = mapping(mapping(holder.get(key)).get("gateway")) or self.answer.gateway
-        self.answer.generation_id = text(holder.get("generationId")) or self.answer.generation_id
-
     def _read_start(self, message: Json) -> None:
         before = self.answer
         if before.response_id and text(message.get("id")) in (None, before.response_id):
@@ -315,7 +310,7 @@ class MessagesReader:
         for index, block in enumerate(objects(message.get("content"))):
             self._read_block(index, block)
         self._read_stop(message)
-        self._read_gateway(message)
+        read_gateway(self.answer, message)
         self._take_usage(mapping(message.get("usage")))
 
     def _read_message_delta(self, event: Json) -> None:

@@ -22,6 +22,7 @@ from gateway_addon.api.base import (
     Usage,
 )
 from gateway_addon.api.errors import merge, read_error
+from gateway_addon.api.gateways import read_gateway
 from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_prompt, side_request
 from gateway_addon.api.refusals import check_model, check_object, openai_error_body
 from gateway_addon.api.values import count, items, mapping, objects, text
@@ -427,7 +428,7 @@ class _Reader:
             self._read_item(event, step)
         elif family == "response":
             response = mapping(event.get("response"))
-            self._read_gateway(event)
+            read_gateway(self.answer, event)
             self._read_response(response)
             if step in TERMINAL_STEPS:
                 self._end(response, step)
@@ -463,7 +464,7 @@ class _Reader:
         answer.service_tier = text(response.get("service_tier")) or answer.service_tier
         if usage := mapping(response.get("usage")):
             answer.usage, answer.reported_usage = _read_usage(usage), usage
-        self._read_gateway(response)
+        read_gateway(self.answer, response)
         self._fail(read_error(response))
 
     def _end(self, response: Json, step: str | None) -> None:
@@ -479,12 +480,6 @@ class _Reader:
         if response.get("object") != "response.compaction":
             self._final = [_read_output(item, self._namespaces) for item in objects(response.get("output"))]
             self._note_start(*self._final)
-
-    def _read_gateway(self, holder: Json) -> None:
-        """Take what Vercel's gateway adds to an event, a response object or a body (wire-formats §10.2)."""
-        for key in ("provider_metadata", "providerMetadata"):
-            self.answer.gateway = mapping(mapping(holder.get(key)).get("gateway")) or self.answer.gateway
-        self.answer.generation_id = text(holder.get("generationId")) or self.answer.generation_id
 
     def _read_item(self, event: Json, step: str) -> None:
         item = mapping(event.get("item"))
