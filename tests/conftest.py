@@ -1,5 +1,6 @@
 """Fixtures for tests that need a provider, or a real mitmdump in front of one."""
 
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,8 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.gateways import write_certificate, write_config
 from tests.provider import Provider
 from tests.proxy import Mitmdump
+from tests.recorded import record
 
 # no test may fail because the machine is busy
 settings.register_profile(
@@ -36,6 +39,46 @@ def provider(session_provider: Provider) -> Iterator[Provider]:
 def confdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """mitmproxy's own folder; shared, because making its certificates takes a while."""
     return tmp_path_factory.mktemp("mitmproxy")
+
+
+@pytest.fixture(scope="session")
+def recorded(session_provider: Provider, confdir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `gateway.db` and `all.flow` of a live run through every scenario (tests/recorded.py)."""
+    folder = tmp_path_factory.mktemp("recorded")
+    record(folder, session_provider, confdir)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the provider that speaks TLS, and its own authority."""
+    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    write_certificate(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tls_provider(certificate: Path) -> Iterator[Provider]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with Provider(tls=context) as provider:
+        yield provider
+
+
+@pytest.fixture
+def secure(tls_provider: Provider) -> Iterator[Provider]:
+    """A second provider, on HTTPS, that has seen nothing yet."""
+    tls_provider.reset()
+    yield tls_provider
+    tls_provider.reset()
+
+
+@pytest.fixture(scope="session")
+def config(session_provider: Provider, tls_provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A `gateway.toml` for both providers (tests/gateways.py)."""
+    path = tmp_path_factory.mktemp("config") / "gateway.toml"
+    write_config(path, session_provider, tls_provider)
+    return path
 
 
 @pytest.fixture

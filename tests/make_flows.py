@@ -11,7 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from mitmproxy.http import HTTPFlow
 from mitmproxy.io import FlowWriter
 
 from tests.client import Call
@@ -20,7 +19,7 @@ from tests.provider import Provider, Scenario
 from tests.provider.answer import Answer, Error, Json, Place, ToolCall
 from tests.provider.replies import says
 from tests.provider.scenarios import BACKEND_LOST, OVERLOADED, PLAIN
-from tests.proxy import read_flows
+from tests.proxy import http_flows
 
 FLOWS = Path(__file__).parents[1] / "flows"
 CONFIG = FLOWS / "gateway.toml"
@@ -229,7 +228,7 @@ def record(folder: Path) -> None:
             left_open = _make_calls(provider, dict(zip(hosts, urls, strict=True)))
         for call in left_open:
             call.leave()
-        flows = [flow for flow in read_flows(together) if isinstance(flow, HTTPFlow)]
+        flows = http_flows(together)
     assert len(flows) == len(asks)
     # they were saved as they ended
     in_order = iter(sorted(flows, key=lambda flow: flow.request.timestamp_start))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from mitmproxy.flow import Flow
+from mitmproxy.http import HTTPFlow
 from mitmproxy.io import FlowReader
 
 ADDON = Path(__file__).parents[1] / "addon.py"
@@ -164,6 +165,11 @@ def read_flows(path: Path) -> list[Flow]:
     """All flows of a file."""
     with path.open("rb") as file:
         return list(FlowReader(file).stream())
+
+
+def http_flows(path: Path) -> list[HTTPFlow]:
+    """The HTTP flows of a file."""
+    return [flow for flow in read_flows(path) if isinstance(flow, HTTPFlow)]
 
 
 def rows(db: Path, sql: str) -> list[dict[str, Any]]:

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mitmproxy.http import HTTPFlow
 
 from tests.make_flows import CONFIG, FINDINGS, FLOWS, PROVIDER_KEY, expected, readme, record
-from tests.proxy import ADDON, read_flows, rows, run_on_file
+from tests.proxy import ADDON, http_flows, rows, run_on_file
 
 Rows = list[dict[str, Any]]
 
@@ -69,7 +68,7 @@ class Catalogue:
     def rows(self, name: str, view: str) -> Rows:
         """The rows that a file gave, in the order of its flows."""
         found = self._views[view]
-        return [row for flow in read_flows(self.file(name)) for row in found if row["request_id"] == flow.id]
+        return [row for flow in http_flows(self.file(name)) for row in found if row["request_id"] == flow.id]
 
 
 @pytest.fixture(scope="module", params=["as committed", "recorded anew"])
@@ -116,8 +115,7 @@ def test_files_are_small_and_tell_nothing_of_the_machine(catalogue: Catalogue):
 
 
 def test_the_gateways_key_has_left_its_placeholder(catalogue: Catalogue):
-    (flow,) = read_flows(catalogue.file("provider-key-in-no-file"))
-    assert isinstance(flow, HTTPFlow)
+    (flow,) = http_flows(catalogue.file("provider-key-in-no-file"))
     assert flow.request.headers["authorization"] == "{gateway:openrouter}"
     flow.revert()
     assert flow.request.headers["authorization"] == "Bearer any"
