@@ -183,7 +183,7 @@ class Calls:
         if kind is None:
             return
         raw = sent.stream.joined() if isinstance(sent.stream, _RequestCopy) else sent.raw_content
-        warnings = []
+        warnings = ["response_truncated"] if "response_truncated" in told.get("warnings", "") else []
         decoded = body = None
         if raw is None:
             warnings.append("request_missing")
@@ -425,8 +425,6 @@ def _complete(followed: _Open) -> None:
         else:
             exchange.warn("response_missing")
     exchange.copy.clear()
-    if "response_truncated" in _told(flow).get("warnings", ""):
-        exchange.warn("response_truncated")
 
 
 def _end(followed: _Open) -> End:
@@ -437,8 +435,9 @@ def _end(followed: _Open) -> End:
     error = flow.error
     if not flow.live:
         told = _told(flow)
-        if told.get("outcome") in _ABORTS:
-            return End(told["outcome"], told.get("error_type"), error.msg if error else None)
+        # of an answer that was cut off in the flow the end cannot be read again
+        if told.get("outcome") in _ABORTS or "response_truncated" in exchange.warnings:
+            return End(told.get("outcome"), told.get("error_type"), error.msg if error else None)
         if error is None:
             return CLEAN if flow.response else End("interrupted")
         return End("client_aborted" if "disconnected" in error.msg.lower() else "upstream_cut", None, error.msg)

@@ -204,7 +204,10 @@ def test_a_long_answer_is_cut_off_in_the_flow_and_marked(
     again = one_row(tmp_path / "file.db")
     for warnings in (live["warnings"], flow.metadata["gateway"]["warnings"], again["warnings"]):
         assert json.loads(warnings) == ["response_truncated"]
-    assert again["output_tokens"] is None
+    assert (again["outcome"], again["output_tokens"], again["usage_is_lower_bound"]) == ("complete", None, 1)
+    # the row of the call itself knows more, and stays
+    run_on_file(saved, tmp_path / "gateway.db", confdir=confdir)
+    assert one_row(tmp_path / "gateway.db") == live
 
 
 # ---- Captures that were made without the addon ----

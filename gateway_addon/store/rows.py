@@ -33,7 +33,12 @@ def insert_begun(db: Database, row: dict[str, Any]) -> None:
 
 
 def replace_finished(db: Database, row: dict[str, Any], content: Content) -> None:
-    """Insert the row, texts and tool calls of a finished call, or replace those it has."""
+    """Insert the row, texts and tool calls of a finished call, or replace those it has.
+
+    A flow that holds only the beginning of its answer knows less than the row of the call itself, which then stays.
+    """
+    if row["source"] != "live" and "response_truncated" in row["warnings"] and _is_finished(db, row["id"]):
+        return
     references = {f"{name}_id": content_id(db, getattr(content, name)) for name in TEXTS}
     references["tool_set_id"] = tool_set_id(db, content.tools)
     row = _storable(row | references | bodies.store_body(db, content.body))
@@ -64,6 +69,11 @@ def replace_finished(db: Database, row: dict[str, Any], content: Content) -> Non
         }
         db.execute(_insert("stored_tool_results", columns), _storable(columns))
     inherit(db, row["id"])
+
+
+def _is_finished(db: Database, request_id: str) -> bool:
+    query = "SELECT 1 FROM requests WHERE id = ? AND outcome NOT IN ('in_flight', 'interrupted')"
+    return db.execute(query, [request_id]).fetchone() is not None
 
 
 def _linked[T: (ToolCall, ToolResult)](found: Sequence[T]) -> Iterator[tuple[str, T]]:
