@@ -408,6 +408,14 @@ def test_a_connection_survives_rewritten_answers(stream: bool, gateway: Gateway,
     assert len(sockets) == 1
 
 
+def test_a_rewritten_answer_to_a_client_of_http_1_0(gateway: Gateway) -> None:
+    """It knows no chunks: the body ends with the connection."""
+    body = json.dumps(request_body("messages", "acme/openrouter-byok", stream=False)).encode()
+    head = b"POST /api/gateway/messages HTTP/1.0\r\nhost: h\r\ncontent-length: %d\r\n\r\n" % len(body)
+    answer = _exchange(gateway, head + body)
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["model"] == "acme/openrouter-byok"
+
+
 def test_a_rewritten_event_does_not_wait_for_the_next(gateway: Gateway, provider: Provider) -> None:
     """And a client that leaves such a stream leaves its row."""
     call = gateway.post("/api/gateway/messages", request_body("messages", "acme/held"))
@@ -530,28 +538,28 @@ def test_unknown_paths_are_refused_in_the_clients_shape_and_leave_no_row(gateway
         "/api/gateway//messages",
         "/api/gateway/messages?q=\N{LATIN SMALL LETTER E WITH ACUTE}",
     ):
-        assert _status(gateway, b"POST", path.encode()) == 400
+        head = f"POST {path} HTTP/1.1\r\nhost: h\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        assert _exchange(gateway, head.encode()).startswith(b"HTTP/1.1 400 ")
     assert provider.requests == []
     ask(sdk(gateway.url, "messages"), "messages", "fake/text")
     gateway.row()  # the one of the last call
 
 
-def _status(gateway: Gateway, method: bytes, path: bytes) -> int:
-    """What a request line with any bytes in it is answered."""
+def _exchange(gateway: Gateway, sent: bytes) -> bytes:
+    """What these bytes are answered until the connection ends."""
     with socket.create_connection(("127.0.0.1", int(gateway.url.split(":")[-1])), timeout=20) as connection:
-        connection.sendall(
-            b"%b %b HTTP/1.1\r\nhost: h\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % (method, path)
-        )
-        return int(connection.recv(65536).split()[1])
+        connection.sendall(sent)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 def test_a_refused_head_has_no_body(gateway: Gateway, provider: Provider) -> None:
     """It would be read as the start of the next answer."""
-    with socket.create_connection(("127.0.0.1", int(gateway.url.split(":")[-1])), timeout=20) as connection:
-        connection.sendall(b"HEAD /api/gateway HTTP/1.1\r\nhost: h\r\n\r\n")
-        connection.sendall(b"GET /api/gateway/models HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n")
-        answered = b"".join(iter(lambda: connection.recv(65536), b""))
-    head, _, rest = answered.partition(b"\r\n\r\n")
+    answers = _exchange(
+        gateway,
+        b"HEAD /api/gateway HTTP/1.1\r\nhost: h\r\n\r\n"
+        b"GET /api/gateway/models HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n",
+    )
+    head, _, rest = answers.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400")
     assert rest.startswith(b"HTTP/1.1 200")
 

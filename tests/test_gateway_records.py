@@ -54,6 +54,7 @@ SESSION: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "secure": ("messages", request_body("messages", "secure/text")),
     "auto": ("responses", request_body("responses", "acme/auto", models=["x"])),
+    "compressed answer": ("messages", request_body("messages", "acme/gzip")),
     "cut": ("responses", request_body("responses", "acme/cut-chunked")),
     "error": ("messages", request_body("messages", "acme/http-429")),
     "unknown model": ("messages", request_body("messages", "acme/unknown")),
@@ -220,6 +221,10 @@ def test_the_flow_holds_the_answer_as_received(saved: Saved) -> None:
         response = saved.flows[case].response
         assert response
         assert response.raw_content == answer_of(saved.received[case])
+    compressed = saved.flows["compressed answer"].response
+    assert compressed
+    assert compressed.headers["content-encoding"] == "gzip"
+    assert b"fake/gzip" in (compressed.content or b"")
 
 
 def test_loading_the_file_gives_the_same_rows_and_rewrites_nothing(
