@@ -308,6 +308,8 @@ class Calls:
             record, content = unread(exchange, end), Content()
         if not flow.live:
             _take_times(record, flow)
+        if exchange.key_injected:
+            self._mask_key(record, flow)
         record, content = limited(record, content, self.options.content)
         self.writer.finish(record, content, wait=not flow.live)
         self.totals.add(record)
@@ -322,6 +324,19 @@ class Calls:
             if value is not None
         }
         logger.info(line)
+
+    def _mask_key(self, record: Record, flow: http.HTTPFlow) -> None:
+        """Some servers quote the key that they refuse. The mask is as long as the key, so that lengths stay true."""
+        provider = self.options.settings.providers.get(record.provider or "")
+        secret = self.options.settings.provider_key(provider) if provider else None
+        if secret is None:
+            return
+        key = secret.get_secret_value()
+        mask = "*" * len(key)
+        if record.error_message:
+            record.error_message = record.error_message.replace(key, mask)
+        if flow.response and flow.response.raw_content:
+            flow.response.raw_content = flow.response.raw_content.replace(key.encode(), mask.encode())
 
 
 class _RequestCopy:

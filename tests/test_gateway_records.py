@@ -15,6 +15,9 @@ from mitmproxy.proxy.mode_specs import ProxyMode
 from tests.client import PATHS, Call, request_body
 from tests.gateways import CLIENT, ENCODE, KEYS, KINDS, SAID, TOKENS, answer_of, tls_address, until
 from tests.provider import Provider
+from tests.provider.answer import Error
+from tests.provider.replies import fails
+from tests.provider.scenarios import Scenario
 from tests.provider.server import Received
 from tests.proxy import Mitmdump, read_flows, rows, run_mitmdump, run_on_file
 
@@ -63,6 +66,8 @@ SESSION: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Calls that end by themselves: kind and body."""
 
+QUOTING = Error(status=401, type="authentication_error", message=f"Unknown key: {KEYS['TOY_KEY']}")
+
 
 @pytest.fixture(scope="module")
 def saved(
@@ -98,6 +103,8 @@ def saved(
             call = Call(proxy.url, "/api/gateway/messages", ENCODE[encoding](compressed),
                         {"x-api-key": CLIENT, "content-encoding": encoding, "x-case": encoding})  # fmt: skip
             call.read()
+        session_provider.script(Scenario("quotes the key that it refuses", fails(QUOTING)))
+        post("quoted key", "/messages", request_body("messages", "fake/text")).read()
         post("unknown path", f"/keys?key={CLIENT}", {}).read()
         post("token in the URL", f"/messages?key={CLIENT}", request_body("messages", "fake/text")).read()
         post("count", "/messages/count_tokens", request_body("messages", "fake/text")).read()
@@ -131,7 +138,7 @@ def test_every_call_of_the_session_is_in_the_file_and_on_record(saved: Saved) ->
     assert found == {
         **dict.fromkeys((*SESSION, "gzip", "br", "zstd"), "complete"),
         "cut": "upstream_cut",
-        "error": "http_error",
+        **dict.fromkeys(("error", "quoted key"), "http_error"),
         **dict.fromkeys(("unknown model", "bad payload", "odd name", "token in the URL"), "rejected"),
         **dict.fromkeys(("unknown path", "count", "broken off")),
         "left": "client_aborted",
@@ -146,6 +153,16 @@ def test_no_key_and_no_token_stays_anywhere(secret: str, saved: Saved) -> None:
     assert secret.encode() not in saved.everything_on_disk
     assert secret.encode() not in saved.flow_file.read_bytes()
     assert secret not in saved.stdout
+
+
+def test_an_error_that_quotes_a_key_is_kept_without_it(saved: Saved) -> None:
+    (row,) = rows(
+        saved.db, "SELECT error_message, response_bytes FROM requests WHERE http_status = 401 AND provider = 'toy'"
+    )
+    assert row["error_message"] == "Unknown key: " + "*" * len(KEYS["TOY_KEY"])
+    response = saved.flows["quoted key"].response
+    assert response
+    assert len(response.raw_content or b"") == row["response_bytes"]
 
 
 def test_in_place_of_a_key_the_flow_names_whose_it_was(saved: Saved) -> None:
