@@ -1,0 +1,101 @@
+"""The gateway's plan on a mitmproxy flow: nothing else leaves, no secret stays, and a key goes to its provider only."""
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from mitmproxy import http
+from mitmproxy.proxy.mode_specs import ProxyMode
+from mitmproxy.test import tflow
+
+from gateway_addon import forward
+from gateway_addon.gateway import Plan
+from tests.gateway.helpers import settings
+
+KEY, TOKEN = "key-of-the-provider", "token-of-the-client"
+SETTINGS = settings(OPENROUTER_API_KEY=KEY, GATEWAY_TOKEN=TOKEN)
+BODY = b'{"model": "anthropic/claude-x", "messages": [{"role": "user", "content": "hi"}]}'
+
+
+def call(path: bytes, headers: list[tuple[bytes, bytes]], body: bytes = BODY) -> http.HTTPFlow:
+    """A live flow on a reverse-mode listener."""
+    flow = tflow.tflow()
+    flow.live = True
+    flow.request.headers = http.Headers(headers)
+    flow.request.data.method, flow.request.data.path = b"POST", b"/api/gateway/" + path
+    flow.request.raw_content = body
+    flow.client_conn.proxy_mode = ProxyMode.parse("reverse:https://openrouter.ai")
+    return flow
+
+
+NAMES = st.sampled_from(
+    [b"authorization", b"x-api-key", b"anthropic-beta", b"content-encoding", b"host", b"session_id"]
+)
+VALUES = st.binary(max_size=20) | st.sampled_from([f"Bearer {TOKEN}".encode(), TOKEN.encode(), b"gzip", b"zstd"])
+
+
+@given(
+    st.sampled_from([b"messages", b"v1/chat/completions", b"responses/x", b"models", b""]),
+    st.binary(max_size=20),
+    st.lists(st.tuples(NAMES, VALUES), max_size=5),
+    st.binary(max_size=60) | st.just(BODY),
+)
+@example(b"messages", b"?" + TOKEN.encode(), [], BODY)
+@example(b"messages", b"? HTTP/1.1\r\nx: ", [], BODY)
+@example(b"chat/completions", b"", [(b"authorization", b"x"), (b"authorization", f"Bearer {TOKEN}".encode())], BODY)
+def test_whatever_comes_is_planned_sent_and_cleaned_up(
+    path: bytes, behind: bytes, headers: list[tuple[bytes, bytes]], body: bytes
+) -> None:
+    flow = call(path + behind, headers, body)
+    _, plan = forward.consult(flow, SETTINGS)
+    if isinstance(plan, Plan):
+        forward.send(flow, plan, SETTINGS)
+        assert flow.request.url.startswith("https://openrouter.ai/api/v1/")
+        assert flow.request.headers["authorization"] == f"Bearer {KEY}"
+        assert flow.request.data.path.isascii()
+        assert not set(flow.request.data.path) & set(b" \t\r\n")
+        forward.conceal_key(flow, plan.provider, plan.secret_headers)
+    else:
+        forward.hide_own_tokens(flow, SETTINGS)
+        forward.refuse(flow, plan, None)
+        assert flow.response
+    state = repr(flow.get_state())
+    assert KEY not in state
+    # as a value of its own, not where somebody typed it into a text
+    assert TOKEN not in repr(
+        [flow.request.path, flow.request.headers.get("authorization"), flow.request.headers.get("x-api-key")]
+    )
+
+
+URL = "https://openrouter.ai/api/v1/messages"
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "held", "expected"),
+    [
+        pytest.param(URL, "openrouter.ai", "{gateway:openrouter}", True, id="the provider"),
+        pytest.param(URL, "stranger.example", "{gateway:openrouter}", False, id="another host header"),
+        pytest.param(URL, "openrouter.ai, stranger.example", "{gateway:openrouter}", False, id="two host headers"),
+        pytest.param(
+            "https://stranger.example/api/v1/messages", None, "{gateway:openrouter}", False, id="another host"
+        ),
+        pytest.param("https://openrouter.ai:8443/api/v1/messages", None, "{gateway:openrouter}", False, id="port"),
+        pytest.param("http://openrouter.ai:443/api/v1/messages", None, "{gateway:openrouter}", False, id="no TLS"),
+        pytest.param("https://openrouter.ai/api/v10/messages", None, "{gateway:openrouter}", False, id="another path"),
+        pytest.param(URL, None, "{gateway:openai}", False, id="another provider's"),
+        pytest.param(URL, None, "{gateway:nobody}", False, id="nobody's"),
+        pytest.param(URL, None, "Bearer of-the-client", False, id="the client's own"),
+    ],
+)
+def test_todays_key_is_given_to_its_provider_only(url: str, host: str | None, held: str, expected: bool) -> None:
+    flow = tflow.tflow(req=http.Request.make("POST", url, b"", http.Headers(authorization=held)))
+    if host is not None:
+        flow.request.headers["host"] = host
+    found = forward.todays_key(flow, SETTINGS)
+    assert (found is not None) == expected
+    assert flow.request.headers["authorization"] == (f"Bearer {KEY}" if expected else held)
+
+
+def test_todays_key_finds_a_provider_however_its_address_is_written() -> None:
+    odd = settings('[providers.openrouter]\napi_url = "https://OpenRouter.ai:443/api/v1/"', OPENROUTER_API_KEY=KEY)
+    flow = tflow.tflow(req=http.Request.make("POST", URL, b"", http.Headers(authorization="{gateway:openrouter}")))
+    assert forward.todays_key(flow, odd)
