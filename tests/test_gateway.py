@@ -197,7 +197,8 @@ def test_extras_are_forwarded_and_not_logged(gateway: Gateway, provider: Provide
     assert chat.models.retrieve("toy/small").id == "toy/small"
     assert messages.messages.count_tokens(model="m", messages=[{"role": "user", "content": "hi"}]).input_tokens
     assert chat.responses.retrieve("resp_1").id == "resp_1"
-    assert chat.responses.cancel("resp_1").status == "cancelled"
+    # the oldest SDK we support has no method for it
+    assert chat.post("/responses/resp_1/cancel", cast_to=dict[str, Any])["status"] == "cancelled"
     compacted = gateway.post("/api/gateway/responses/compact", {"model": "m", "input": []}).response
     assert compacted.status == 200
     assert [(received.method, received.path) for received in provider.requests] == [
