@@ -5,6 +5,7 @@ run to run. Here a call is matched by what it is, its model, and how far its con
 """
 
 import socketserver
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -156,6 +157,11 @@ class ReplayServer(socketserver.ThreadingTCPServer):
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        # an agent may drop its connection at any time; socketserver would print a traceback
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
     def find(self, method: str, path: str, body: Json | None) -> http.HTTPFlow | Refusal:
         """The flow whose answer a request gets, or why there is none."""

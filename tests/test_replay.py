@@ -3,6 +3,7 @@
 import json
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -379,6 +380,23 @@ def test_an_agent_loop_replays_to_the_end_without_the_provider(provider: Provide
             assert [loops(proxy.url, stream=stream) for stream in (True, False)] == said
         assert len(provider.requests) == calls
         assert running.stop(signal.SIGTERM) == (0, "")
+    finally:
+        running.process.kill()
+
+
+def test_a_client_that_resets_its_connection_is_no_error_to_tell(tmp_path: Path):
+    path = tmp_path / "one.flow"
+    with path.open("wb") as file:
+        FlowWriter(file).add(call_flow(HELLO))
+    running = Replay(str(path), "--port", "0")
+    try:
+        port = int(running.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            # closing sends a reset instead of the end of the data
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.sendall(b"POST /v1/messages HTTP/1.1\r\n")
+        assert ask(running.url, HELLO) == (200, b"{}")
+        assert running.stop(signal.SIGINT) == (0, "")
     finally:
         running.process.kill()
 
