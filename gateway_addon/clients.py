@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 
 from gateway_addon.api.base import Json, RequestFacts
@@ -231,9 +232,14 @@ def _session_by_opening(client: str | None, facts: RequestFacts) -> str | None:
     """The same for every turn of a conversation, and for another that begins alike: it is all there is to go by."""
     if facts.first_prompt is None:
         return None
-    lines = (facts.opening_system or "")[:MAX_OPENING].splitlines()
-    stable = [line for line in lines if not _VOLATILE_LINE.search(line)]
-    return OPENING + _digest("\n".join([client or "", *stable, facts.first_prompt]))
+    stable = _stable((facts.opening_system or "")[:MAX_OPENING])
+    return OPENING + _digest("\n".join([client or "", stable, facts.first_prompt]))
+
+
+@lru_cache(maxsize=32)
+def _stable(opening: str) -> str:
+    """What stays of a system prompt's beginning; remembered, because agents send the same one with every call."""
+    return "\n".join(line for line in opening.splitlines() if not _VOLATILE_LINE.search(line))
 
 
 def _digest(words: str) -> str:

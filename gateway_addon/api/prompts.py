@@ -153,7 +153,7 @@ def side_request(system: str | None, last_user_text: str | None, max_tokens: int
     text = strip_wrappers(last_user_text or "").strip()
     # People write words like these too, but no coding agent leaves the tools out of a person's turn
     toolless = n_tools == 0
-    is_title = (
+    is_title = toolless and (
         text.startswith("Generate a title for this conversation:")
         or ("<session>" in text and "Write the title" in f"{system}\n{text}")
         or _TITLE_SYSTEM.search(system) is not None
@@ -164,7 +164,7 @@ def side_request(system: str | None, last_user_text: str | None, max_tokens: int
         "suggestion": text.startswith("[SUGGESTION MODE:"),
         "compaction": _COMPACTION.match(text) or (toolless and _COMPACTION_SYSTEM.search(system)),
         "transcript": toolless and text.startswith("<transcript>"),
-        "title": toolless and is_title,
+        "title": is_title,
     }
     return next((name for name, seen in signs.items() if seen), None)
 
