@@ -138,7 +138,7 @@ class Calls:
                 provider=plan.provider,
                 request_headers=request.headers,
                 request_size=size,
-                body=jsontext.parse_object(request.body),
+                body=plan.client_body,
                 request_body=request.body,
                 facts=plan.facts or RequestFacts(),
                 upstream_model=plan.upstream_model,

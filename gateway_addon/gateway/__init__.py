@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway_addon.api import chat_completions, messages
-from gateway_addon.api.base import ApiKind, Operation, Refusal, RequestFacts
+from gateway_addon.api.base import ApiKind, Json, Operation, Refusal, RequestFacts
 from gateway_addon.config import Provider, ReverseTarget, Settings
 from gateway_addon.gateway import access, models, rewrites
 from gateway_addon.gateway.answers import AnswerChange
@@ -66,6 +66,8 @@ class Plan:
     upstream_model: str | None
     facts: RequestFacts | None
     """Of the client's body; None where it was not read."""
+    client_body: Json | None = field(repr=False)
+    """The client's body, parsed; None as for `facts`."""
     logged: bool
     side_request: str | None
     answer: AnswerChange | None
@@ -102,7 +104,7 @@ def _plan(request: GatewayRequest, settings: Settings) -> Plan | Refusal:
     body = jsontext.parse_object(request.body) if target.route.logged else None
     facts = kind.read_request(body) if kind is not None and body is not None else None
     model = facts.model if facts else None
-    return _assemble(request, settings, target, provider, facts=facts, upstream_model=model)
+    return _assemble(request, settings, target, provider, client_body=body, facts=facts, upstream_model=model)
 
 
 def _model_call(request: GatewayRequest, settings: Settings, target: Target, kind: ApiKind) -> Plan | Refusal:
@@ -131,6 +133,7 @@ def _model_call(request: GatewayRequest, settings: Settings, target: Target, kin
         settings,
         target,
         choice.provider,
+        client_body=body,
         facts=kind.read_request(body),
         upstream_model=choice.upstream_model,
         operations=operations,
@@ -150,6 +153,7 @@ def _assemble(
     target: Target,
     provider: Provider,
     *,
+    client_body: Json | None,
     facts: RequestFacts | None,
     upstream_model: str | None,
     operations: Sequence[Operation] = (),
@@ -183,6 +187,7 @@ def _assemble(
         request_model=facts.model if facts else None,
         upstream_model=upstream_model,
         facts=facts,
+        client_body=client_body,
         logged=target.route.logged,
         side_request=target.route.side_request,
         answer=answer,
