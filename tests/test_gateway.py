@@ -14,6 +14,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import unquote
 
 import anthropic
 import h2.config
@@ -201,9 +202,10 @@ def test_extras_are_forwarded_and_not_logged(gateway: Gateway, provider: Provide
     assert chat.post("/responses/resp_1/cancel", cast_to=dict[str, Any])["status"] == "cancelled"
     compacted = gateway.post("/api/gateway/responses/compact", {"model": "m", "input": []}).response
     assert compacted.status == 200
-    assert [(received.method, received.path) for received in provider.requests] == [
+    # SDKs differ in whether they encode the slash of a model's id
+    assert [(received.method, unquote(received.path)) for received in provider.requests] == [
         ("GET", "/toy/v1/models"),
-        ("GET", "/toy/v1/models/toy%2Fsmall"),
+        ("GET", "/toy/v1/models/toy/small"),
         ("POST", "/toy/v1/messages/count_tokens"),
         ("GET", "/toy/v1/responses/resp_1"),
         ("POST", "/toy/v1/responses/resp_1/cancel"),
