@@ -39,6 +39,9 @@ METADATA = "gateway"
 PACE = "gateway_pace"
 """The key of the answer's pace in `flow.metadata`: a list of [milliseconds since the request's start, body bytes]."""
 
+MAX_TIME = 32_503_680_000.0
+"""Seconds since the epoch, or milliseconds of a duration: the year 3000, and a year. Beyond it nothing is believed."""
+
 _ABORTS = ("client_aborted", "upstream_cut", "interrupted")
 
 _BELIEVED = {"outcome": str, "error_type": str, "rewrites": str, "warnings": str, **dict.fromkeys(TIMINGS, float)}
@@ -153,6 +156,8 @@ class Calls:
         kind = target.route.kind if target else None
         forward.hide_own_tokens(flow, self.options.settings)
         forward.refuse(flow, refusal, kind)
+        # for whoever reads the saved flow: this call went nowhere, and has no row unless it gets one below
+        flow.metadata[METADATA] = {"outcome": "rejected"}
         if target and kind and target.route.logged:
             body = jsontext.parse_object(request.body)
             exchange = self._exchange(
@@ -180,7 +185,8 @@ class Calls:
         # the gateway's own call, in a saved flow: there the path alone says what it is
         target = _target(sent.method, sent.path) if told and _is_reverse_listener(flow) else None
         kind = target.route.kind if target else _path_kind(sent)
-        if kind is None:
+        rejected = told.get("outcome") == "rejected"
+        if kind is None or (rejected and target is None):
             return
         raw = sent.stream.joined() if isinstance(sent.stream, _RequestCopy) else sent.raw_content
         warnings = ["response_truncated"] if "response_truncated" in told.get("warnings", "") else []
@@ -199,7 +205,6 @@ class Calls:
         if target is None:
             kind = kind_of_request(kind, body)
         facts = _facts(kind, body)
-        rejected = target is not None and told.get("outcome") == "rejected"
         exchange = self._exchange(
             flow,
             kind,
@@ -226,7 +231,8 @@ class Calls:
             run_id=self.writer.run_id,
             source="replay" if flow.is_replay else "live" if flow.live else "file",
             kind=kind,
-            started=flow.request.timestamp_start,
+            # a loaded flow may hold anything
+            started=flow.request.timestamp_start if 0 <= flow.request.timestamp_start < MAX_TIME else 0.0,
             provider=provider.id if provider else None,
             configured_dialect=provider.dialect if provider else None,
             client_credential=None if facts["host"] is None else self._client_credential(flow),
@@ -244,7 +250,8 @@ class Calls:
     ) -> None:
         self._open[exchange.id] = _Open(flow, exchange, change, rejected)
         if flow.live:
-            self.writer.begin(opening_record(exchange))
+            record, _ = limited(opening_record(exchange), Content(), self.options.content)
+            self.writer.begin(record)
 
     def stream(self, flow: http.HTTPFlow) -> None:
         """The answer's head has arrived: let the body pass chunk by chunk, with a copy to the reader."""
@@ -487,7 +494,11 @@ def _told(flow: http.HTTPFlow) -> Mapping[str, Any]:
     told = flow.metadata.get(METADATA)
     if flow.live or not isinstance(told, dict):
         return {}
-    return {name: value for name, value in told.items() if isinstance(value, _BELIEVED.get(name, ()))}
+    return {
+        name: value
+        for name, value in told.items()
+        if isinstance(value, _BELIEVED.get(name, ())) and not (isinstance(value, float) and not 0 <= value < MAX_TIME)
+    }
 
 
 def _rewrites_told(told: Mapping[str, Any]) -> str:

@@ -137,6 +137,11 @@ class _Main(click.Group):
             sys.exit(error.exit_code)
         except click.Abort:
             sys.exit(1)
+        except OSError as error:
+            # a full disk under stdout, say; what could not be written must not be tried again at exit
+            click.echo(f"gateway-addon: {plain(error.strerror or str(error))}", err=True)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.exit(2)
 
 
 class _NotFound(click.ClickException):
@@ -283,7 +288,7 @@ def _bytes(size: str) -> int:
 
 @main.command("prune")
 @_database
-@click.option("--keep-days", metavar="N", type=click.IntRange(min=0), help="Remove calls that began earlier.")
+@click.option("--keep-days", metavar="N", type=click.IntRange(0, 36_500), help="Remove calls that began earlier.")
 @click.option("--max-size", metavar="SIZE", type=_bytes, help="Remove the oldest calls; 500M, 2G, or bytes.")
 def prune_calls(path: Path, keep_days: int | None, max_size: int | None) -> None:
     """Remove old calls with all that only they hold, and make the file smaller. A proxy may go on writing to it."""
@@ -412,6 +417,9 @@ def _writing(path: Path) -> Iterator[Database]:
         with reported(path):
             if not path.exists():
                 raise StoreError(f"{path}: no such file")
+            if path.stat().st_size == 0:
+                # opening it to write would make a database of it
+                raise StoreError(f"{path}: not a gateway database")
             with closing(open_database(path)) as db:
                 yield db
     except StoreError as error:

@@ -85,7 +85,9 @@ def read(options: optmanager.OptManager) -> Options:
     try:
         body_limit = human.parse_size(options.gateway_body_limit) or 0
     except ValueError:
-        raise exceptions.OptionsError(f"gateway_body_limit: {options.gateway_body_limit!r} is no size") from None
+        body_limit = -1
+    if body_limit < 0:
+        raise exceptions.OptionsError(f"gateway_body_limit: {options.gateway_body_limit!r} is no size")
     path = Path(options.gateway_config).expanduser() if options.gateway_config else None
     try:
         settings = config.load(path, os.environ)

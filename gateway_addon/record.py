@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from gateway_addon.api.base import ToolCall, ToolResult
+from gateway_addon.wire import jsontext
 
 
 @dataclass(slots=True, kw_only=True)
@@ -142,9 +143,26 @@ def limited(record: Record, content: Content, mode: str) -> tuple[Record, Conten
         return record, content
     bare = without_text(content)
     if mode == "prompts":
+        record = replace(record, rewrites=_without_values(record.rewrites, CONVERSATION))
         return record, replace(bare, system_prompt=content.system_prompt, user_prompt=content.user_prompt)
-    rewrites = [{k: v for k, v in op.items() if k != "value"} for op in json.loads(record.rewrites)]
-    return replace(record, error_message=None, rewrites=json.dumps(rewrites)), bare
+    return replace(record, error_message=None, rewrites=_without_values(record.rewrites, ("",))), bare
+
+
+CONVERSATION = tuple(f"/body/{name}" for name in ("messages", "input", "system", "instructions", "tools"))
+"""Where in a request the words of a conversation stand, for all kinds."""
+
+
+def _without_values(rewrites: str, places: tuple[str, ...]) -> str:
+    """The column `rewrites` without the values of the operations on `places` (beginnings of JSON pointers)."""
+    if rewrites == "[]":
+        return rewrites
+    operations = (
+        {name: part for name, part in operation.items() if name != "value"}
+        if operation.get("path", "").startswith(places)
+        else operation
+        for operation in jsontext.parse(rewrites)
+    )
+    return jsontext.dumps(list(operations))
 
 
 def as_row(record: Record) -> dict[str, Any]:

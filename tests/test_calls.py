@@ -1,6 +1,7 @@
 """What a bug of ours may do to a call: nothing to its bytes, and its row says so."""
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,3 +172,63 @@ class TestClientCredential:
         addon.response(flow)
         row = stored(addon, tmp_path)
         assert (row["outcome"], row["client_credential"]) == ("rejected", None)
+
+
+@pytest.mark.parametrize("mode", ["prompts", "none"])
+def test_the_row_of_a_call_under_way_holds_no_more_than_its_last(mode: str, tmp_path: Path):
+    config = tmp_path / "gateway.toml"
+    config.write_text('default_provider = "openrouter"')
+    addon = GatewayAddon()
+    with taddons.context(addon) as context:
+        context.configure(
+            addon, gateway_db=str(tmp_path / "gateway.db"), gateway_content=mode, gateway_config=str(config)
+        )
+        flow = call()
+        flow.response = None
+        flow.client_conn.proxy_mode = ProxyMode.parse("reverse:https://openrouter.ai")
+        flow.client_conn.peername = ("127.0.0.1", 1)
+        flow.request.path = "/api/gateway/chat/completions"
+        said = [{"role": "tool", "tool_call_id": "c", "content": "PLANTED"}]
+        flow.request.text = json.dumps(BODY | {"model": "anthropic/claude-sonnet-4.6", "messages": said})
+        addon.request(flow)
+        assert flow.request.host == "openrouter.ai"
+        assert addon.calls
+        addon.calls.writer.close()
+        assert (
+            "/body/messages/0/content" in rows(tmp_path / "gateway.db", "SELECT rewrites FROM requests")[0]["rewrites"]
+        )
+        for path in tmp_path.glob("gateway.db*"):
+            assert b"PLANTED" not in path.read_bytes()
+        addon._close()
+
+
+@pytest.mark.parametrize("started", [math.nan, math.inf, 1e18, -1e12])
+def test_a_flow_of_no_possible_time_has_a_row(started: float, addon: GatewayAddon, tmp_path: Path):
+    flow = call()
+    assert flow.response
+    flow.live = False
+    flow.request.timestamp_start = started
+    flow.metadata["gateway"] = {"duration_ms": -5.0, "time_to_first_byte_ms": math.inf}
+    flow.response.content = ANSWER
+    addon.request(flow)
+    addon.response(flow)
+    row = stored(addon, tmp_path)
+    assert (row["outcome"], row["started_at"]) == ("complete", "1970-01-01T00:00:00.000Z")
+    assert row["time_to_first_byte_ms"] is None
+
+
+def test_a_refusal_that_had_no_row_has_none_when_it_is_loaded(addon: GatewayAddon, tmp_path: Path):
+    flow = call()
+    flow.response = None
+    flow.client_conn.proxy_mode = ProxyMode.parse("reverse:https://openrouter.ai")
+    flow.client_conn.peername = ("127.0.0.1", 1)
+    flow.request.path = "/api/gateway/foo/messages"
+    addon.request(flow)
+    refusal: http.Response | None = flow.response
+    assert refusal
+    assert refusal.status_code == 400
+    flow.live = False
+    addon.request(flow)
+    addon.response(flow)
+    addon._close()
+    assert rows(tmp_path / "gateway.db", "SELECT * FROM requests") == []

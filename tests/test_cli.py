@@ -507,6 +507,9 @@ class TestErrors:
             ("review", "{db}", "--fail-on", "info"),
             ("prune", "{db}"),
             ("prune", "{db}", "--keep-days", "soon"),
+            ("prune", "{db}", "--keep-days", "800000"),
+            ("prune", "{empty}", "--keep-days", "1"),
+            ("search", "{empty}", "word"),
             ("prune", "{db}", "--max-size", "-1"),
             ("prune", "{db}", "--max-size", "1T"),
             ("prune", "{garbage}", "--keep-days", "1"),
@@ -520,7 +523,11 @@ class TestErrors:
         write(path)
         garbage = path.with_name("garbage")
         garbage.write_bytes(b"no database")
-        result = run(*(argument.format(db=path, folder=path.parent, garbage=garbage) for argument in arguments))
+        empty = path.with_name("empty")
+        empty.touch()
+        names = {"db": path, "folder": path.parent, "garbage": garbage, "empty": empty}
+        result = run(*(argument.format(**names) for argument in arguments))
+        assert empty.stat().st_size == 0
         assert (result.exit_code, result.stdout) == (2, "")
         assert result.stderr.startswith("gateway-addon: ")
         assert result.stderr.count("\n") == 1

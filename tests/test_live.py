@@ -317,6 +317,7 @@ def test_client_replay_is_a_call_of_its_own(recorded: Path, provider: Provider, 
 START_ERRORS: dict[str, tuple[dict[str, object], str]] = {
     "a bad bool": ({"gateway_rewrite": "maybe"}, "gateway_rewrite"),
     "a bad choice": ({"gateway_content": "some"}, "gateway_content: 'some'"),
+    "a negative size": ({"gateway_body_limit": "-5"}, "gateway_body_limit: '-5'"),
     "an unknown option": ({"gateway_dbb": "x.db"}, "unknown option: gateway_dbb"),
     "a misspelt option": ({"gateway-content": "full"}, "unknown option: gateway-content"),
     "no folder for the database": ({"gateway_db": "/nowhere/at/all.db"}, "/nowhere/at/all.db"),

@@ -2,11 +2,13 @@
 
 import json
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 
 from gateway_addon.api.base import ToolCall, ToolResult
 from gateway_addon.record import COLUMNS, Content, Record, arguments_valid, as_row, limited
+from gateway_addon.wire import jsontext
 
 RECORD = Record(
     id="call-1",
@@ -19,7 +21,7 @@ RECORD = Record(
     error_message="too much at once",
     finish_detail="max_output_tokens",
     output_tokens=5,
-    rewrites=json.dumps(
+    rewrites=jsontext.dumps(
         [
             {"op": "replace", "path": "/url", "value": "https://api.example/v1"},
             {"op": "remove", "path": "/body/models"},
@@ -66,7 +68,7 @@ def test_prompts_keeps_prompts_and_errors():
 def test_none_keeps_numbers_and_names(mode: str):
     record, content = limited(RECORD, CONTENT, mode)
     without_values = [{"op": "replace", "path": "/url"}, {"op": "remove", "path": "/body/models"}]
-    assert changed(record) == {"error_message": None, "rewrites": json.dumps(without_values)}
+    assert changed(record) == {"error_message": None, "rewrites": jsontext.dumps(without_values)}
     assert content == Content(tools=["bash", "edit"], tool_calls=BARE_CALLS, tool_results=BARE_RESULTS)
 
 
@@ -104,3 +106,16 @@ def test_free_text_is_neither(kind_of_call: str):
 
 def test_a_row_has_the_columns_in_order():
     assert tuple(as_row(RECORD)) == COLUMNS
+
+
+def test_rewrites_keep_no_words_of_a_conversation():
+    operations = [
+        {"op": "replace", "path": "/url", "value": "https://a.example"},
+        {"op": "replace", "path": "/body/messages/0/content", "value": "a secret word"},
+        {"op": "remove", "path": "/body/models"},
+    ]
+    record = replace(RECORD, rewrites=json.dumps(operations))
+    kept = {mode: json.loads(limited(record, Content(), mode)[0].rewrites) for mode in ("full", "prompts", "none")}
+    assert kept["full"] == operations
+    assert kept["prompts"] == [operations[0], {"op": "replace", "path": "/body/messages/0/content"}, operations[2]]
+    assert [operation.get("value") for operation in kept["none"]] == [None, None, None]
