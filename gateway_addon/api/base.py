@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from gateway_addon.terms import Warning
+
 Json = dict[str, Any]
 """A JSON object as `gateway_addon.wire.jsontext.parse` returns it: fractions are `Decimal`, so no digit is lost."""
 
@@ -85,6 +87,9 @@ class Usage:
     output_tokens: int | None = None
     """Total output, reasoning included."""
     reasoning_tokens: int | None = None
+    input_audio_tokens: int | None = None
+    """The part of the input that is audio; priced apart."""
+    output_audio_tokens: int | None = None
 
 
 @dataclass(slots=True)
@@ -126,6 +131,14 @@ class Answer:
     extra_passes: list[Pass] = field(default_factory=list)
     price_context: dict[str, str] = field(default_factory=dict)
     """Price modifiers that are not the tier: `speed`, `inference_geo`."""
+    fees: dict[str, int] = field(default_factory=dict)
+    """How often something was used that costs a fee of its own, by the price table's unit: `web_searches`, ..."""
+    hidden_tokens: bool = False
+    """Tokens were billed that the counts leave out: what the answer cost cannot be estimated."""
+    own_cost: object = None
+    """A figure of the provider's own that stands outside of the usage (a frame, a `ping`, a top-level `cost`)."""
+    warnings: list[Warning] = field(default_factory=list)
+    """What of the answer could not be told for certain."""
     error: Problem | None = None
     """The first error the answer reported, completed by later ones that say more."""
     tool_calls: list[ToolCall] = field(default_factory=list)
