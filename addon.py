@@ -4,6 +4,6 @@ The addon lives in the package, one for the process: mitmproxy loads this file a
 in flight, the writer and the totals must outlive that.
 """
 
-from gateway_addon.hooks import ADDON
+from gateway_addon.proxy.hooks import ADDON
 
 addons = [ADDON]

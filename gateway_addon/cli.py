@@ -339,7 +339,7 @@ def review_calls(path: Path, fail_on: str, as_json: bool) -> None:
 def redact(source: Path, target: Path, rules: Path | None) -> None:
     """Copy a flow file without the secrets in it, so that it can be shared."""
     # mitmproxy takes a second to import, which those commands should not cost that only read a database
-    from gateway_addon import flowfile
+    from gateway_addon.captures import flowfile
 
     try:
         own_rules = flowfile.load_rules(rules) if rules else []
@@ -356,7 +356,7 @@ def redact(source: Path, target: Path, rules: Path | None) -> None:
 @click.option("--pace", is_flag=True, help="Send answers as fast as they were recorded, not at once.")
 def replay(source: Path, port: int, pace: bool) -> None:
     """Answer model calls with the answers of a flow file, until Ctrl-C."""
-    from gateway_addon import flowfile, replay
+    from gateway_addon.captures import flowfile, replay
 
     recorded: list[replay.Recording] = []
     try:

@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests.bench_stream import cpu_seconds
-from tests.proxy import ADDON, Mitmdump, rows
+from tests.mitmdump import ADDON, Mitmdump, rows
 from tests.sessions import session
 
 WATCH = """

@@ -18,7 +18,7 @@ from collections import defaultdict
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.proxy import ADDON, Mitmdump
+from tests.mitmdump import ADDON, Mitmdump
 
 CHUNKS = 10_000
 BARE = """

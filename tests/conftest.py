@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.gateways import write_certificate, write_config
+from tests.mitmdump import Mitmdump
 from tests.provider import Provider
-from tests.proxy import Mitmdump
 from tests.recorded import record
 
 # no test may fail because the machine is busy

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from mitmproxy.certs import CertStore
 
+from tests.mitmdump import ADDON, Mitmdump
 from tests.provider import Provider
-from tests.proxy import ADDON, Mitmdump
 
 SCRIPT = """
 def server_connect(data):

@@ -17,8 +17,8 @@ import anthropic
 import openai
 
 from tests.detour import recording
+from tests.mitmdump import ADDON
 from tests.provider import Provider, agent
-from tests.proxy import ADDON
 
 HOSTS = ("api.anthropic.com", "openrouter.ai", "api.openai.com")
 

@@ -15,11 +15,11 @@ from mitmproxy.io import FlowWriter
 
 from tests.client import Call
 from tests.detour import recording
+from tests.mitmdump import http_flows
 from tests.provider import Provider, Scenario
 from tests.provider.answer import Answer, Error, Json, Place, ToolCall
 from tests.provider.replies import says
 from tests.provider.scenarios import BACKEND_LOST, OVERLOADED, PLAIN
-from tests.proxy import http_flows
 
 FLOWS = Path(__file__).parents[1] / "flows"
 CONFIG = FLOWS / "gateway.toml"

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tests.make_demo import DEMO
-from tests.proxy import rows, run_mitmdump
+from tests.mitmdump import rows, run_mitmdump
 
 PICTURES = DEMO.parent / "pictures"
 COLUMNS = 150

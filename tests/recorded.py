@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tests.client import PATHS, Call, body_of, request_body
+from tests.mitmdump import Mitmdump
 from tests.provider import SCENARIOS, Provider
-from tests.proxy import Mitmdump
 
 APART = {"silent", "head-only", "held", "huge-event"}
 """Scenarios that need a test of their own."""

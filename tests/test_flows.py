@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.make_flows import CONFIG, FINDINGS, FLOWS, PROVIDER_KEY, expected, readme, record
-from tests.proxy import ADDON, http_flows, rows, run_on_file
+from tests.mitmdump import ADDON, http_flows, rows, run_on_file
 
 Rows = list[dict[str, Any]]
 

@@ -26,8 +26,8 @@ import zstandard
 
 from tests.client import PATHS, Call, request_body
 from tests.gateways import ADMIN, CLIENT, ENCODE, KEYS, KINDS, SAID, TOKENS, answer_of, tls_address, until
+from tests.mitmdump import Mitmdump, rows
 from tests.provider import Provider
-from tests.proxy import Mitmdump, rows
 
 STREAM = [pytest.param(True, id="stream"), pytest.param(False, id="whole")]
 PREFIXES = ["/api/gateway", "/api/gateway/v1", "/api/openrouter", "/api/openrouter/v1"]

@@ -14,12 +14,12 @@ from mitmproxy.proxy.mode_specs import ProxyMode
 
 from tests.client import PATHS, Call, request_body
 from tests.gateways import CLIENT, ENCODE, KEYS, KINDS, SAID, TOKENS, answer_of, tls_address, until
+from tests.mitmdump import Mitmdump, read_flows, rows, run_mitmdump, run_on_file
 from tests.provider import Provider
 from tests.provider.answer import Error
 from tests.provider.replies import fails
 from tests.provider.scenarios import Scenario
 from tests.provider.server import Received
-from tests.proxy import Mitmdump, read_flows, rows, run_mitmdump, run_on_file
 
 
 class Saved:

@@ -6,7 +6,7 @@ import pytest
 from mitmproxy.http import HTTPFlow
 
 from tests.make_demo import KEY, record
-from tests.proxy import ADDON, read_flows
+from tests.mitmdump import ADDON, read_flows
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from mitmproxy import http
 from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import taddons, tflow
 
-from gateway_addon.hooks import GatewayAddon
-from tests.proxy import rows
+from gateway_addon.proxy.hooks import GatewayAddon
+from tests.mitmdump import rows
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hello"}], "stream": True}
 ANSWER = b'data: {"id": "c1", "choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop"}]}\n\n'

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.mitmdump import Mitmdump, clean_environment, read_flows, rows, run_mitmdump
 from tests.provider import Provider
-from tests.proxy import Mitmdump, clean_environment, read_flows, rows, run_mitmdump
 
 ADDON = """
 import logging, os, sqlite3

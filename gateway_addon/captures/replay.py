@@ -17,10 +17,11 @@ from typing import Any
 
 from mitmproxy import http
 
-from gateway_addon import api, flowfile, gateway
+from gateway_addon import api, gateway
 from gateway_addon.api.base import ApiKind, Json, Refusal
 from gateway_addon.api.prompts import strip_wrappers
 from gateway_addon.api.values import items, mapping, text
+from gateway_addon.captures import flowfile
 from gateway_addon.wire import encodings, jsontext
 
 MAX_REQUEST = 64 * 1024 * 1024

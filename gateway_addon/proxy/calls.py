@@ -15,18 +15,19 @@ from mitmproxy.connection import Server
 from mitmproxy.flow import Error
 from mitmproxy.proxy.mode_specs import ReverseMode
 
-from gateway_addon import forward, gateway, summary
+from gateway_addon import gateway, summary
 from gateway_addon.api import kind_of_path, kind_of_request
 from gateway_addon.api.base import ApiKind, Json, Refusal, RequestFacts
 from gateway_addon.api.values import text
+from gateway_addon.captures.redaction import credential_kind
 from gateway_addon.config import Provider
 from gateway_addon.exchange import CLEAN, End, Exchange, finish, milliseconds, opening_record, tools_called, unread
 from gateway_addon.gateway import GatewayRequest, Plan
 from gateway_addon.gateway.answers import AnswerChange
 from gateway_addon.gateway.routing import Target, route
-from gateway_addon.options import Options
+from gateway_addon.proxy import forward
+from gateway_addon.proxy.options import Options
 from gateway_addon.record import TIMINGS, Content, Record, as_row, limited
-from gateway_addon.redaction import credential_kind
 from gateway_addon.store.contents import storable
 from gateway_addon.store.writer import Writer
 from gateway_addon.wire import encodings, jsontext

@@ -23,13 +23,13 @@ from mitmproxy.http import HTTPFlow, Request, Response
 from mitmproxy.io import FlowWriter
 from mitmproxy.test import tflow
 
-from gateway_addon import replay
+from gateway_addon.captures import replay
+from gateway_addon.captures.replay import Asked, Recording, ReplayServer, choose, conversation, schedule
 from gateway_addon.cli import main
-from gateway_addon.replay import Asked, Recording, ReplayServer, choose, conversation, schedule
 from gateway_addon.wire import encodings
 from tests.client import Call
+from tests.mitmdump import Mitmdump
 from tests.provider import Provider, agent
-from tests.proxy import Mitmdump
 
 PROMPT = "Two players with equal points get different ranks. Please find out why and fix it."
 

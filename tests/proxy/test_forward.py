@@ -7,8 +7,8 @@ from mitmproxy import http
 from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import tflow
 
-from gateway_addon import forward
 from gateway_addon.gateway import Plan
+from gateway_addon.proxy import forward
 from tests.gateway.helpers import settings
 
 KEY, TOKEN = "key-of-the-provider", "token-of-the-client"

@@ -13,7 +13,7 @@ from mitmproxy.exceptions import FlowReadException
 from mitmproxy.flow import Flow
 from mitmproxy.io import FlowReader, FlowWriter
 
-from gateway_addon.redaction import Redactor, Rule, environment_secrets, read_rules
+from gateway_addon.captures.redaction import Redactor, Rule, environment_secrets, read_rules
 
 Progress = Callable[[int], Any]
 """Told how many more bytes of a file have been read."""

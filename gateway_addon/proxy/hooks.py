@@ -18,8 +18,10 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.hooks import UpdateHook
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
-from gateway_addon import __version__, cost, flowfile, options
-from gateway_addon.calls import Calls, describe
+from gateway_addon import __version__, cost
+from gateway_addon.captures import flowfile
+from gateway_addon.proxy import options
+from gateway_addon.proxy.calls import Calls, describe
 from gateway_addon.store.schema import StoreError
 from gateway_addon.store.writer import Writer
 

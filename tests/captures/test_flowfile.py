@@ -18,18 +18,18 @@ from mitmproxy.io import FlowWriter, tnetstring
 from mitmproxy.test import taddons, tflow
 from mitmproxy.version import FLOW_FORMAT_VERSION
 
-from gateway_addon import flowfile
+from gateway_addon.captures import flowfile
+from gateway_addon.captures.flowfile import FlowFileError
 from gateway_addon.cli import main
-from gateway_addon.flowfile import FlowFileError
-from gateway_addon.hooks import GatewayAddon
+from gateway_addon.proxy.hooks import GatewayAddon
 from gateway_addon.wire import encodings
 from tests.client import PATHS, Call, request_body
+from tests.mitmdump import Mitmdump, read_flows, rows, run_on_file
 from tests.provider import Provider
 from tests.provider import delivery as d
 from tests.provider.delivery import Delivery
 from tests.provider.replies import says
 from tests.provider.scenarios import LONG, OVERLOADED, PARALLEL, Scenario
-from tests.proxy import Mitmdump, read_flows, rows, run_on_file
 
 PLANTED = {
     "header": "planted-header-0001",

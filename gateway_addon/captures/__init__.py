@@ -1,0 +1,1 @@
+"""Saved flows: reading files, redacting them, and serving their answers again."""
