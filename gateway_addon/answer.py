@@ -1,12 +1,18 @@
-"""The bytes of an answer, as received, led to the reader of its kind: decode, tell stream from body, cut into events.
+"""An answer on its way: bytes as received → decoded → events, parsed once → the reader of their kind, and where the
+answer is changed, what the client gets.
 
-Live streams, whole bodies, files and replays all come through here. No I/O, no clock.
+Live streams, whole bodies, files and replays all come through here. No I/O, no clock, and nothing raises for any bytes.
+`AnswerReader` needs no HTTP around it: whoever has events or a body from elsewhere feeds it directly.
 """
 
 from gateway_addon import api
 from gateway_addon.api import errors
 from gateway_addon.api.base import Answer, ApiKind, Reader, RequestFacts
+from gateway_addon.api.values import objects
+from gateway_addon.gateway.answers import AnswerChange
+from gateway_addon.terms import Warning
 from gateway_addon.wire import encodings, jsontext, sse
+from gateway_addon.wire.headers import Headers, media_type
 
 BATCH = 16 * 1024
 """Bytes. Until the first token every chunk is read at once, so that its time is known; then in batches of this size,
@@ -15,66 +21,143 @@ which costs a fraction of the CPU."""
 MAX_BODY = 64 * 1024 * 1024
 """Bytes. A longer answer that is not a stream is forwarded but not read."""
 
-_STREAM_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
+class AnswerReader:
+    """Leads parsed events, or a whole body, to the reader of their kind. `answer` is valid, if partial, at any time."""
 
-class AnswerFeed:
-    """Reads one answer. `answer` is valid, if partial, at every moment; nothing here raises for any bytes.
-
-    `warning` says why reading stopped early, if it did: `response_undecodable`, `response_too_large`, ...
-    """
-
-    def __init__(
-        self, kind: ApiKind, request: RequestFacts, content_type: str = "", content_encoding: str | None = None
-    ) -> None:
-        self.streamed: bool | None = None
-        self.warning: str | None = None
+    def __init__(self, kind: ApiKind, request: RequestFacts) -> None:
         self._kind = kind
         self._request = request
         self._reader: Reader = kind.reader(request)
-        self._says_stream = content_type.partition(";")[0].strip().lower() == "text/event-stream"
+        self._first_object = True
+        self._done = False
+
+    @property
+    def answer(self) -> Answer:
+        return self._reader.answer
+
+    def event(self, data: object, name: str = "") -> None:
+        """Take the parsed data of an event, and its `event:` name. What is no object, or a list of some, is skipped."""
+        for event in objects([data] if isinstance(data, dict) else data):
+            self._choose_reader(event)
+            error = self.answer.error
+            self._reader.event(event, name)
+            if self._done:
+                # its client has stopped reading, with a whole answer
+                self.answer.error = error
+
+    def done(self) -> None:
+        """Take the `[DONE]` marker. Gateways send events of their own behind it, which are read as well."""
+        if not self._done:
+            self._done = True
+            self._reader.done()
+
+    def body(self, source: bytes, data: object, *, is_error: bool) -> None:
+        """Take a whole body, as text and parsed. `is_error`: by its HTTP status it is no answer."""
+        if isinstance(data, dict):
+            self._choose_reader(data)
+            self._reader.body(data)
+        answer = self.answer
+        if answer.error is None and (is_error or not answer.recognised):
+            answer.error = errors.read_error_body(data)
+            answer.recognised = answer.recognised or answer.error is not None
+        if answer.error is None and (is_error or not answer.recognised):
+            # no answer at all: keep what a person could read of it
+            answer.error = errors.error_text(source)
+
+    def finish(self) -> Answer:
+        """What was read, complete. Called once, last."""
+        return self._reader.finish()
+
+    def _choose_reader(self, first: api.Json) -> None:
+        """Some servers answer in another kind's format than the path promises: the first object tells."""
+        if self._first_object:
+            self._first_object = False
+            kind = api.kind_of_answer(self._kind, first)
+            if kind is not self._kind:
+                self._reader = kind.reader(self._request)
+
+
+class AnswerFeed:
+    """The body of one answer as it arrives. With a `change`, `feed` and `end` return what the client gets instead."""
+
+    def __init__(
+        self,
+        kind: ApiKind,
+        request: RequestFacts,
+        http_status: int,
+        headers: Headers,
+        change: AnswerChange | None = None,
+    ) -> None:
+        self.streamed: bool | None = None
+        """Whether it is an event stream; None until that is known."""
+        self.warning: Warning | None = None
+        """Why reading stopped early, if it did."""
+        self.failure: Exception | None = None
+        """What a reader has raised, which is a bug of ours; an answer that is changed goes on being changed."""
+        self._reader = AnswerReader(kind, request)
+        self._change = change
+        self._is_error = http_status >= 400
+        self._media_type = media_type(headers)
         self._pending: list[bytes] = []
         self._pending_size = 0
         self._events = sse.EventParser()
         self._body = bytearray()
-        self._first_object = True
-        self._done = False
+        self._ended = False
+        self._out: list[bytes] = []
         try:
-            self._decoder: encodings.Decoder | None = encodings.decoder(content_encoding)
+            self._decoder: encodings.Decoder | None = encodings.decoder(headers.joined("content-encoding"))
         except encodings.DecodeError:
+            # nobody can change it either
+            self._change = None
             self.stop("response_undecodable")
 
     @property
     def answer(self) -> Answer:
         return self._reader.answer
 
-    def feed(self, data: bytes) -> None:
+    @property
+    def is_changed(self) -> bool:
+        """Whether the client gets what `feed` and `end` return, not what was received."""
+        return self._change is not None
+
+    def feed(self, data: bytes) -> list[bytes]:
         """Take a piece of the body, still content-encoded, of any length."""
-        if self._decoder is None:
-            return
         self._pending.append(data)
         self._pending_size += len(data)
-        if self._pending_size >= BATCH or not self.answer.started:
+        if self._pending_size >= BATCH or self._change or not self.answer.started:
             self._read_pending()
+        return self._passed_on()
 
-    def finish(self, http_status: int | None) -> Answer:
-        """Read what is left and return the answer. `http_status` decides how a body that is no answer is read."""
-        self._read_pending()
-        if self._decoder is not None:
-            try:
-                self._decoder.finish()
-            except encodings.DecodeError:
-                self.stop("response_undecodable")
-        if self.streamed:
-            self._take_events(self._events.finish())
-        elif self.warning != "response_too_large":
-            self._read_body(bytes(self._body), is_error=(http_status or 0) >= 400)
+    def end(self) -> list[bytes]:
+        """The body has ended, or nothing more of it will come: read what is left. May be called again."""
+        if not self._ended:
+            self._ended = True
+            self._read_pending()
+            if self._decoder is not None:
+                try:
+                    self._decoder.finish()
+                except encodings.DecodeError:
+                    self.stop("response_undecodable")
+            if self.streamed:
+                self._take_events(self._events.finish())
+            elif self.warning != "response_too_large":
+                self._take_body(bytes(self._body))
+        return self._passed_on()
+
+    def finish(self) -> Answer:
+        """Read what is left and return the answer. Called once, last."""
+        self.end()
         return self._reader.finish()
 
-    def stop(self, warning: str) -> None:
+    def stop(self, warning: Warning) -> None:
         """Read nothing more; what was read stays."""
         self._decoder = None
         self.warning = warning
+
+    def _passed_on(self) -> list[bytes]:
+        out, self._out = self._out, []
+        return [b"".join(out)] if any(out) else []
 
     def _read_pending(self) -> None:
         data = b"".join(self._pending)
@@ -86,60 +169,55 @@ class AnswerFeed:
             for piece in self._decoder.feed(data):
                 self._take(piece)
         except encodings.DecodeError:
+            # nothing behind the damage can be read by anybody
             self.stop("response_undecodable")
 
     def _take(self, piece: bytes) -> None:
         if self.streamed:
             self._take_events(self._events.feed(piece))
             return
+        if self.warning == "response_too_large":
+            self._out.append(piece)
+            return
         self._body += piece
         if self.streamed is None:
-            self.streamed = self._looks_streamed(self._body)
+            self.streamed = sse.is_stream(self._body, self._media_type)
             if self.streamed:
                 piece, self._body = bytes(self._body), bytearray()
                 self._take_events(self._events.feed(piece))
         elif len(self._body) > MAX_BODY:
+            if self._change is None:
+                self.stop("response_too_large")
+            else:
+                self.warning = "response_too_large"
+                self._out.append(bytes(self._body))
             self._body.clear()
-            self.stop("response_too_large")
-
-    def _looks_streamed(self, start: bytearray) -> bool | None:
-        """Stream or body? The first bytes decide where the content type is wrong; None while they are blank."""
-        text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
-        if not text and len(start) < BATCH:
-            return None
-        if text.startswith((b"{", b"[", b"<")):
-            return False
-        return self._says_stream or text.startswith(_STREAM_STARTS)
 
     def _take_events(self, events: list[sse.Event]) -> None:
         for event in events:
-            if self._done:
-                return
+            data: object = None
             if event.data.lstrip().startswith(b"[DONE]"):
-                # every kind ends with it on some gateway (wire-formats §2.1)
-                self._done = True
+                # every kind ends with it on some gateway
                 self._reader.done()
-            elif (data := jsontext.parse_object(event.data)) is not None:
-                self._choose_reader(data)
-                self._reader.event(data, event.name)
+            elif event.data:
+                data = jsontext.parse_any(event.data)
+                if self.failure is None:
+                    try:
+                        self._reader.event(data, event.name)
+                    except Exception as error:
+                        self._fail(error)
+            if self._change:
+                self._out.append(self._change.event(event, data if isinstance(data, dict) else None))
 
-    def _read_body(self, body: bytes, *, is_error: bool) -> None:
-        data = jsontext.parse_object(body)
-        if data is not None:
-            self._choose_reader(data)
-            self._reader.body(data)
-        answer = self.answer
-        if answer.error is None and (is_error or not answer.recognised):
-            answer.error = errors.read_error_body(data)
-            answer.recognised = answer.recognised or answer.error is not None
-        if answer.error is None and (is_error or not answer.recognised):
-            # no answer at all: keep what a person could read of it
-            answer.error = errors.error_text(body)
+    def _fail(self, error: Exception) -> None:
+        self.failure = error
+        self.warning = "reader_failed"
 
-    def _choose_reader(self, first: api.Json) -> None:
-        """Some servers answer in another kind's format than the path promises: the first object tells."""
-        if self._first_object:
-            self._first_object = False
-            kind = api.kind_of_answer(self._kind, first)
-            if kind is not self._kind:
-                self._reader = kind.reader(self._request)
+    def _take_body(self, body: bytes) -> None:
+        data = jsontext.parse_any(body)
+        try:
+            self._reader.body(body, data, is_error=self._is_error)
+        except Exception as error:
+            self._fail(error)
+        if self._change:
+            self._out.append(self._change.body(body, data if isinstance(data, dict) else None))

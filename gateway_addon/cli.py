@@ -1,4 +1,4 @@
-"""The command line: `gateway-addon`, or `python -m gateway_addon` (design 2.5).
+"""The command line: `gateway-addon`, or `python -m gateway_addon`.
 
 Exit 0: good; 1: found something, or no such id; 2: bad usage or unreadable file. Errors are one line on stderr.
 """
@@ -8,10 +8,10 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,14 @@ from rich.table import Table
 from rich.text import Text
 from sqlite_utils import Database
 
+from gateway_addon.conversation import turn_of_row
 from gateway_addon.review import review
 from gateway_addon.review.findings import SEVERITIES
 from gateway_addon.store import bodies, prune, queries
 from gateway_addon.store.queries import Row
 from gateway_addon.store.schema import StoreError, open_database, open_readonly, reported
 from gateway_addon.store.search import find_texts, index_texts, unindexed_texts
+from gateway_addon.times import timestamp
 from gateway_addon.transcript import transcript
 
 UNKNOWN = "–"
@@ -213,7 +215,7 @@ def show(path: Path, reference: str, full: bool, as_json: bool) -> None:
         *before, call = turns
         _print_json(call | {"turns": before})
         return
-    for style, text in transcript(turns, full=full):
+    for style, text in transcript([turn_of_row(turn) for turn in turns], full=full):
         STYLES[style](text)
 
 
@@ -298,8 +300,7 @@ def prune_calls(path: Path, keep_days: int | None, max_size: int | None) -> None
     removed = 0
     with _writing(path) as db, Console(stderr=True).status("pruning"):
         if keep_days is not None:
-            moment = datetime.now(UTC) - timedelta(days=keep_days)
-            removed += prune.remove_before(db, moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"))
+            removed += prune.remove_before(db, timestamp(max(0.0, time.time() - keep_days * 86_400)))
         if max_size is not None:
             removed += prune.remove_until(db, max_size)
         prune.give_back(db)

@@ -1,4 +1,4 @@
-"""`gateway.toml` (design 2.3) as pydantic models: a file and the environment in, one frozen `Settings` out."""
+"""`gateway.toml` as pydantic models: a file and the environment in, one frozen `Settings` out."""
 
 import re
 import tomllib

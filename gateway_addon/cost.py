@@ -52,8 +52,6 @@ ENTRIES: dict[str, Callable[[str], list[Entry]]] = {
 }
 """By configured provider: the entries to try for a model, the best one first."""
 
-_loaded = threading.Event()
-
 
 @dataclass(slots=True, frozen=True)
 class Price:
@@ -82,24 +80,29 @@ def microdollars(usd: Decimal) -> int:
     return int(usd.quantize(MICRODOLLAR, ROUND_HALF_UP).scaleb(6))
 
 
-def warm_up() -> None:
-    """Load the price table, which takes about a second; to be called in a thread.
+class PriceTable:
+    """The table of list prices: a value that is loaded or not. Loading takes up to a second, and is done once."""
 
-    Never raises: where it cannot be loaded, `ready()` stays false.
-    """
-    with suppress(Exception):
-        from genai_prices import Usage as Tokens
-        from genai_prices import calc_price
+    def __init__(self) -> None:
+        self._loaded = threading.Event()
+        self._lock = threading.Lock()
 
-        # the first price builds the table's indexes, whether or not the table still knows this model
-        with suppress(LookupError):
-            calc_price(Tokens(input_tokens=1), "gpt-5", provider_id="openai")
-        _loaded.set()
+    @property
+    def loaded(self) -> bool:
+        return self._loaded.is_set()
 
+    def load(self) -> None:
+        """Load the table. Never raises: where it cannot be loaded, `loaded` stays false."""
+        with self._lock, suppress(Exception):
+            if self.loaded:
+                return
+            from genai_prices import Usage as Tokens
+            from genai_prices import calc_price
 
-def ready() -> bool:
-    """Whether `warm_up` is done, so that `estimate` answers at once."""
-    return _loaded.is_set()
+            # the first price builds the table's indexes, whether or not the table still knows this model
+            with suppress(LookupError):
+                calc_price(Tokens(input_tokens=1), "gpt-5", provider_id="openai")
+            self._loaded.set()
 
 
 def estimate(
@@ -136,7 +139,7 @@ def price(
     host: str | None,
     started_at: datetime,
     subscription: bool,
-    may_load: bool,
+    table: PriceTable,
 ) -> Price:
     """Put a call's cost together: what was reported, else (unless the bill is final) an estimate, else unknown.
 
@@ -146,7 +149,7 @@ def price(
     Never raises.
     """
     model = bill.model or model
-    has_table = may_load or ready() or not _has_price_list(provider, host)
+    has_table = table.loaded or not _has_price_list(provider, host)
     place: _Place = {"provider": provider, "host": host, "started_at": started_at}
     listed = estimate(answer, model, **place) if has_table else None
     miss = None if listed is None else _cache_miss(answer, model, listed, place)

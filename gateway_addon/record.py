@@ -1,28 +1,29 @@
-"""The true row of one call: the one table of columns that database, flow metadata, console line and --json render."""
+"""The true row of one call, as values: the one table of columns that database, flow metadata and console render."""
 
 import json
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from gateway_addon.api.base import ToolCall, ToolResult
+from gateway_addon import times
+from gateway_addon.api.base import Json, Operation, ToolCall, ToolResult
+from gateway_addon.terms import Outcome, Source, Warning
 from gateway_addon.wire import jsontext
 
 
 @dataclass(slots=True, kw_only=True)
 class Record:
-    """One row of `requests` (design 2.4): field names are column names, None is NULL.
+    """One row of `requests`: field names are column names, None is NULL. `as_row` makes text of lists and times.
 
-    Times are RFC 3339 UTC with milliseconds, durations milliseconds, sizes bytes, money microdollars (int).
-    `cost_flags`, `rewrites`, `usage` and `warnings` hold JSON text.
+    Times are seconds since the epoch, durations milliseconds, sizes bytes, money microdollars (int).
     """
 
     id: str
     run_id: str
-    started_at: str
-    source: str
-    """`live`, `file` or `replay`."""
+    started_at: float
+    source: Source
     api_kind: str
-    outcome: str = "in_flight"
+    outcome: Outcome = "in_flight"
     http_status: int | None = None
     error_status: int | None = None
     error_type: str | None = None
@@ -51,15 +52,18 @@ class Record:
     """The part of the writes that lives for an hour; NULL where the provider does not tell."""
     output_tokens: int | None = None
     reasoning_tokens: int | None = None
-    usage: str | None = None
+    usage: Json | None = None
+    """As reported, with the cost fields of a gateway; exact numbers, no text."""
     usage_is_lower_bound: bool | None = None
     cost_microdollars: int | None = None
     cost_source: str | None = None
+    """One of `terms.CostSource`."""
     charged_microdollars: int | None = None
     cache_miss_microdollars: int | None = None
     """What the call cost more than if its whole input had been read from the cache, by list price."""
     is_byok: bool | None = None
-    cost_flags: str = "[]"
+    cost_flags: tuple[str, ...] = ()
+    """Of `terms.CostFlag`."""
     client: str | None = None
     client_version: str | None = None
     client_credential: str | None = None
@@ -70,6 +74,7 @@ class Record:
     agent_id: str | None = None
     parent_agent_id: str | None = None
     side_request: str | None = None
+    """One of `terms.SideRequest`."""
     time_to_first_byte_ms: float | None = None
     time_to_first_token_ms: float | None = None
     duration_ms: float | None = None
@@ -77,10 +82,9 @@ class Record:
     request_sha256: str | None = None
     """Of the content-decoded body, in hexadecimal."""
     response_bytes: int | None = None
-    rewrites: str = "[]"
-    warnings: str = "[]"
-    """JSON list of what this row could not know, and why: `content_dropped`, `request_undecodable`,
-    `response_missing`, `response_undecodable`, `response_truncated`, `reader_failed`, ..."""
+    rewrites: tuple[Operation, ...] = ()
+    """RFC 6902 over `{"url", "headers", "body"}`; see `gateway.patch.on_record`."""
+    warnings: tuple[Warning, ...] = ()
 
 
 COLUMNS = tuple(f.name for f in fields(Record))
@@ -106,11 +110,11 @@ class Content:
 
 
 FREE_TEXT_CALLS = frozenset({"custom", "custom_tool_call", "code_interpreter_call"})
-"""Types of tool calls whose arguments are free text, not JSON (wire-formats §3.3, 4.3)."""
+"""Types of tool calls whose arguments are free text, not JSON."""
 
 
 def arguments_valid(call: ToolCall) -> bool | None:
-    """Whether a call's arguments are JSON; None where they need not be, or are not known (trap 87)."""
+    """Whether a call's arguments are JSON; None where they need not be, or are not known."""
     if call.arguments is None:
         return call.arguments_valid
     if call.type in FREE_TEXT_CALLS:
@@ -152,19 +156,41 @@ CONVERSATION = tuple(f"/body/{name}" for name in ("messages", "input", "system",
 """Where in a request the words of a conversation stand, for all kinds."""
 
 
-def _without_values(rewrites: str, places: tuple[str, ...]) -> str:
-    """The column `rewrites` without the values of the operations on `places` (beginnings of JSON pointers)."""
-    if rewrites == "[]":
-        return rewrites
-    operations = (
+def _without_values(rewrites: tuple[Operation, ...], places: tuple[str, ...]) -> tuple[Operation, ...]:
+    """The operations, those on `places` (beginnings of JSON pointers) without their values."""
+    return tuple(
         {name: part for name, part in operation.items() if name != "value"}
-        if operation.get("path", "").startswith(places)
+        if str(operation.get("path")).startswith(places)
         else operation
-        for operation in jsontext.parse(rewrites)
+        for operation in rewrites
     )
-    return jsontext.dumps(list(operations))
+
+
+def _json_list(values: Collection[str]) -> str:
+    return json.dumps(list(values))
+
+
+def _json_or_null(value: object) -> str | None:
+    return jsontext.dumps(value) if value is not None else None
+
+
+TEXTS: Mapping[str, tuple[Callable[[Any], str | None], Callable[[Any], Any]]] = {
+    "started_at": (times.timestamp, times.seconds),
+    "usage": (_json_or_null, lambda text: jsontext.parse_object(text or "")),
+    "cost_flags": (_json_list, lambda text: tuple(json.loads(text))),
+    "rewrites": (jsontext.dumps, lambda text: tuple(jsontext.parse(text))),
+    "warnings": (_json_list, lambda text: tuple(json.loads(text))),
+}
+"""The columns that are text in a row and something else in a record: how each is written, and read again."""
 
 
 def as_row(record: Record) -> dict[str, Any]:
-    """The record as a dict by column, in the order of `COLUMNS`."""
-    return {name: getattr(record, name) for name in COLUMNS}
+    """The record as a dict by column, in the order of `COLUMNS`, of what SQLite and a flow's metadata can hold."""
+    row = {name: getattr(record, name) for name in COLUMNS}
+    return row | {name: write(row[name]) for name, (write, _) in TEXTS.items()}
+
+
+def from_row(row: Mapping[str, Any]) -> Record:
+    """The record that `as_row` made a row of; further columns are left out. Raises `ValueError` for no such row."""
+    values = {name: row[name] for name in COLUMNS}
+    return Record(**values | {name: read(values[name]) for name, (_, read) in TEXTS.items()})

@@ -1,12 +1,13 @@
-"""A stored conversation as a person reads it: who said what in turn, each tool call with its result below it."""
+"""A conversation as a person reads it: who said what in turn, each tool call with its result below it."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from textwrap import indent
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from gateway_addon import summary
-from gateway_addon.record import COLUMNS, Record
+from gateway_addon.conversation import Turn
+from gateway_addon.sinks import console
+from gateway_addon.times import timestamp
 from gateway_addon.wire import jsontext
 
 MAX_LINES = 12
@@ -26,31 +27,31 @@ class Part(NamedTuple):
     text: str
 
 
-def transcript(turns: Sequence[dict[str, Any]], *, full: bool) -> Iterator[Part]:
-    """The turns (`queries.conversation`) as parts, each to be printed on lines of its own.
+def transcript(turns: Sequence[Turn], *, full: bool) -> Iterator[Part]:
+    """The turns as parts, each to be printed on lines of its own. A prompt is shown where it is new.
 
-    A prompt is shown where it is new. `full`: system prompts, reasoning, tool arguments and results are not shortened.
+    `full`: system prompts, reasoning, tool arguments and results are not shortened.
     """
     cut: Callable[[str], str] = str if full else shortened
     shown: dict[str, str] = {}
     for turn in turns:
-        for name, heading, text in (
-            ("system_prompt", "system prompt", cut(turn["system_prompt"] or "")),
-            ("user_prompt", "user", turn["user_prompt"] or ""),
+        for heading, text, words in (
+            ("system prompt", turn.system_prompt, cut(turn.system_prompt or "")),
+            ("user", turn.user_prompt, turn.user_prompt or ""),
         ):
-            if text and text != shown.get(name):
-                shown[name] = text
+            if text and text != shown.get(heading):
+                shown[heading] = text
                 yield Part("heading", heading)
-                yield Part("text", text)
+                yield Part("text", words)
         yield Part("heading", "assistant")
-        if turn["reasoning_text"]:
-            yield Part("aside", f"(thinking) {cut(turn['reasoning_text'])}")
-        if turn["answer_text"]:
-            yield Part("text", turn["answer_text"])
-        for call in turn["tool_calls"]:
-            yield Part("text", f"▸ {call['name'] or '?'}{_behind(cut(_readable(call['arguments'] or '')))}")
-            if call["result_request_id"]:
-                result = ("failed: " if call["is_error"] else "") + cut(call["result"] or "")
+        if turn.reasoning_text:
+            yield Part("aside", f"(thinking) {cut(turn.reasoning_text)}")
+        if turn.answer_text:
+            yield Part("text", turn.answer_text)
+        for use in turn.tool_uses:
+            yield Part("text", f"▸ {use.name or '?'}{_behind(cut(_readable(use.arguments or '')))}")
+            if use.is_answered:
+                result = ("failed: " if use.is_error else "") + cut(use.result or "")
                 yield Part("aside", _lines(result, RESULT))
         yield Part("facts", _facts(turn))
 
@@ -91,8 +92,8 @@ def _lines(words: str, beginning: str) -> str:
     return indent(words.rstrip() or " ", beginning, lambda line: True)
 
 
-def _facts(turn: dict[str, Any]) -> str:
-    record = Record(**{name: turn[name] for name in COLUMNS})
-    line = summary.line(record, Counter(call["name"] or "?" for call in turn["tool_calls"]))
+def _facts(turn: Turn) -> str:
+    record = turn.record
+    line = console.line(record, Counter(use.name or "?" for use in turn.tool_uses))
     message = f": {record.error_message}" if record.error_message else ""
-    return f"[{record.id} {record.started_at}] {line}{message}"
+    return f"[{record.id} {timestamp(record.started_at)}] {line}{message}"

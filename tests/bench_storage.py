@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gateway_addon.api import KINDS
-from gateway_addon.exchange import CLEAN, Exchange, finish
+from gateway_addon.call import Destination, Passage, open_call, read_request
+from gateway_addon.cost import PriceTable
+from gateway_addon.reading import CLEAN, Reading, finish
 from gateway_addon.store.bodies import load_body
 from gateway_addon.store.schema import open_readonly
 from gateway_addon.store.writer import Writer
-from gateway_addon.wire import jsontext
+from gateway_addon.wire.headers import Headers
 from tests.sessions import Turn, session
 
 MB = 1_000_000
@@ -35,9 +37,8 @@ def measure(path: Path, kind: str, turns: int, *, scale: float = 1.0) -> Growth:
     calls = {f"call-{number}": turn for number, turn in enumerate(session(kind, turns, scale=scale))}
     writer = Writer(path, "bench")
     for number, (name, turn) in enumerate(calls.items()):
-        writer.finish(
-            *finish(_exchange(writer.run_id, name, kind, number, turn), CLEAN, None, may_load_prices=False), wait=True
-        )
+        reading = _reading(writer.run_id, name, kind, number, turn)
+        writer.finish(*finish(reading, CLEAN, None, PriceTable()), wait=True)
     loss = writer.close(timeout=600)
     assert (loss.rows, loss.texts) == (0, 0)
     with open_readonly(path) as db:
@@ -45,30 +46,27 @@ def measure(path: Path, kind: str, turns: int, *, scale: float = 1.0) -> Growth:
     return Growth(sum(len(turn.request) for turn in calls.values()), path.stat().st_size, wrong)
 
 
-def _exchange(run_id: str, name: str, kind: str, number: int, turn: Turn) -> Exchange:
-    body = jsontext.parse_object(turn.request)
-    assert body is not None
+def _reading(run_id: str, name: str, kind: str, number: int, turn: Turn) -> Reading:
     started = STARTED + 20 * number
-    exchange = Exchange(
-        id=name,
-        run_id=run_id,
-        source="live",
-        kind=KINDS[kind],
-        started=started,
+    there = Destination(
         host="api.example.com",
         path=f"/v1{KINDS[kind].SUFFIX}",
         provider=None,
-        configured_dialect=None,
-        copy_limit=MB,
-        request_headers={"x-session-id": "bench"},
-        request_size=len(turn.request),
-        body=body,
-        request_body=turn.request,
-        facts=KINDS[kind].read_request(body),
+        dialect=None,
+        model=None,
+        payer="client",
+        client_credential=None,
     )
-    exchange.start_answer(200, {"content-type": "application/json"})
-    exchange.receive(json.dumps(turn.answer).encode(), started + 5)
-    return exchange
+    request = read_request("POST", there.path, Headers({"x-session-id": "bench"}), turn.request)
+    passage = Passage(kind=KINDS[kind], destination=there)
+    reading = Reading(open_call(request, passage, id=name, run_id=run_id, source="live", started=started, failed=_fail))
+    reading.start(200, Headers({"content-type": "application/json"}))
+    reading.receive(json.dumps(turn.answer).encode(), started + 5)
+    return reading
+
+
+def _fail(error: Exception) -> None:
+    raise error
 
 
 def main() -> None:

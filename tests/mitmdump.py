@@ -150,7 +150,7 @@ def run_mitmdump(
 
 
 def run_on_file(flow_file: Path, db: Path, *args: str, confdir: Path) -> subprocess.CompletedProcess[str]:
-    """Read a flow file with our addon into `db`, as a security review does (design 2.1)."""
+    """Read a flow file with our addon into `db`, as a security review does."""
     return run_mitmdump("-n", "-r", str(flow_file), *args, confdir=confdir, options={"gateway_db": db})
 
 

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway_addon.answer import AnswerFeed
+from gateway_addon.answer import AnswerFeed, AnswerReader
 from gateway_addon.api import KINDS
 from gateway_addon.api.base import Answer, RequestFacts
+from gateway_addon.gateway.answers import AnswerChange
 from gateway_addon.wire import encodings
+from gateway_addon.wire.headers import Headers
 
 CHAT = KINDS["chat_completions"]
 CHUNK: dict[str, Any] = {"id": "c1", "object": "chat.completion.chunk", "model": "m"}
@@ -42,10 +44,11 @@ def read(
     cuts: tuple[int, ...] = (),
     status: int = 200,
 ) -> tuple[AnswerFeed, Answer]:
-    feed = AnswerFeed(CHAT, RequestFacts(), content_type, encoding)
+    headers = {"content-type": content_type} | ({"content-encoding": encoding} if encoding else {})
+    feed = AnswerFeed(CHAT, RequestFacts(), status, Headers(headers))
     for start, end in zip((0, *cuts), (*cuts, len(body)), strict=True):
         feed.feed(body[start:end])
-    return feed, feed.finish(status)
+    return feed, feed.finish()
 
 
 def test_a_stream():
@@ -69,7 +72,6 @@ def test_any_cut_of_a_stream_reads_the_same(cuts: tuple[int, ...]):
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "gzip, br"])
 @given(share=st.floats(0, 1))
 def test_any_encoding_reads_the_same(encoding: str, share: float):
-    """Trap 12."""
     body = encodings.encode(GOOD, encoding)
     assert read(body, encoding=encoding, cuts=(int(share * len(body)),))[1] == read(GOOD)[1]
 
@@ -78,10 +80,10 @@ def test_any_encoding_reads_the_same(encoding: str, share: float):
     ("body", "content_type", "streamed"),
     [
         pytest.param(json.dumps(WHOLE).encode(), "application/json", False, id="a whole answer"),
-        pytest.param(json.dumps(WHOLE).encode(), "text/event-stream", False, id="trap-19 announced as a stream"),
-        pytest.param(b" \n " * 9000 + json.dumps(WHOLE).encode(), "application/json", False, id="trap-21 padded"),
+        pytest.param(json.dumps(WHOLE).encode(), "text/event-stream", False, id="announced as a stream"),
+        pytest.param(b" \n " * 9000 + json.dumps(WHOLE).encode(), "application/json", False, id="padded"),
         pytest.param(b"\xef\xbb\xbf" + json.dumps(WHOLE).encode(), "application/json", False, id="byte order mark"),
-        pytest.param(stream(WHOLE | SAYS, STOPS, COUNTS), "application/json", True, id="trap-20 a stream unannounced"),
+        pytest.param(stream(WHOLE | SAYS, STOPS, COUNTS), "application/json", True, id="a stream unannounced"),
         pytest.param(b"\r\n" + stream(SAYS, STOPS, COUNTS), "", True, id="no content type"),
         pytest.param(b": wait\n\n" + stream(SAYS, STOPS, COUNTS), "text/plain", True, id="comment first"),
     ],
@@ -96,15 +98,15 @@ def test_the_first_bytes_tell_a_stream_from_a_body(body: bytes, content_type: st
 @pytest.mark.parametrize(
     ("body", "status", "message", "recognised"),
     [
-        pytest.param(json.dumps(ERROR).encode(), 200, "no credit", True, id="trap-36 JSON error in a 200"),
-        pytest.param(stream(ERROR), 200, "no credit", True, id="trap-29 only an error in a stream"),
+        pytest.param(json.dumps(ERROR).encode(), 200, "no credit", True, id="JSON error in a 200"),
+        pytest.param(stream(ERROR), 200, "no credit", True, id="only an error in a stream"),
         pytest.param(json.dumps(ERROR).encode(), 402, "no credit", True, id="JSON error"),
-        pytest.param(b'{"detail": "not here"}', 404, "not here", True, id="trap-35 another shape"),
-        pytest.param(b"<html><title>502</title>Bad gateway</html>", 502, "502 Bad gateway", False, id="trap-22 HTML"),
-        pytest.param(b"slow down", 429, "slow down", False, id="trap-22 plain text"),
+        pytest.param(b'{"detail": "not here"}', 404, "not here", True, id="another shape"),
+        pytest.param(b"<html><title>502</title>Bad gateway</html>", 502, "502 Bad gateway", False, id="HTML"),
+        pytest.param(b"slow down", 429, "slow down", False, id="plain text"),
         pytest.param(b"<p>Welcome</p>", 200, "Welcome", False, id="HTML with 200"),
-        pytest.param(b"", 200, None, False, id="trap-22 empty"),
-        pytest.param(b"   \n", 200, None, False, id="trap-21 blank"),
+        pytest.param(b"", 200, None, False, id="empty"),
+        pytest.param(b"   \n", 200, None, False, id="blank"),
         pytest.param(b"[1]", 200, "[1]", False, id="an array"),
     ],
 )
@@ -116,9 +118,20 @@ def test_errors_and_what_is_no_answer(body: bytes, status: int, message: str | N
     assert not answer.text
 
 
-def test_nothing_counts_behind_done():
-    """Trap 27."""
-    assert read(GOOD + stream(ERROR))[1] == read(GOOD)[1]
+def test_behind_done_figures_are_read_but_no_error_counts():
+    """Gateways tell their price there; its client has stopped reading, with a whole answer."""
+    behind = GOOD + stream({"error": {"message": "too late"}}, COUNTS | {"usage": {"prompt_tokens": 99}})
+    _, answer = read(behind)
+    assert (answer.ended, answer.error, answer.usage.input_tokens) == (True, None, 99)
+
+
+def test_events_need_no_http_around_them():
+    reader = AnswerReader(CHAT, RequestFacts())
+    for event in (SAYS, "no object", [STOPS], COUNTS):
+        reader.event(event)
+    reader.done()
+    answer = reader.finish()
+    assert (answer.text, answer.ended, answer.usage.output_tokens) == ("höher als gedacht", True, 3)
 
 
 def test_another_kinds_answer_is_read_as_what_it_says_it_is():
@@ -135,7 +148,6 @@ def test_an_unknown_encoding_is_not_read(encoding: str):
 
 
 def test_what_came_before_damage_stays():
-    """Trap 13."""
     body = encodings.encode(GOOD, "gzip", cut_off=True)
     feed, answer = read(body + b"\xff" * 50, encoding="gzip")
     assert feed.warning == "response_undecodable"
@@ -164,3 +176,60 @@ def test_random_bytes_raise_nothing(body: bytes, content_type: str, encoded: boo
 def test_random_json_raises_nothing(value: object):
     read(json.dumps(value).encode(), "application/json")
     read(stream(value, value))
+
+
+FREE = AnswerChange(CHAT, public_model="acme/free")
+PUBLIC = b"".join(piece.replace(b'"model": "m"', b'"model": "acme/free"') for piece in [GOOD])
+
+
+def changed(
+    body: bytes, content_type: str, change: AnswerChange = FREE, encoding: str = "", cuts: tuple[int, ...] = ()
+) -> tuple[list[bytes], Answer]:
+    """What the client gets, piece by piece, and what was read."""
+    headers = Headers({"content-type": content_type, "content-encoding": encoding})
+    feed = AnswerFeed(CHAT, RequestFacts(), 200, headers, change)
+    out = []
+    for start, end in zip((0, *cuts), (*cuts, len(body)), strict=True):
+        out += feed.feed(body[start:end])
+    return out + feed.end(), feed.finish()
+
+
+@pytest.mark.parametrize("content_type", ["text/event-stream", "application/json", "text/plain", ""])
+def test_a_changed_stream_leaves_event_by_event_whatever_its_label(content_type: str):
+    ends = [end + 2 for end in range(len(GOOD) - 2) if GOOD[end : end + 2] == b"\n\n"]
+    pieces, answer = changed(GOOD, content_type, cuts=tuple(ends))
+    assert b"".join(pieces) == PUBLIC
+    assert len(pieces) == len(ends) + 1
+    assert (answer.model, answer.usage.input_tokens) == ("m", 12)
+
+
+@pytest.mark.parametrize("content_type", ["text/event-stream", "application/json", "text/plain", ""])
+def test_a_changed_body_leaves_whole_whatever_its_label(content_type: str):
+    body = json.dumps(WHOLE).encode()
+    pieces, answer = changed(body, content_type, cuts=(20, 50))
+    assert pieces == [body.replace(b'"m"', b'"acme/free"')]
+    assert answer.model == "m"
+
+
+@given(
+    cuts=st.lists(st.integers(0, len(GOOD)), max_size=30).map(sorted).map(tuple),
+    encoding=st.sampled_from(["", "gzip", "zstd"]),
+)
+def test_how_a_changed_answer_is_cut_and_coded_does_not_matter(cuts: tuple[int, ...], encoding: str):
+    body = encodings.encode(GOOD, encoding)
+    pieces, answer = changed(body, "text/event-stream", encoding=encoding, cuts=tuple(min(c, len(body)) for c in cuts))
+    assert b"".join(pieces) == PUBLIC
+    assert b"" not in pieces
+    assert answer == read(GOOD)[1]
+
+
+def test_a_changed_answer_goes_on_being_changed_where_reading_it_fails(monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr("gateway_addon.api.chat_completions._Reader.event", fail)
+    headers = Headers({"content-type": "text/event-stream"})
+    feed = AnswerFeed(CHAT, RequestFacts(), 200, headers, FREE)
+    assert b"".join([*feed.feed(GOOD), *feed.end()]) == PUBLIC
+    assert isinstance(feed.failure, RuntimeError)
+    assert feed.warning == "reader_failed"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from gateway_addon import cli, exchange
+from gateway_addon import cli
 from gateway_addon.api.base import ToolCall, ToolResult
 from gateway_addon.cli import main
 from gateway_addon.record import COLUMNS, Content, Record
@@ -305,7 +305,7 @@ class TestHostileText:
         of = {"session_id": "s", "input_tokens": 100, "cache_write_tokens": 100}
         before = make_record(id="before", request_model="acme/model", cache_read_tokens=0, **of)
         record = make_record(request_model=ESCAPES, error_message=ESCAPES, cache_read_tokens=0, **of)
-        record.started_at = "2026-11-22T10:00:01.000Z"
+        record.started_at += 1
         call = ToolCall(ESCAPES, ESCAPES, "tool_use", "client", ESCAPES)
         content = make_content(answer_text=ESCAPES, tools=[ESCAPES], tool_calls=[call])
         write(path, (before, Content()), (record, content))
@@ -383,7 +383,7 @@ class TestPrune:
             path,
             *(
                 (
-                    make_record(id=name, started_at=exchange.timestamp(day.timestamp())),
+                    make_record(id=name, started_at=day.timestamp()),
                     make_content(answer_text=name * 9_000),
                 )
                 for name, day in days.items()

@@ -1,4 +1,4 @@
-"""The gateway in a real mitmdump, on real sockets, with the vendors' own SDKs (issue 3; design 2.2, 2.3, 2.6).
+"""The gateway in a real mitmdump, on real sockets, with the vendors' own SDKs .
 
 What it leaves in files, and what becomes of those, is in test_gateway_records.py.
 """

@@ -145,7 +145,7 @@ def test_a_row_exists_while_the_call_is_under_way(provider: Provider, mitmdump: 
 
 @pytest.mark.parametrize("kind", PATHS)
 def test_a_client_that_leaves(kind: str, provider: Provider, mitmdump: Start, tmp_path: Path) -> None:
-    """Traps 23 and 24."""
+    """The client hangs up before, or amid, the first token."""
     proxy = mitmdump(args=["-w", str(tmp_path / "aborted.flow")])
     call = Call(proxy.url, PATHS[kind], request_body(kind, "fake/held"))
     received = call.response.read1()
@@ -236,9 +236,9 @@ def test_two_processes_start_on_one_new_file(provider: Provider, mitmdump: Start
 NOT_CALLS = {
     "other path": ("/v1/embeddings", {"model": "m", "input": "x"}),
     "a chat service's messages, on another host": ("/api/channels/7/messages", {"content": "hello"}),
-    "trap-58 token counting": ("/v1/messages/count_tokens", {"model": "m", "messages": []}),
-    "trap-58 the same for Responses": ("/v1/responses/input_tokens", {"model": "m", "input": "x"}),
-    "trap-59 an answer again": ("/v1/responses/resp_1/cancel", {"model": "m", "input": "x"}),
+    "token counting": ("/v1/messages/count_tokens", {"model": "m", "messages": []}),
+    "the same for Responses": ("/v1/responses/input_tokens", {"model": "m", "input": "x"}),
+    "an answer again": ("/v1/responses/resp_1/cancel", {"model": "m", "input": "x"}),
 }
 
 

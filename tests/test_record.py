@@ -1,19 +1,19 @@
 """What reaches the disk under each value of `gateway_content`."""
 
-import json
 from copy import deepcopy
 from dataclasses import replace
+from decimal import Decimal
 
 import pytest
 
 from gateway_addon.api.base import ToolCall, ToolResult
-from gateway_addon.record import COLUMNS, Content, Record, arguments_valid, as_row, limited
+from gateway_addon.record import COLUMNS, Content, Record, arguments_valid, as_row, from_row, limited
 from gateway_addon.wire import jsontext
 
 RECORD = Record(
     id="call-1",
     run_id="run-1",
-    started_at="2026-11-22T10:00:00.000Z",
+    started_at=1_795_341_600.0,
     source="live",
     api_kind="messages",
     outcome="stream_error",
@@ -21,12 +21,13 @@ RECORD = Record(
     error_message="too much at once",
     finish_detail="max_output_tokens",
     output_tokens=5,
-    rewrites=jsontext.dumps(
-        [
-            {"op": "replace", "path": "/url", "value": "https://api.example/v1"},
-            {"op": "remove", "path": "/body/models"},
-        ]
+    usage={"output_tokens": 5, "cost": Decimal("0.10")},
+    cost_flags=("byok_unknown",),
+    rewrites=(
+        {"op": "replace", "path": "/url", "value": "https://api.example/v1"},
+        {"op": "remove", "path": "/body/models"},
     ),
+    warnings=("response_truncated",),
 )
 
 CONTENT = Content(
@@ -45,7 +46,7 @@ BARE_RESULTS = [ToolResult("0", "bash", None, True)]
 
 
 def changed(record: Record) -> dict[str, object]:
-    return {name: value for name, value in as_row(record).items() if value != getattr(RECORD, name)}
+    return {name: value for name, value in as_row(record).items() if value != as_row(RECORD)[name]}
 
 
 def test_full_keeps_everything():
@@ -87,8 +88,8 @@ def test_limiting_twice_is_limiting_once():
 @pytest.mark.parametrize(
     ("arguments", "valid"),
     [
-        pytest.param("{}", True, id="trap-86"),
-        pytest.param('{"path": "a.t', False, id="trap-87"),
+        pytest.param("{}", True, id="none"),
+        pytest.param('{"path": "a.t', False, id="cut off"),
         pytest.param("", False, id="nothing"),
         pytest.param("[" * 100_000, False, id="too deep"),
         pytest.param('"text"', True, id="any JSON will do"),
@@ -108,14 +109,25 @@ def test_a_row_has_the_columns_in_order():
     assert tuple(as_row(RECORD)) == COLUMNS
 
 
+def test_lists_and_times_become_text_last_and_come_back():
+    row = as_row(RECORD)
+    assert {name: row[name] for name in ("started_at", "usage", "cost_flags", "warnings")} == {
+        "started_at": "2026-11-22T10:00:00.000Z",
+        "usage": '{"output_tokens":5,"cost":0.10}',
+        "cost_flags": '["byok_unknown"]',
+        "warnings": '["response_truncated"]',
+    }
+    assert from_row(row) == RECORD
+
+
 def test_rewrites_keep_no_words_of_a_conversation():
     operations = [
         {"op": "replace", "path": "/url", "value": "https://a.example"},
         {"op": "replace", "path": "/body/messages/0/content", "value": "a secret word"},
         {"op": "remove", "path": "/body/models"},
     ]
-    record = replace(RECORD, rewrites=json.dumps(operations))
-    kept = {mode: json.loads(limited(record, Content(), mode)[0].rewrites) for mode in ("full", "prompts", "none")}
+    record = replace(RECORD, rewrites=tuple(operations))
+    kept = {mode: list(limited(record, Content(), mode)[0].rewrites) for mode in ("full", "prompts", "none")}
     assert kept["full"] == operations
     assert kept["prompts"] == [operations[0], {"op": "replace", "path": "/body/messages/0/content"}, operations[2]]
     assert [operation.get("value") for operation in kept["none"]] == [None, None, None]

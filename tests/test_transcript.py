@@ -4,14 +4,16 @@ from typing import Any
 
 import pytest
 
+from gateway_addon.conversation import Turn, turn_of_row
 from gateway_addon.record import as_row
 from gateway_addon.transcript import MAX_CHARACTERS, MAX_LINES, Part, shortened, transcript
 from tests.store.calls import make_record
 
 
-def turn(*calls: dict[str, Any], **texts: Any) -> dict[str, Any]:
+def turn(*calls: dict[str, Any], **texts: Any) -> Turn:
     none = dict.fromkeys(("system_prompt", "user_prompt", "reasoning_text", "answer_text"))
-    return as_row(make_record()) | none | texts | {"tool_calls": list(calls)}
+    record = texts.pop("record", make_record())
+    return turn_of_row(as_row(record) | none | texts | {"tool_calls": list(calls)})
 
 
 def call(arguments: str | None, result: str | None = None, *, answered: bool = True, **more: Any) -> dict[str, Any]:
@@ -19,12 +21,12 @@ def call(arguments: str | None, result: str | None = None, *, answered: bool = T
     return of | {"arguments": arguments, "result": result} | more
 
 
-def said(*turns: dict[str, Any], full: bool = False) -> list[Part]:
+def said(*turns: Turn, full: bool = False) -> list[Part]:
     """All but the facts."""
     return [part for part in transcript(turns, full=full) if part.style != "facts"]
 
 
-def text_of(*turns: dict[str, Any], full: bool = False) -> str:
+def text_of(*turns: Turn, full: bool = False) -> str:
     return "\n".join(part.text for part in said(*turns, full=full))
 
 
@@ -47,7 +49,7 @@ def test_a_turn_in_the_order_in_which_it_came_about():
 
 def test_every_turn_ends_with_its_facts():
     record = make_record(outcome="http_error", http_status=529, error_type="overloaded", error_message="Come back.")
-    *_, facts = transcript([turn() | as_row(record)], full=False)
+    *_, facts = transcript([turn(record=record)], full=False)
     assert facts == (
         "facts",
         "[call-1 2026-11-22T10:00:00.000Z] messages acme/model · http_error 529 overloaded · $?: Come back.",
@@ -112,7 +114,7 @@ LINES = "\n".join(f"line {number}" for number in range(MAX_LINES + 1))
         (turn(answer_text=LINES), False),
     ],
 )
-def test_only_what_a_person_waits_for_is_shown_whole_unless_all_is_asked_for(long: dict[str, Any], is_cut: bool):
+def test_only_what_a_person_waits_for_is_shown_whole_unless_all_is_asked_for(long: Turn, is_cut: bool):
     assert (f"line {MAX_LINES}" not in text_of(long)) is is_cut
     assert f"line {MAX_LINES}" in text_of(long, full=True)
 

@@ -7,7 +7,7 @@ KINDS: dict[str, ApiKind] = {kind.NAME: kind for kind in (chat_completions, resp
 
 
 def kind_of_path(path: str) -> ApiKind | None:
-    """The kind whose suffix ends `path`, query and one trailing slash aside; it decides first (wire-formats §1)."""
+    """The kind whose suffix ends `path`, query and one trailing slash aside; it decides first."""
     path = path.partition("?")[0].removesuffix("/")
     return next((kind for kind in KINDS.values() if path.endswith(kind.SUFFIX)), None)
 
@@ -15,7 +15,7 @@ def kind_of_path(path: str) -> ApiKind | None:
 def kind_of_request(by_path: ApiKind, body: Json | None) -> ApiKind:
     """The kind of a request on an observed path: the path's, unless the body has the shape of another kind only.
 
-    Some clients send one kind's body to another's path (wire-formats §1, body-shape fallback).
+    Some clients send one kind's body to another's path.
     """
     if body is None or by_path.is_request(body):
         return by_path

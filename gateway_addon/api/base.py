@@ -1,7 +1,7 @@
 """What the three API kinds have in common: the values their readers produce and the shape of a kind's module.
 
 Nothing here does I/O. A kind is a module with the attributes of `ApiKind`; `gateway_addon.api.KINDS` lists them.
-`None` always means "unknown": it is never replaced by 0, "" or a guess (wire-formats, ground rule 2).
+`None` always means "unknown": it is never replaced by 0, "" or a guess.
 """
 
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ class ToolResult:
 
 @dataclass(slots=True)
 class RequestFacts:
-    """What a request says, the same for every kind (wire-formats §3.1, 4.1, 5.1, 6, 7)."""
+    """What a request says, the same for every kind."""
 
     model: str | None = None
     streamed: bool = False
@@ -61,7 +61,7 @@ class RequestFacts:
     """Only the new ones: those that follow the last assistant turn."""
     system_prompt: str | None = None
     user_prompt: str | None = None
-    """The last *real* one (wire-formats §6.2)."""
+    """The last *real* one."""
     opening_system: str | None = None
     """The part of the system prompt before the first turn; later parts are not in every request of a conversation."""
     first_prompt: str | None = None
@@ -76,7 +76,7 @@ class RequestFacts:
 
 @dataclass(slots=True)
 class Usage:
-    """Token counts under the normalised names of wire-formats §8."""
+    """Token counts under names that mean the same for every kind."""
 
     input_tokens: int | None = None
     """Total input, cache reads and writes included, for every kind."""
@@ -144,7 +144,7 @@ class Answer:
     tool_calls: list[ToolCall] = field(default_factory=list)
     """In order of position. A reader may assemble them only in `finish`."""
     tool_results: list[ToolResult] = field(default_factory=list)
-    """Of tools that the server ran within the answer. A tool that failed is no `error` of the answer (trap 40)."""
+    """Of tools that the server ran within the answer. A tool that failed is no `error` of the answer."""
     text: str = ""
     reasoning: str = ""
     started: bool = False
@@ -152,7 +152,7 @@ class Answer:
     recognised: bool = False
     """Something of this kind's format was seen; False after a whole 2xx body means `unreadable`."""
     ended: bool = False
-    """The kind's end was seen (design 2.4, `outcome` complete)."""
+    """The kind's end was seen (outcome `complete`)."""
     usage_final: bool = False
     """The counts are the final ones; False while they are a start value or missing."""
 
@@ -177,7 +177,7 @@ class Reader(Protocol):
 
 @dataclass(slots=True, frozen=True)
 class Refusal:
-    """Why the gateway answers a request itself (design 2.6)."""
+    """Why the gateway answers a request itself."""
 
     status: int
     message: str
@@ -202,8 +202,16 @@ class ApiKind(Protocol):
         `*` stands for every element of an array.
         """
 
+    @property
+    def METADATA_PLACES(self) -> Sequence[str]:
+        """JSON pointers, as for `MODEL_PLACES`, to the objects in which a gateway puts members of its own."""
+
+    @property
+    def USAGE_PLACES(self) -> Sequence[str]:
+        """JSON pointers, as for `MODEL_PLACES`, to the objects that hold the usage."""
+
     def is_request(self, body: Json) -> bool:
-        """Whether a request body may be this kind's (wire-formats §1, body-shape fallback).
+        """Whether a request body may be this kind's, by its shape.
 
         Messages takes any body with `messages`; Chat Completions only those without a sign of Messages (top-level
         `system`, `anthropic_version`, `input_schema`, `tool_use`/`tool_result` blocks); Responses those with `input`
@@ -218,10 +226,10 @@ class ApiKind(Protocol):
     def reader(self, request: RequestFacts) -> Reader: ...
 
     def validate(self, body: object) -> Refusal | None:
-        """What the gateway refuses before sending (design 2.6: `invalid_body`, and `model_not_found` for no model)."""
+        """What the gateway refuses before sending (`invalid_body`, and `model_not_found` for no model)."""
 
     def error_body(self, refusal: Refusal) -> Json:
-        """The addon's own error reply, in the shape this kind's SDKs turn into their typed exceptions (design 2.6)."""
+        """The addon's own error reply, in the shape this kind's SDKs turn into their typed exceptions."""
 
     def effort_operations(self, body: Json, effort: str) -> list[Operation]:
         """Put a reasoning effort into this kind's own field(s), never over an explicit wish of the client."""

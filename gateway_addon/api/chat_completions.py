@@ -28,7 +28,9 @@ from gateway_addon.api.values import count, mapping, objects, text
 NAME = "chat_completions"
 SUFFIX = "/chat/completions"
 VENDOR = "openai"
-MODEL_PLACES: tuple[str, ...] = ("/model",)
+MODEL_PLACES: tuple[str, ...] = ("/model", "/choices/*/model", "/choices/*/message/model", "/choices/*/delta/model")
+METADATA_PLACES = ("", "/choices/*", "/choices/*/delta", "/choices/*/message")
+USAGE_PLACES = ("/usage", "/x_groq/usage", "/choices/*/usage")
 
 ANSWER_OBJECTS = ("chat.completion", "chat.completion.chunk")
 

@@ -27,7 +27,16 @@ MODEL_PLACES = (
     "/content_block/to/model",
     "/content/*/from/model",
     "/content/*/to/model",
+    # each sampling pass names its own
+    "/usage/iterations/*/model",
+    "/message/usage/iterations/*/model",
+    # a refusal may recommend another one
+    "/stop_details/recommended_model",
+    "/delta/stop_details/recommended_model",
+    "/message/stop_details/recommended_model",
 )
+METADATA_PLACES = ("", "/message")
+USAGE_PLACES = ("/usage", "/message/usage")
 
 EXECUTORS = {"tool_use": "client", "server_tool_use": "server", "mcp_tool_use": "server"}
 """The blocks that are calls, and who runs each."""

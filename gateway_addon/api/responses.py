@@ -32,6 +32,8 @@ NAME = "responses"
 SUFFIX = "/responses"
 VENDOR = "openai"
 MODEL_PLACES: tuple[str, ...] = ("/model", "/response/model")
+METADATA_PLACES = ("", "/response")
+USAGE_PLACES = ("/usage", "/response/usage")
 
 ANSWER_OBJECTS = ("response", "response.compaction")
 """What `object` says in a whole answer; the second is the answer of `/responses/compact`."""

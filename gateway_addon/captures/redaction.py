@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 from gateway_addon.wire import encodings, jsontext, sse
+from gateway_addon.wire.headers import Headers, media_type
 
 State = dict[str, Any]
 
@@ -258,7 +259,7 @@ class Redactor:
         redacted["trailers"] = self._headers(apart["trailers"]) if apart["trailers"] else apart["trailers"]
         redacted["content"] = None
         if (content := apart["content"]) is not None:
-            redacted["content"] = self._body(content, _plain(apart["headers"]))
+            redacted["content"] = self._body(content, _headers(apart["headers"]))
             redacted["headers"] = _with_length(redacted["headers"], len(redacted["content"]) - len(content))
         return redacted
 
@@ -271,18 +272,18 @@ class Redactor:
         where = HEADER_SECRETS.get(name, _SCHEME)
         return _replaced(value, [*self._credentials(value, where), *self._find(value)])
 
-    def _body(self, content: bytes, headers: Mapping[str, str]) -> bytes:
+    def _body(self, content: bytes, headers: Headers) -> bytes:
         """A body as it is saved, still encoded.
 
         One that cannot be decoded to its end keeps what could be decoded, again without an end, so that it reads as
         before; one that cannot be decoded at all is replaced as a whole, since nobody knows what it holds.
         """
-        encoding = headers.get("content-encoding")
+        encoding = headers.joined("content-encoding")
         plain, cut_off = _decoded(content, encoding)
         if cut_off and not plain:
             return self._placeholder(_decode(content), "body").encode()
         text = _decode(plain)
-        redacted = self._stream(text) if _is_stream(text, headers.get("content-type", "")) else self._text(text)
+        redacted = self._stream(text) if sse.is_stream(plain, media_type(headers)) else self._text(text)
         # something else may stand behind the encoded data, or behind where it is damaged
         if redacted == text and not cut_off and not (encoding and self._find(_decode(content))):
             return content
@@ -310,7 +311,7 @@ class Redactor:
         return re.sub(r"[^\r\n]+", line, raw)
 
     def _websocket(self, messages: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
-        """The messages of both directions. Each holds one event at most (wire-formats §4.6)."""
+        """The messages of both directions. Each holds one event at most."""
         texts = self._events([_decode(content) for _, _, content, *_ in messages])
         return [
             (kind, from_client, _encode(text), *others)
@@ -526,14 +527,6 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _is_stream(text: str, content_type: str) -> bool:
-    says_stream = content_type.partition(";")[0].strip().lower() == "text/event-stream"
-    return (says_stream or _STREAM_START.match(text) is not None) and not _is_json(text)
-
-
-_STREAM_START = re.compile(r"\ufeff?\s*(?:(?:data|event|id|retry)?:)")
-
-
 def _decode(data: bytes) -> str:
     # lossless for bytes of any kind
     return data.decode("utf-8", "surrogateescape")
@@ -543,9 +536,8 @@ def _encode(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def _plain(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Names in lower case; the last value of each."""
-    return {_decode(name).lower(): _decode(value) for name, value in headers}
+def _headers(fields: Iterable[tuple[bytes, bytes]]) -> Headers:
+    return Headers((_decode(name), _decode(value)) for name, value in fields)
 
 
 def _with_length(headers: Iterable[tuple[bytes, bytes]], growth: int) -> tuple[tuple[bytes, bytes], ...]:
@@ -594,7 +586,7 @@ def _follow(row: State, name: str, old: object, new: object) -> None:
 
 
 def _sha256(message: State) -> str:
-    encoding = _plain(message["headers"]).get("content-encoding")
+    encoding = _headers(message["headers"]).joined("content-encoding")
     return hashlib.sha256(_decoded(message["content"], encoding)[0]).hexdigest()
 
 

@@ -17,21 +17,17 @@ from typing import Any
 
 from mitmproxy import http
 
-from gateway_addon import api, gateway
+from gateway_addon import api, call
 from gateway_addon.api.base import ApiKind, Json, Refusal
 from gateway_addon.api.prompts import strip_wrappers
 from gateway_addon.api.values import items, mapping, text
 from gateway_addon.captures import flowfile
-from gateway_addon.wire import encodings, jsontext
-
-MAX_REQUEST = 64 * 1024 * 1024
-"""Bytes of a request body, content-decoded; a longer one is read as if it were no JSON."""
+from gateway_addon.captures.notes import PACE
+from gateway_addon.gateway.replies import reply
+from gateway_addon.wire.headers import Headers
 
 MAX_WAIT = 3600
 """Seconds since the request; a recorded time beyond is not believed."""
-
-PACE = "gateway_pace"
-"""The key in `flow.metadata`: a list of `[milliseconds since the request, bytes of the body so far]`."""
 
 INSTRUCTIONS = ("system", "developer")
 """Roles whose words a harness writes anew for each run."""
@@ -222,10 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
             data = b"".join(iter(self._read_chunk, b""))
         else:
             data = self.rfile.read(int(self.headers.get("content-length", 0)))
-        try:
-            return jsontext.parse_object(encodings.decode(data, self.headers.get("content-encoding"), MAX_REQUEST))
-        except encodings.DecodeError:
-            return None
+        return call.read_request("", "", Headers(self.headers.items()), data).json
 
     def _read_chunk(self) -> bytes:
         size = int(self.rfile.readline().partition(b";")[0], 16)
@@ -234,8 +227,7 @@ class _Handler(BaseHTTPRequestHandler):
         return chunk
 
     def _refuse(self, refusal: Refusal, body: Json | None) -> None:
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        status, data = gateway.reply(refusal, _kind(self.command, self.path, body), headers)
+        status, data = reply(refusal, _kind(self.command, self.path, body), Headers(self.headers.items()))
         self.send_response_only(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(data)))
@@ -268,11 +260,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _asked(request: http.Request) -> Asked:
-    try:
-        data = encodings.decode(request.raw_content or b"", request.headers.get("content-encoding"), MAX_REQUEST)
-    except encodings.DecodeError:
-        data = b""
-    return read_request(request.method, request.path, jsontext.parse_object(data))
+    headers = Headers(request.headers.items(multi=True))
+    return read_request(request.method, request.path, call.read_request("", "", headers, request.raw_content).json)
 
 
 def _kind(method: str, path: str, body: Json | None) -> ApiKind | None:

@@ -1,8 +1,10 @@
 """The dialects of the providers. A fifth is one more module and one more entry in the tuple below."""
 
+from collections.abc import Mapping
+
 from gateway_addon.api.base import Answer
 from gateway_addon.dialects import anthropic, openai, openrouter, vercel
-from gateway_addon.dialects.base import Dialect
+from gateway_addon.dialects.base import Bill, Dialect
 
 DIALECTS: dict[str, Dialect] = {dialect.NAME: dialect for dialect in (openrouter, vercel, openai, anthropic)}
 
@@ -21,3 +23,8 @@ def detect(configured: str | None, answer: Answer, vendor: str) -> Dialect:
     if openrouter.is_spoken(answer):
         return openrouter
     return DIALECTS[vendor]
+
+
+def read_bill(answer: Answer, headers: Mapping[str, str], dialect: Dialect) -> Bill:
+    """What the answer says it cost."""
+    return dialect.read_bill(answer, headers)

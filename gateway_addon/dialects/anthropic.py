@@ -4,6 +4,8 @@ from gateway_addon.dialects import reported
 
 NAME = "anthropic"
 
+HIDDEN_MEMBERS = reported.HIDDEN_MEMBERS
+
 read_bill = reported.read_bill
 
 

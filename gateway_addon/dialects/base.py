@@ -1,6 +1,6 @@
 """What the providers' dialects have in common: what a bill is, and the shape of a dialect's module."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
@@ -33,6 +33,10 @@ class Dialect(Protocol):
     """The shape of a dialect's module."""
 
     NAME: str
+
+    @property
+    def HIDDEN_MEMBERS(self) -> Collection[str]:
+        """Members with which the gateway tells money, or which model really served, without a cost in their name."""
 
     def read_bill(self, answer: Answer, headers: Mapping[str, str]) -> Bill:
         """Read the cost fields of an answer.

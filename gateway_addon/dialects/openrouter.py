@@ -9,6 +9,7 @@ from gateway_addon.dialects.amounts import Amount, amount, flags_of
 from gateway_addon.dialects.base import Bill
 
 NAME = "openrouter"
+HIDDEN_MEMBERS = ("openrouter_metadata",)
 
 FEE_FACTOR = 20
 """For a call on the caller's own key ("BYOK") OpenRouter charges 5 % of the upstream price, or waives it."""

@@ -10,6 +10,9 @@ from gateway_addon.dialects.base import Bill
 
 TICKS_PER_USD = 10**10
 
+HIDDEN_MEMBERS = ("x-opencode-type",)
+"""How OpenCode Zen marks an event that tells its cost and nothing else."""
+
 
 def read_bill(answer: Answer, headers: Mapping[str, str]) -> Bill:
     """The first figure found: `usage.cost` (a number, or Perplexity's object with its total), xAI's ticks, LiteLLM's

@@ -8,6 +8,7 @@ from gateway_addon.dialects.amounts import amount, flags_of
 from gateway_addon.dialects.base import Bill
 
 NAME = "vercel"
+HIDDEN_MEMBERS = ("provider_metadata", "providerMetadata")
 
 CREDENTIALS = {"byok": True, "system": False}
 """`credentialType` of an attempt: whose key paid."""

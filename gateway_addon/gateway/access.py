@@ -1,13 +1,14 @@
-"""Who may spend a provider's key (design 2.3), and which credentials leave."""
+"""Who may spend a provider's key, and which credentials leave."""
 
 import hmac
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from gateway_addon.api.base import ApiKind, Refusal
 from gateway_addon.config import Provider, Settings
 from gateway_addon.dialects import DIALECTS
+from gateway_addon.wire.headers import Headers
 
 OWN_TOKEN = "{gateway:token}"
 """What stands in a flow for the gateway's client or admin token."""
@@ -18,7 +19,7 @@ TOKEN_NEEDED = Refusal(401, "this gateway wants its client token as API key", "i
 ADMIN_ONLY = Refusal(403, "this API kind is for the administrator of the gateway only", "admin_only")
 
 
-def refuse(kind: ApiKind | None, headers: Mapping[str, str], peer_ip: str, settings: Settings) -> Refusal | None:
+def refuse(kind: ApiKind | None, headers: Headers, peer_ip: str, settings: Settings) -> Refusal | None:
     """Whether a caller must be turned away: 401, 403, or None. `headers`: names in lower case.
 
     A token vouches for its bearer; so does a loopback address, but not for a page in a browser there (`Origin`), which
@@ -36,7 +37,7 @@ def refuse(kind: ApiKind | None, headers: Mapping[str, str], peer_ip: str, setti
     return None
 
 
-def withheld(headers: Mapping[str, str], provider: Provider, settings: Settings) -> list[str]:
+def withheld(headers: Headers, provider: Provider, settings: Settings) -> list[str]:
     """The names of the credential headers that must not go to `provider`.
 
     All of them where the gateway puts in a key of its own. Else the client's credentials are the provider's to judge,
@@ -48,7 +49,7 @@ def withheld(headers: Mapping[str, str], provider: Provider, settings: Settings)
     return own_tokens(headers, settings)
 
 
-def own_tokens(headers: Mapping[str, str], settings: Settings) -> list[str]:
+def own_tokens(headers: Headers, settings: Settings) -> list[str]:
     """The names of the credential headers that show a token of the gateway's own."""
     return _showing(headers, settings, settings.access.client_token_env, settings.access.admin_token_env)
 
@@ -73,10 +74,10 @@ def provider_credentials(provider: Provider, kind: ApiKind | None, settings: Set
     return dialect.key_headers(kind.NAME if kind else "", key.get_secret_value())
 
 
-def _showing(headers: Mapping[str, str], settings: Settings, *variables: str) -> list[str]:
+def _showing(headers: Headers, settings: Settings, *variables: str) -> list[str]:
     """The credential headers that hold the token of one of the named variables; compared in constant time."""
     tokens = [token.encode() for token in _tokens(settings, *variables)]
-    return [name for name in CREDENTIALS if any(_is_token(part, tokens) for part in _shown(headers.get(name, "")))]
+    return [name for name in CREDENTIALS if any(_is_token(part, tokens) for part in _shown(headers.joined(name)))]
 
 
 def _tokens(settings: Settings, *variables: str) -> list[str]:

@@ -1,50 +1,21 @@
 """What changes on the way back: the answers of free models, and the usage that a client did not ask for.
 
-Fed the answer's bytes without content encoding, returns the bytes for the client. Everything that is not to be changed,
-or cannot be read, passes as it came; nothing waits for more than the end of its own event.
+An answer's reading hands over each event, or the whole body, as received and as parsed; it gets back the bytes for the
+client. What must be hidden is stated by the modules of kinds (where names and usage stand) and dialects (which members
+tell money, or the model that really served).
 """
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 from gateway_addon.api.base import ApiKind, Json, Operation
-from gateway_addon.api.values import mapping, text
-from gateway_addon.gateway.rewrites import pointer
+from gateway_addon.api.values import text
+from gateway_addon.dialects import DIALECTS
 from gateway_addon.wire import jsontext
-from gateway_addon.wire.sse import MAX_EVENT, Event, EventParser
-
-COST_HEADERS = (
-    "x-litellm-response-cost",
-    "x-litellm-response-cost-original",
-    "x-litellm-response-cost-discount-amount",
-    "x-litellm-response-cost-margin-amount",
-    "x-litellm-key-spend",
-)
-"""Headers of an answer that name money: they must not reach the client of a free model."""
-
-USAGE_PLACES = ("/usage", "/response/usage", "/message/usage", "/x_groq/usage")
-
-GATEWAY_PLACES = tuple(
-    f"{place}/{name}"
-    for place in ("", "/response", "/message", "/choices/*/delta", "/choices/*/message")
-    for name in ("provider_metadata", "providerMetadata", "openrouter_metadata")
-)
-"""Objects of the gateways that name both the cost and the model that really served (wire-formats §10.1, 10.2)."""
-
-Edit = Callable[[Json], list[Operation] | None]
-"""From a parsed event or body to what must change in its text; None: the client must not see it at all."""
-
-
-class AnswerRewriter(Protocol):
-    """Takes an answer piece by piece and gives what the client is to see. Never raises."""
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """What can go on now; [] to hold back. No element is empty (it would end a chunked body)."""
-
-    def finish(self) -> list[bytes]:
-        """What is left at the end of the answer. Called once, last."""
+from gateway_addon.wire.jsontext import pointer
+from gateway_addon.wire.sse import Event
 
 
 @dataclass(slots=True, frozen=True)
@@ -57,102 +28,188 @@ class AnswerChange:
     hide_usage: bool = False
     """Chat Completions: the gateway asked for the usage chunk, not the client."""
 
-    def rewriter(self, *, streamed: bool) -> AnswerRewriter | None:
-        """For an answer that is an event stream, or one body; None if such a one passes as it comes."""
-        if streamed:
-            return StreamRewriter(self.edit)
-        return BodyRewriter(self.edit) if self.public_model is not None else None
+    def concerns(self, http_status: int) -> bool:
+        """Whether an answer of this status can have anything to change: no error has a usage chunk."""
+        return self.public_model is not None or http_status < 400
 
-    def edit(self, answer: Json) -> list[Operation] | None:
-        """The change to one event, or to a whole answer (an `Edit`)."""
+    def event(self, event: Event, data: Json | None) -> bytes:
+        """What the client gets of an event of a stream; b"" for one it must not see. `data`: its data, parsed."""
+        if data is None:
+            return event.raw
+        operations = self.operations(data)
+        if operations is None:
+            # the second half of a CRLF belongs to the event before, which has gone on already
+            return b"\n" if event.raw.startswith(b"\n") else b""
+        return _with_data(event, _edited(event.data, operations)) if operations else event.raw
+
+    def body(self, source: bytes, data: Json | None) -> bytes:
+        """What the client gets of a whole body. `data`: the same, parsed."""
+        return source if data is None else _edited(source, self.operations(data) or [])
+
+    def operations(self, answer: Json) -> list[Operation] | None:
+        """The change to one event, or to a whole answer; None: nothing of it is left to be seen."""
         if self.hide_usage and answer.get("choices") == [] and answer.get("usage") and not answer.get("error"):
             return None
         if self.public_model is None:
             return []
-        named = [
-            place for pattern in self.kind.MODEL_PLACES for place, name in _existing(answer, pattern) if text(name)
-        ]
+        found = _Found()
+        _look(_places(self.kind), answer, "", found)
+        if found.hidden and _is_empty(answer, found.hidden):
+            return None
         return [
-            *({"op": "replace", "path": place, "value": self.public_model} for place in named),
-            *({"op": "remove", "path": place} for place in _cost_fields(answer)),
+            *({"op": "replace", "path": place, "value": self.public_model} for place in found.names),
+            *({"op": "remove", "path": place} for place in dict.fromkeys(found.hidden)),
         ]
 
 
-class StreamRewriter:
-    """Server-sent events, one at a time."""
+@dataclass(slots=True)
+class _Place:
+    """A place in an answer: what there is to do with its value, and the places below."""
 
-    def __init__(self, edit: Edit) -> None:
-        self._edit = edit
-        self._parser = EventParser()
+    look: "Callable[[object, str, _Found], None] | None" = None
+    below: "dict[str, _Place]" = field(default_factory=dict)
 
-    def feed(self, data: bytes) -> list[bytes]:
-        return self._joined(self._parser.feed(data))
-
-    def finish(self) -> list[bytes]:
-        return self._joined(self._parser.finish())
-
-    def _joined(self, events: list[Event]) -> list[bytes]:
-        out = b"".join([self._rewritten(event) for event in events])
-        return [out] if out else []
-
-    def _rewritten(self, event: Event) -> bytes:
-        data = _edited(event.data, self._edit)
-        if data is None:
-            # the second half of a CRLF belongs to the event before, which has gone on already
-            return b"\n" if event.raw.startswith(b"\n") else b""
-        return event.raw if data == event.data else _with_data(event, data)
+    def at(self, pattern: str) -> "_Place":
+        place = self
+        for token in pattern.split("/")[1:]:
+            place = place.below.setdefault(token, _Place())
+        return place
 
 
-class BodyRewriter:
-    """One JSON body, which cannot be changed before it is complete."""
+@dataclass(slots=True)
+class _Found:
+    """JSON pointers into an answer."""
 
-    def __init__(self, edit: Edit, max_body: int = MAX_EVENT) -> None:
-        self._edit = edit
-        self._max_body = max_body
-        self._held = bytearray()
-        self._passing = False
-
-    def feed(self, data: bytes) -> list[bytes]:
-        if self._passing:
-            return [data] if data else []
-        self._held += data
-        if len(self._held) <= self._max_body:
-            return []
-        self._passing = True
-        return self._release()
-
-    def finish(self) -> list[bytes]:
-        if self._passing or not self._held:
-            return []
-        edited = _edited(bytes(self._held), self._edit)
-        return self._release() if edited is None else [edited]
-
-    def _release(self) -> list[bytes]:
-        held = bytes(self._held)
-        self._held.clear()
-        return [held]
+    names: list[str] = field(default_factory=list)
+    """Of names of the model that served."""
+    hidden: list[str] = field(default_factory=list)
+    """Of what must go."""
 
 
-def _edited(source: bytes, edit: Edit) -> bytes | None:
-    """A JSON text after its edit, or as it came where it is no JSON object."""
-    answer = jsontext.parse_object(source)
-    if answer is None:
+_TREES: dict[str, _Place] = {}
+"""By kind, the places of its answers where a name or a cost may stand."""
+
+
+def _places(kind: ApiKind) -> _Place:
+    if kind.NAME not in _TREES:
+        _TREES[kind.NAME] = _tree(kind)
+    return _TREES[kind.NAME]
+
+
+def _tree(kind: ApiKind) -> _Place:
+    root = _Place()
+    for pattern in kind.MODEL_PLACES:
+        root.at(pattern).look = _take_name
+    for holder in kind.METADATA_PLACES:
+        root.at(holder).look = _take_costs
+        for dialect in DIALECTS.values():
+            for member in dialect.HIDDEN_MEMBERS:
+                root.at(f"{holder}/{member}").look = _hide
+    for pattern in kind.USAGE_PLACES:
+        root.at(pattern).look = _take_nested_costs
+    return root
+
+
+def _look(place: _Place, value: object, at: str, found: _Found) -> None:
+    if place.look:
+        place.look(value, at, found)
+    if not place.below:
+        return
+    if isinstance(value, dict):
+        for token, below in place.below.items():
+            if token in value:
+                _look(below, value[token], at + pointer(token), found)
+    elif isinstance(value, list) and "*" in place.below:
+        for index, element in enumerate(value):
+            _look(place.below["*"], element, f"{at}/{index}", found)
+
+
+def _take_name(value: object, at: str, found: _Found) -> None:
+    if text(value):
+        found.names.append(at)
+
+
+def _hide(value: object, at: str, found: _Found) -> None:
+    found.hidden.append(at)
+
+
+def _take_costs(holder: object, at: str, found: _Found) -> None:
+    """Every member that names a cost: `cost`, `total_cost`, `costDetails`."""
+    if isinstance(holder, dict):
+        found.hidden += (at + pointer(name) for name in holder if _names_a_cost(name))
+
+
+def _take_nested_costs(usage: object, at: str, found: _Found) -> None:
+    """The same at any depth of a usage object, and whose key paid."""
+    pending = [(usage, at)]
+    while pending:
+        value, place = pending.pop()
+        members: Iterator[tuple[str | int, object]] = iter(())
+        if isinstance(value, dict):
+            members = iter(value.items())
+        elif isinstance(value, list):
+            members = iter(enumerate(value))
+        for key, member in members:
+            if isinstance(key, str) and (_names_a_cost(key) or key == "is_byok"):
+                found.hidden.append(place + pointer(key))
+            elif isinstance(member, dict | list):
+                pending.append((member, place + pointer(key)))
+
+
+@lru_cache(1024)
+def _names_a_cost(name: str) -> bool:
+    return "cost" in name.lower()
+
+
+def _is_empty(answer: Json, hidden: list[str]) -> bool:
+    """Whether nothing is left of an event once these are gone: a frame that some gateways send for its cost alone."""
+    gone = {place for place in hidden if place.count("/") == 1}
+    return not any(value for name, value in answer.items() if pointer(name) not in gone)
+
+
+def _edited(source: bytes, operations: list[Operation]) -> bytes:
+    """A JSON object's text after its edit, or as it came where it cannot be edited."""
+    if not operations:
         return source
-    operations = edit(answer)
-    if operations is None:
-        return None
+    renamed = _renamed(source, operations)
+    if renamed is not None:
+        return renamed
     try:
         return jsontext.apply(source, operations)
     except ValueError:  # a name twice in one object, its values of different shapes
         return source
 
 
+def _renamed(source: bytes, operations: list[Operation]) -> bytes | None:
+    """The edit of a usual event, which does nothing but replace members `model`: without going through the text again.
+
+    In valid JSON the bytes `"model":` are always the name of a member: no quote stands unescaped inside a string. So
+    where there are as many as places to change, those are the places. None: it is no such edit.
+    """
+    for operation in operations:
+        if operation["op"] != "replace" or not operation["path"].endswith("/model"):
+            return None
+    edited, times = _MODEL.subn(lambda found: found[1] + _literal(operations[0]["value"]), source)
+    return edited if times == len(operations) == source.count(b'"model"') else None
+
+
+_MODEL = re.compile(rb'("model"\s*:\s*)"[^"\\]*"')
+
+
+@lru_cache(256)
+def _literal(name: str) -> bytes:
+    return jsontext.dumps(name).encode()
+
+
 _DATA_LINE = re.compile(rb"(?:\A(\xef\xbb\xbf)?|(?<=[\r\n]))data(?:: ?([^\r\n]*))?(\r\n|\r|\n|\Z)")
-"""A byte order mark before it, its value, and the end of the line (wire-formats §2.1)."""
+"""A byte order mark before it, its value, and the end of the line."""
 
 
 def _with_data(event: Event, data: bytes) -> bytes:
     """The event's bytes with other data where its first data line was; other fields and comments stay in place."""
+    if b"\n" not in event.data and event.raw.count(event.data) == 1:
+        # the data is one line, and stands nowhere else in the event
+        return event.raw.replace(event.data, data)
     lines = list(_DATA_LINE.finditer(event.raw))
     if b"\n".join([line[2] or b"" for line in lines]) != event.data:
         return event.raw
@@ -160,27 +217,3 @@ def _with_data(event: Event, data: bytes) -> bytes:
     new = (line_end or b"\n").join([b"data: " + line for line in data.split(b"\n")]) + line_end
     before, behind = event.raw[: lines[0].start()], event.raw[lines[0].end() :]
     return before + bom + new + _DATA_LINE.sub(b"", behind)
-
-
-def _cost_fields(answer: Json) -> Iterator[str]:
-    """JSON pointers to everything in an answer that tells what it cost."""
-    for pattern in USAGE_PLACES:
-        for place, usage in _existing(answer, pattern):
-            yield from (place + pointer(key) for key in mapping(usage) if "cost" in key.lower() or key == "is_byok")
-    for pattern in GATEWAY_PLACES:
-        yield from (place for place, _ in _existing(answer, pattern))
-
-
-def _existing(answer: Json, pattern: str) -> Iterator[tuple[str, object]]:
-    """The JSON pointers that a pattern stands for in an answer (`*` is every element of an array), and the values."""
-    found: list[tuple[str, object]] = [("", answer)]
-    for token in pattern.split("/")[1:]:
-        found = [member for place, value in found for member in _members(place, value, token)]
-    return iter(found)
-
-
-def _members(place: str, value: object, token: str) -> Iterator[tuple[str, object]]:
-    if isinstance(value, dict) and token in value:
-        yield place + pointer(token), value[token]
-    elif isinstance(value, list) and token == "*":
-        yield from ((place + pointer(index), element) for index, element in enumerate(value))

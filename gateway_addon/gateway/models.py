@@ -1,4 +1,4 @@
-"""From the model a client asks for to what is sent to whom (design 2.3). Only the configuration knows model names."""
+"""From the model a client asks for to what is sent to whom. Only the configuration knows model names."""
 
 from dataclasses import dataclass
 

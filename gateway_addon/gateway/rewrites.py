@@ -9,7 +9,7 @@ of it at once. Messages and Responses requests keep their own cache markup and i
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from pydantic import SecretStr
@@ -20,6 +20,8 @@ from gateway_addon.api.values import items, mapping, objects, text
 from gateway_addon.config import Settings
 from gateway_addon.dialects import DIALECTS
 from gateway_addon.gateway.models import Choice
+from gateway_addon.wire.headers import Headers
+from gateway_addon.wire.jsontext import pointer
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -28,8 +30,7 @@ class Call:
 
     kind: ApiKind
     body: Json
-    headers: Mapping[str, str]
-    """Names in lower case."""
+    headers: Headers
     choice: Choice
     settings: Settings
 
@@ -55,11 +56,6 @@ def operations(call: Call) -> list[Operation]:
     ]
     # what one rule removes, another need not hash: of two on one place the first row's holds
     return list({operation["path"]: operation for operation in reversed(found)}.values())[::-1]
-
-
-def pointer(*parts: str | int) -> str:
-    """A JSON pointer (RFC 6901)."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
 def _add(*parts: str | int, value: object) -> Operation:
@@ -101,7 +97,7 @@ def strip_models(call: Call) -> list[Operation]:
 
 
 def include_usage(call: Call) -> list[Operation]:
-    """Ask for usage at the end of a stream, without which tokens and cost stay unknown (wire-formats §3.4)."""
+    """Ask for usage at the end of a stream, without which tokens and cost stay unknown."""
     options = call.body.get("stream_options")
     if options is None:
         return [_add("body", "stream_options", value={"include_usage": True})]
@@ -139,7 +135,7 @@ MESSAGES_KEYS = frozenset(
         "diagnostics",
     }
 )
-"""Top-level keys that the Messages API takes from everybody (wire-formats §10.5)."""
+"""Top-level keys that the Messages API takes from everybody."""
 
 MESSAGES_BETA_KEYS = {
     "context_management": ("context-management-", "compact-"),
@@ -224,7 +220,7 @@ def _mark(index: int, content: object) -> Operation | None:
 
 
 REFUSED_IN_ID = re.compile(r"[^A-Za-z0-9_-]")
-"""Anthropic takes only these characters in the id of a tool call (wire-formats §5.2)."""
+"""Anthropic takes only these characters in the id of a tool call."""
 
 
 def tool_call_ids(call: Call) -> list[Operation]:
@@ -285,7 +281,7 @@ TRACKING_FIELDS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "messages": (("metadata", "user_id"), ("user",), ("session_id",)),
 }
-"""Where each kind's requests name a person or a session (wire-formats §3.1, 4.1, 5.1, 10.5, 12)."""
+"""Where each kind's requests name a person or a session."""
 
 TRACKING_HEADERS = (
     "session-id",
@@ -311,7 +307,7 @@ TRACKING_HEADERS = (
     "x-client-session-id",
     "x-agent-task-id",
 )
-"""Where the agents' headers do (wire-formats §12)."""
+"""Where the agents' headers do."""
 
 
 def tracking_ids(call: Call) -> list[Operation]:
@@ -340,7 +336,7 @@ def _hash(salt: SecretStr, provider: str, id: str) -> str:
 
 
 def _header_betas(call: Call, header: str) -> list[str]:
-    return [beta.strip() for beta in call.headers.get(header, "").split(",") if beta.strip()]
+    return [beta.strip() for beta in call.headers.joined(header).split(",") if beta.strip()]
 
 
 def _body_betas(body: Json) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which calls the gateway takes, and where on a provider they go (design 2.2). What no row names is refused."""
+"""Which calls the gateway takes, and where on a provider they go. What no row names is refused."""
 
 import re
 from dataclasses import dataclass

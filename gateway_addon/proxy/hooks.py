@@ -18,12 +18,16 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.hooks import UpdateHook
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
-from gateway_addon import __version__, cost
+from gateway_addon import __version__
 from gateway_addon.captures import flowfile
+from gateway_addon.cost import PriceTable
 from gateway_addon.proxy import options
-from gateway_addon.proxy.calls import Calls, describe
+from gateway_addon.proxy.calls import Calls
+from gateway_addon.proxy.log import describe
+from gateway_addon.sinks import Sinks
+from gateway_addon.sinks.console import Console
+from gateway_addon.sinks.store import Store
 from gateway_addon.store.schema import StoreError
-from gateway_addon.store.writer import Writer
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +56,8 @@ class GatewayAddon:
 
     def __init__(self) -> None:
         self.calls: Calls | None = None
+        self._store: Store
+        self._console = Console()
         self._failed_to_load = False
         self._is_running = False
 
@@ -94,26 +100,28 @@ class GatewayAddon:
         if self.calls is None:
             # now, before a listener is up
             options.prefer_lazy_connections(ctx.options)
-            self.calls = Calls(Writer(wanted.db, __version__), wanted)
-            threading.Thread(target=cost.warm_up, name="price table", daemon=True).start()
+            store = self._store = Store(wanted.db, __version__)
+            prices = PriceTable()
+            self.calls = Calls(self._sinks(store), store.run_id, wanted, prices)
+            threading.Thread(target=prices.load, name="price table", daemon=True).start()
             # mitmproxy may also leave by sys.exit, which `done` cannot tell from a reload
             atexit.register(self._close)
             return
         if wanted.db != self.calls.options.db:
-            previous, self.calls.writer = self.calls.writer, Writer(wanted.db, __version__)
+            store, previous = Store(wanted.db, __version__), self._store
+            self.calls.sinks, self.calls.run_id, self._store = self._sinks(store), store.run_id, store
             previous.close()
         self.calls.options = wanted
+
+    def _sinks(self, store: Store) -> Sinks:
+        return Sinks([store, self._console])
 
     def _close(self) -> None:
         calls, self.calls = self.calls, None
         if calls is None:
             return
         calls.close_all()
-        lost = calls.writer.close()
-        if lost.rows or lost.texts:
-            logger.warning("gateway-addon: %d rows and %d texts could not be stored", lost.rows, lost.texts)
-        if calls.totals.calls:
-            logger.info("gateway-addon: %s", calls.totals.line())
+        calls.sinks.close()
 
     # -- flows ---------------------------------------------------------------------------------------------------
 

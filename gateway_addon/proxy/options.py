@@ -1,4 +1,4 @@
-"""The addon's mitmproxy options, and their one checked reading (design 2.1)."""
+"""The addon's mitmproxy options, and their one checked reading."""
 
 import logging
 import os
@@ -107,7 +107,7 @@ def prefer_lazy_connections(options: optmanager.OptManager) -> None:
     """On a reverse-mode listener, dial an upstream only when a request needs it, unless the user asked otherwise.
 
     Eager connections (mitmproxy's default) dial the reverse target even for calls that go elsewhere, and when it is
-    down the client gets an end of file with no flow and no hook (mitmproxy-notes §0, fact 17).
+    down the client gets an end of file with no flow and no hook.
     """
     is_reverse = any(mode.startswith("reverse:") for mode in options.mode)
     if not is_reverse or options.connection_strategy != "eager":

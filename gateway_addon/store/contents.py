@@ -6,10 +6,7 @@ from hashlib import blake2b
 
 from sqlite_utils import Database
 
-
-def storable(text: str) -> str:
-    """The text with `?` for each lone surrogate: SQLite takes none, and one must not cost a row."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+from gateway_addon.wire.text import storable
 
 
 def content_id(db: Database, text: str | None) -> int | None:

@@ -22,7 +22,7 @@ REPORTS = {
     "client": ("usage_by_client", "cost_microdollars DESC, calls DESC"),
     "tool": ("tool_usage", "calls DESC, name"),
 }
-"""What can be reported on: its view (design 2.4), and the order of its rows."""
+"""What can be reported on: its view, and the order of its rows."""
 
 SHORTEST_ID = 8
 

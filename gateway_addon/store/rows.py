@@ -7,10 +7,11 @@ from typing import Any
 from sqlite_utils import Database
 
 from gateway_addon.api.base import ToolCall, ToolResult
-from gateway_addon.record import COLUMNS, TIMINGS, Content, arguments_valid
+from gateway_addon.record import COLUMNS, TIMINGS, Content, Record, arguments_valid, as_row
 from gateway_addon.store import bodies
-from gateway_addon.store.contents import content_id, storable, tool_set_id
+from gateway_addon.store.contents import content_id, tool_set_id
 from gateway_addon.store.conversations import inherit
+from gateway_addon.wire.text import storable
 
 TEXTS = ("system_prompt", "user_prompt", "reasoning_text", "answer_text")
 """The fields of `Content` that the columns of the same name with `_id` refer to."""
@@ -27,27 +28,27 @@ def texts(content: Content) -> Iterator[str]:
     return (text for text in found if text is not None)
 
 
-def insert_begun(db: Database, row: dict[str, Any]) -> None:
-    """Insert the row (`record.as_row`) of a call that has begun, unless the call has one."""
-    db.execute(_BEGIN, _storable(row | dict.fromkeys(REFERENCES)))
+def insert_begun(db: Database, record: Record) -> None:
+    """Insert the row of a call that has begun, unless the call has one."""
+    db.execute(_BEGIN, _storable(as_row(record) | dict.fromkeys(REFERENCES)))
 
 
-def replace_finished(db: Database, row: dict[str, Any], content: Content) -> None:
+def replace_finished(db: Database, record: Record, content: Content) -> None:
     """Insert the row, texts and tool calls of a finished call, or replace those it has.
 
     A flow that holds only the beginning of its answer knows less than the row of the call itself, which then stays.
     """
-    if row["source"] != "live" and "response_truncated" in row["warnings"] and _is_finished(db, row["id"]):
+    request_id = storable(record.id)
+    if record.source != "live" and "response_truncated" in record.warnings and _is_finished(db, request_id):
         return
     references = {f"{name}_id": content_id(db, getattr(content, name)) for name in TEXTS}
     references["tool_set_id"] = tool_set_id(db, content.tools)
-    row = _storable(row | references | bodies.store_body(db, content.body))
-    db.execute(_FINISH, row)
+    db.execute(_FINISH, _storable(as_row(record) | references | bodies.store_body(db, content.body)))
     for table in ("stored_tool_calls", "stored_tool_results"):
-        db.execute(f"DELETE FROM {table} WHERE request_id = ?", [row["id"]])
+        db.execute(f"DELETE FROM {table} WHERE request_id = ?", [request_id])
     for position, (link, call) in enumerate(_linked(content.tool_calls)):
         columns = {
-            "request_id": row["id"],
+            "request_id": request_id,
             "position": position,
             "link": link,
             "call_id": call.call_id,
@@ -60,7 +61,7 @@ def replace_finished(db: Database, row: dict[str, Any], content: Content) -> Non
         db.execute(_insert("stored_tool_calls", columns), _storable(columns))
     for position, (link, result) in enumerate(_linked(content.tool_results)):
         columns = {
-            "request_id": row["id"],
+            "request_id": request_id,
             "position": position,
             "link": link,
             "name": result.name,
@@ -68,7 +69,7 @@ def replace_finished(db: Database, row: dict[str, Any], content: Content) -> Non
             "is_error": result.is_error,
         }
         db.execute(_insert("stored_tool_results", columns), _storable(columns))
-    inherit(db, row["id"])
+    inherit(db, request_id)
 
 
 def _is_finished(db: Database, request_id: str) -> bool:
@@ -79,7 +80,7 @@ def _is_finished(db: Database, request_id: str) -> bool:
 def _linked[T: (ToolCall, ToolResult)](found: Sequence[T]) -> Iterator[tuple[str, T]]:
     """Each with what ties a call to its result: the call's id, with `#2`, ... where it is there again.
 
-    Some providers give none, or the same to all calls of an answer (wire-formats §7): then their order tells.
+    Some providers give none, or the same to all calls of an answer: then their order tells.
     """
     times: Counter[str] = Counter()
     for item in found:

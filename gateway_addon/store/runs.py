@@ -1,11 +1,13 @@
 """Runs of the proxy: who writes to a database, and whether it still lives."""
 
 import os
+import time
 import uuid
-from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlite_utils import Database
+
+from gateway_addon.times import timestamp
 
 
 def start_run(db: Database, version: str) -> str:
@@ -13,14 +15,14 @@ def start_run(db: Database, version: str) -> str:
     run_id = str(uuid.uuid4())
     db.execute(
         "INSERT INTO runs (id, pid, process, started_at, version) VALUES (?, ?, ?, ?, ?)",
-        [run_id, os.getpid(), process_mark(os.getpid()), _now(), version],
+        [run_id, os.getpid(), process_mark(os.getpid()), timestamp(time.time()), version],
     )
     return run_id
 
 
 def end_run(db: Database, run_id: str) -> None:
     """Note that a run has ended in good order."""
-    db.execute("UPDATE runs SET ended_at = ? WHERE id = ?", [_now(), run_id])
+    db.execute("UPDATE runs SET ended_at = ? WHERE id = ?", [timestamp(time.time()), run_id])
 
 
 def interrupt_dead_calls(db: Database) -> None:
@@ -65,7 +67,3 @@ def process_mark(pid: int) -> str | None:
     fields = status.rpartition(")")[2].split()
     state, start = fields[0], fields[19]
     return None if state in "ZX" else f"{boot}/{start}"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

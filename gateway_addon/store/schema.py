@@ -1,4 +1,4 @@
-"""The database: its tables and views, and how a file is opened (design 2.4).
+"""The database: its tables and views, and how a file is opened.
 
 Prompts, answers and arguments repeat from call to call, so `contents` holds each text once and rows refer to it; the
 views put the texts back where the contract's columns want them.
@@ -377,7 +377,20 @@ def review(db: Database) -> None:
     db.execute("INSERT INTO review_key (key) VALUES (?)", [secrets.token_bytes(32)])
 
 
-STEPS = (create_calls, bodies, conversations, review)
+ANSWERS = """
+CREATE VIEW answers AS
+SELECT requests.id AS request_id, answer.text AS answer_text, reasoning.text AS reasoning_text
+FROM requests
+LEFT JOIN contents AS answer ON answer.id = answer_text_id
+LEFT JOIN contents AS reasoning ON reasoning.id = reasoning_text_id;
+"""
+
+
+def answers(db: Database) -> None:
+    db.executescript(ANSWERS)
+
+
+STEPS = (create_calls, bodies, conversations, review, answers)
 """Migrations, oldest first. Their names are recorded in every file: never rename, reorder or edit one; add another."""
 
 MIGRATIONS = Migrations("gateway_addon")

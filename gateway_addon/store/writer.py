@@ -4,7 +4,6 @@ Callers hand over what they have and go on: a live hook never waits for a disk. 
 out first and rows last, both are counted, and `Writer.close` reports them.
 """
 
-import json
 import logging
 import os
 import sqlite3
@@ -16,11 +15,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from sqlite_utils import Database
 
-from gateway_addon.record import Content, Record, as_row, without_text
+from gateway_addon.record import Content, Record, without_text
 from gateway_addon.store.rows import insert_begun, replace_finished, texts
 from gateway_addon.store.runs import end_run, interrupt_dead_calls, start_run
 from gateway_addon.store.schema import open_database, reported, transaction
@@ -58,7 +56,7 @@ class Loss:
 
 @dataclass(slots=True, frozen=True)
 class _Job:
-    row: dict[str, Any]
+    record: Record
     content: Content | None
     """None for a call that has only begun."""
     size: int
@@ -99,14 +97,14 @@ class Writer:
 
     def begin(self, record: Record) -> None:
         """Take the row of a call that has begun, so that a crash leaves a trace of it. Never changes a row."""
-        self._put(_Job(as_row(record), None, 0))
+        self._put(_Job(replace(record), None, 0))
 
     def finish(self, record: Record, content: Content, *, wait: bool = False) -> None:
         """Take the row and texts of a finished call; they replace those of the same id.
 
         `wait`: wait for space in the queue (reading a file) instead of losing anything (live).
         """
-        job = _Job(as_row(record), content, _size(content))
+        job = _Job(replace(record), content, _size(content))
         if wait:
             with self._changed:
                 self._changed.wait_for(lambda: self._closing or (self._has_room() and self._has_room_for_text(job)))
@@ -219,12 +217,12 @@ def _size(content: Content) -> int:
 def _bare(job: _Job) -> _Job:
     """The job without its texts, and with the warning that says so."""
     assert job.content is not None
-    warnings = json.dumps([*json.loads(job.row["warnings"]), "content_dropped"])
-    return replace(job, row=job.row | {"warnings": warnings}, content=without_text(job.content), size=0)
+    record = replace(job.record, warnings=(*job.record.warnings, "content_dropped"))
+    return replace(job, record=record, content=without_text(job.content), size=0)
 
 
 def _store(db: Database, job: _Job) -> None:
     if job.content is None:
-        insert_begun(db, job.row)
+        insert_begun(db, job.record)
     else:
-        replace_finished(db, job.row, job.content)
+        replace_finished(db, job.record, job.content)

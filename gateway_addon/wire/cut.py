@@ -24,7 +24,7 @@ MEMBERS = {
     "messages": CONVERSATION,
     "input": CONVERSATION,
 }
-"""The part of a call that each of a body's members holds (wire-formats §3.1, 4.1, 5.1)."""
+"""The part of a call that each of a body's members holds."""
 
 MIN_TEXT = 64
 """Characters from which on a text is worth a place of its own."""
@@ -37,10 +37,10 @@ _STAND_IN = "null"
 # What a client puts somewhere else, or writes anew, with every call. Each begins with plain characters, which `re`
 # finds many times faster than anything else
 _PASSING = [
-    # Cache markers: wire-formats §5.1, on chat parts §3.1
+    # Cache markers: Anthropic's, and what OpenRouter takes on parts of a chat message
     re.compile(r'("cache_control"\s*:\s*\{[^{}]*\})(?:\s*,\s*)?'),
     re.compile(r'("prompt_cache_breakpoint"\s*:\s*\{[^{}]*\})(?:\s*,\s*)?'),
-    # Claude Code's first system block: §12
+    # Claude Code's first system block
     re.compile(r'"(x-anthropic-billing-header:[^"\\]*)'),
 ]
 _COMMA_BEFORE = re.compile(r",\s*\Z")

@@ -1,4 +1,4 @@
-"""Content encodings: decoding a body as it arrives, or as a whole (RFC 9110 §8.4; wire-formats §2.3)."""
+"""Content encodings: decoding a body as it arrives, or as a whole (RFC 9110, section 8.4)."""
 
 import gzip
 import zlib

@@ -1,6 +1,6 @@
 """JSON as text: exact numbers in and out, and edits that leave every byte alone that they do not mean.
 
-A body is never parsed and written again (design 3, "Edits are splices"): `apply` cuts the changes into the text.
+A body is never parsed and written again: `apply` cuts the changes into the text.
 """
 
 import json
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from itertools import count
 from json.encoder import encode_basestring
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 BOM = "\ufeff"
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -31,7 +31,7 @@ _DECODER = json.JSONDecoder(parse_float=_fraction)
 def parse(data: bytes | str) -> Any:
     """The value of a JSON text; fractions and exponents become `Decimal`, so that no digit is lost.
 
-    A UTF-8 BOM and white space around the value are accepted (trap 21). `NaN`, `Infinity` and numbers beyond all
+    A UTF-8 BOM and white space around the value are accepted. `NaN`, `Infinity` and numbers beyond all
     bounds become floats that are not finite, for readers to reject. Raises `ValueError` for anything unreadable:
     no JSON, no UTF-8, nested too deeply, an integer of more than 4,300 digits.
     """
@@ -42,8 +42,16 @@ def parse(data: bytes | str) -> Any:
         raise ValueError("nested too deeply") from error
 
 
+def parse_any(data: bytes | str) -> object:
+    """`parse`, or None if `data` is not readable."""
+    try:
+        return cast(object, parse(data))
+    except ValueError:
+        return None
+
+
 def parse_object(data: bytes | str) -> dict[str, Any] | None:
-    """`parse`, or None if `data` is not readable or not a JSON object (trap 18)."""
+    """`parse`, or None if `data` is not readable or not a JSON object."""
     try:
         value = parse(data)
     except ValueError:
@@ -78,6 +86,11 @@ def _dump(value: Any) -> str:
             return f'"{Decimal(value)}"'
         case _:
             return json.dumps(value)
+
+
+def pointer(*parts: str | int) -> str:
+    """A JSON pointer (RFC 6901) from its parts."""
+    return "".join(["/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts])
 
 
 class Member(NamedTuple):

@@ -1,6 +1,6 @@
 """Server-sent events: a byte stream in, events out.
 
-A pure state machine (WHATWG HTML, "Server-sent events"; wire-formats §2.1). It follows the standard except at the end
+A pure state machine (WHATWG HTML, "Server-sent events"). It follows the standard except at the end
 of the data, where the standard drops an event without its blank line: what it says was paid for, so it is given.
 """
 
@@ -10,9 +10,29 @@ from typing import NamedTuple
 MAX_EVENT = 32 * 1024 * 1024
 """Bytes of one event, comments before it included, above which it is passed on unread."""
 
+MEDIA_TYPE = "text/event-stream"
+
 _BOM = b"\xef\xbb\xbf"
 # Not splitlines(): on str it also breaks at U+2028 and U+0085, which JSON strings may contain
 _LINE_END = re.compile(rb"\r\n|\n|\r")
+
+
+_STREAM_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
+_ENOUGH = 16 * 1024
+
+
+def is_stream(start: bytes | bytearray, content_type: str) -> bool | None:
+    """Whether a body is an event stream, by its first bytes and the media type it is labelled with (lower case).
+
+    The first bytes decide, since servers label either as the other; the label only where they say nothing. None while
+    all that has come is blank.
+    """
+    text = bytes(start[:_ENOUGH]).removeprefix(_BOM).lstrip()
+    if not text and len(start) < _ENOUGH:
+        return None
+    if text.startswith((b"{", b"[", b"<")):
+        return False
+    return content_type == MEDIA_TYPE or text.startswith(_STREAM_STARTS)
 
 
 class Event(NamedTuple):

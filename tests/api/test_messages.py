@@ -889,7 +889,7 @@ FALLBACK: Json = {"type": "fallback", "from": {"model": "claude-x"}, "to": {"mod
     ids=["body", "message_start", "fallback"],
 )
 def test_a_free_model_shows_no_other_name(answer: Json) -> None:
-    edits = AnswerChange(messages, public_model="acme/free").edit(answer)
+    edits = AnswerChange(messages, public_model="acme/free").operations(answer)
     assert b"claude-" not in jsontext.apply(jsontext.dumps(answer).encode(), edits or [])
 
 

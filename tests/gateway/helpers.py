@@ -4,9 +4,12 @@ import functools
 import tempfile
 from pathlib import Path
 
-from gateway_addon.config import Settings, load
-from gateway_addon.gateway import GatewayRequest
+from gateway_addon.api.base import Refusal
+from gateway_addon.call import Request, read_request
+from gateway_addon.config import ReverseTarget, Settings, load
+from gateway_addon.gateway.plan import Caller, Plan, plan
 from gateway_addon.wire import jsontext
+from gateway_addon.wire.headers import Headers
 
 OPENROUTER = ("https", "openrouter.ai", 443)
 
@@ -26,15 +29,18 @@ def request(
     *,
     method: str = "POST",
     headers: dict[str, str] | None = None,
+) -> Request:
+    """A request as a client sends it; a body that is not bytes is written as JSON."""
+    raw = body if isinstance(body, bytes) else jsontext.dumps(body).encode()
+    return read_request(method, path, Headers(headers or {}), raw)
+
+
+def planned(
+    asked: Request,
+    settings: Settings,
+    *,
     peer_ip: str = "127.0.0.1",
-    reverse_target: tuple[str, str, int] = OPENROUTER,
-) -> GatewayRequest:
-    """A request as a local client sends it; a body that is not bytes is written as JSON."""
-    return GatewayRequest(
-        method=method,
-        path=path,
-        headers=headers or {},
-        body=body if isinstance(body, bytes) else jsontext.dumps(body).encode(),
-        peer_ip=peer_ip,
-        reverse_target=reverse_target,
-    )
+    reverse_target: ReverseTarget = OPENROUTER,
+) -> Plan | Refusal:
+    """What becomes of a request from a program on this machine."""
+    return plan(asked, Caller(peer_ip=peer_ip, reverse_target=reverse_target), settings)

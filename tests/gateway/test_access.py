@@ -1,9 +1,10 @@
-"""Design 2.3: who may spend a provider's key, and which credentials leave."""
+"""Who may spend a provider's key, and which credentials leave."""
 
 import pytest
 
 from gateway_addon.api import KINDS
 from gateway_addon.gateway import access
+from gateway_addon.wire.headers import Headers
 from tests.gateway.helpers import settings
 
 REMOTE = "192.0.2.7"
@@ -15,7 +16,7 @@ MESSAGES = KINDS["messages"]
 
 def status(headers: dict[str, str], peer_ip: str, config: str = "", env: dict[str, str] | None = None) -> int:
     """What a caller is answered; 200 if it may pass."""
-    refusal = access.refuse(MESSAGES, headers, peer_ip, settings(config, **(ENV if env is None else env)))
+    refusal = access.refuse(MESSAGES, Headers(headers), peer_ip, settings(config, **(ENV if env is None else env)))
     return refusal.status if refusal else 200
 
 
@@ -100,7 +101,7 @@ class TestAdminOnlyKinds:
 
     @pytest.mark.parametrize("kind", [KINDS["responses"], None])
     def test_leave_other_kinds_alone(self, kind):
-        assert access.refuse(kind, {}, LOCAL, settings(self.CONFIG, **ENV)) is None
+        assert access.refuse(kind, Headers(), LOCAL, settings(self.CONFIG, **ENV)) is None
 
 
 BOTH = {"authorization": "Bearer mine", "x-api-key": "mine", "cookie": "c"}
@@ -110,13 +111,13 @@ class TestCredentials:
     def test_the_gateways_key_replaces_whatever_the_client_sent(self):
         config = settings(**ENV)
         provider = config.providers["openrouter"]
-        assert access.withheld(BOTH, provider, config) == ["authorization", "x-api-key"]
+        assert access.withheld(Headers(BOTH), provider, config) == ["authorization", "x-api-key"]
         assert access.provider_credentials(provider, MESSAGES, config) == {"authorization": "Bearer provider-key"}
 
     def test_without_one_the_clients_pass_through(self):
         config = settings()
         provider = config.providers["openrouter"]
-        assert access.withheld(BOTH, provider, config) == []
+        assert access.withheld(Headers(BOTH), provider, config) == []
         assert access.provider_credentials(provider, MESSAGES, config) == {}
 
     @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ class TestCredentials:
     )
     def test_but_never_the_gateways_own_tokens(self, headers, withheld):
         config = settings(GATEWAY_TOKEN="client-token", GATEWAY_ADMIN_TOKEN="admin-token")
-        assert access.withheld(headers, config.providers["openrouter"], config) == withheld
+        assert access.withheld(Headers(headers), config.providers["openrouter"], config) == withheld
 
     @pytest.mark.parametrize(
         ("dialect", "kind", "header"),

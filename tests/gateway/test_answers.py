@@ -6,9 +6,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gateway_addon.answer import AnswerFeed
 from gateway_addon.api import KINDS
-from gateway_addon.gateway.answers import AnswerChange, AnswerRewriter, BodyRewriter, StreamRewriter
+from gateway_addon.api.base import RequestFacts
+from gateway_addon.gateway.answers import AnswerChange
 from gateway_addon.wire import jsontext
+from gateway_addon.wire.headers import Headers
 
 CHAT, RESPONSES, MESSAGES = KINDS["chat_completions"], KINDS["responses"], KINDS["messages"]
 
@@ -20,23 +23,26 @@ def free(kind=CHAT) -> AnswerChange:
 HIDING = AnswerChange(CHAT, hide_usage=True)
 
 
-def run(rewriter: AnswerRewriter, *pieces: bytes) -> bytes:
-    """All that comes out, after a check that no element would end a chunked body."""
-    out = [element for piece in pieces for element in rewriter.feed(piece)] + rewriter.finish()
+def run(change: AnswerChange, content_type: str, *pieces: bytes) -> bytes:
+    """All that a client gets, after a check that no element would end a chunked body."""
+    feed = AnswerFeed(change.kind, RequestFacts(), 200, Headers({"content-type": content_type}), change)
+    out = [element for piece in pieces for element in feed.feed(piece)] + feed.end()
     assert b"" not in out
     return b"".join(out)
 
 
 def stream(change: AnswerChange, *pieces: bytes) -> bytes:
-    rewriter = change.rewriter(streamed=True)
-    assert rewriter is not None
-    return run(rewriter, *pieces)
+    return run(change, "text/event-stream", *pieces)
 
 
 def body(change: AnswerChange, *pieces: bytes) -> bytes:
-    rewriter = change.rewriter(streamed=False)
-    assert rewriter is not None
-    return run(rewriter, *pieces)
+    return run(change, "application/json", *pieces)
+
+
+def piecewise(change: AnswerChange, *pieces: bytes) -> list[list[bytes]]:
+    """What the client gets for each piece of a stream, and at its end."""
+    feed = AnswerFeed(change.kind, RequestFacts(), 200, Headers({"content-type": "text/event-stream"}), change)
+    return [feed.feed(piece) for piece in pieces] + [feed.end()]
 
 
 FREE = [
@@ -98,7 +104,43 @@ FREE = [
     pytest.param(
         CHAT, b'{"model":"t","openrouter_metadata":{"is_byok":true}}', b'{"model":"acme/free"}', id="attempts"
     ),
-    pytest.param(CHAT, b'{"model":"","usage":null}', b'{"model":"","usage":null}', id="trap-102"),
+    pytest.param(CHAT, b'{"model":"","usage":null}', b'{"model":"","usage":null}', id="no name, no usage"),
+    pytest.param(
+        CHAT,
+        b'{"model":"t","choices":[{"index":0,"model":"t2","message":{"content":"\\"model\\":\\"t\\""}}]}',
+        b'{"model":"acme/free","choices":[{"index":0,"model":"acme/free","message":{"content":"\\"model\\":\\"t\\""}}]}',
+        id="chat: a choice's own name",
+    ),
+    pytest.param(
+        CHAT,
+        b'{"model":"t","cost":"0.1","estimated_cost":{"usd":1},"choices":[{"usage":{"n":1,"deep":{"cost":2}}}]}',
+        b'{"model":"acme/free","choices":[{"usage":{"n":1,"deep":{}}}]}',
+        id="chat: a cost at the top, and a nested one",
+    ),
+    pytest.param(
+        RESPONSES,
+        b'{"type":"response.completed","response":{"model":"t","cost":1,"usage":{"passes":[{"total_cost":1}]}}}',
+        b'{"type":"response.completed","response":{"model":"acme/free","usage":{"passes":[{}]}}}',
+        id="responses: a cost of the response, and a nested one",
+    ),
+    pytest.param(
+        MESSAGES,
+        b'{"type":"message","model":"t","usage":{"iterations":[{"model":"t","input_tokens":1},{"cost":2}]}}',
+        b'{"type":"message","model":"acme/free","usage":{"iterations":[{"model":"acme/free","input_tokens":1},{}]}}',
+        id="messages: the passes' own names",
+    ),
+    pytest.param(
+        MESSAGES,
+        b'{"type":"message_delta","delta":{"stop_details":{"recommended_model":"t2"}},"usage":{}}',
+        b'{"type":"message_delta","delta":{"stop_details":{"recommended_model":"acme/free"}},"usage":{}}',
+        id="messages: a model that is recommended",
+    ),
+    *(
+        pytest.param(
+            KINDS[kind], b'{"type": "ping", "cost": "0.00042"}', b'{"type": "ping"}', id=f"{kind}: a ping with a cost"
+        )
+        for kind in KINDS
+    ),
     pytest.param(
         CHAT, b'{"model":5,"usage":[1],"choices":{"a":1}}', b'{"model":5,"usage":[1],"choices":{"a":1}}', id="shapes"
     ),
@@ -106,7 +148,7 @@ FREE = [
         CHAT,
         b'{"usage":{"n":1.50e-7,"cost":1}, "i": 9007199254740993}',
         b'{"usage":{"n":1.50e-7}, "i": 9007199254740993}',
-        id="trap-75",
+        id="digits",
     ),
 ]
 
@@ -125,18 +167,29 @@ class TestFreeModels:
         assert stream(free(), b"data: " + text + b"\n\n") == b"data: " + text + b"\n\n"
 
     def test_a_body_is_held_back_until_it_is_whole(self):
-        rewriter = BodyRewriter(free().edit)
-        assert rewriter.feed(b'{"model"') == []
-        assert rewriter.feed(b':"t"}') == []
-        assert rewriter.finish() == [b'{"model":"acme/free"}']
+        feed = AnswerFeed(CHAT, RequestFacts(), 200, Headers({"content-type": "application/json"}), free())
+        assert feed.feed(b'{"model"') == []
+        assert feed.feed(b':"t"}') == []
+        assert feed.end() == [b'{"model":"acme/free"}']
 
-    def test_a_body_beyond_all_bounds_passes_as_it_comes(self):
-        rewriter = BodyRewriter(free().edit, max_body=10)
-        assert rewriter.feed(b'{"model"') == []
-        assert rewriter.feed(b':"t"') == [b'{"model":"t"']
-        assert rewriter.feed(b"") == []
-        assert rewriter.feed(b"}") == [b"}"]
-        assert rewriter.finish() == []
+    def test_a_body_beyond_all_bounds_passes_as_it_comes(self, monkeypatch):
+        monkeypatch.setattr("gateway_addon.answer.MAX_BODY", 10)
+        feed = AnswerFeed(CHAT, RequestFacts(), 200, Headers({"content-type": "application/json"}), free())
+        assert feed.feed(b'{"model"') == []
+        assert feed.feed(b':"t"') == [b'{"model":"t"']
+        assert feed.feed(b"}") == [b"}"]
+        assert feed.end() == []
+
+    @pytest.mark.parametrize(
+        "frame",
+        [
+            b'data: {"choices":[],"cost":"0.00042"}\n\n',
+            b'data: {"choices": [], "x-opencode-type": "inference-cost", "cost": "0.00001948"}\n\n',
+            b'data: {"cost":1}\n\n',
+        ],
+    )
+    def test_a_frame_that_tells_nothing_but_a_cost_is_withheld(self, frame):
+        assert stream(free(), frame, b"data: [DONE]\n\n", frame) == b"data: [DONE]\n\n"
 
 
 class TestEventFraming:
@@ -146,7 +199,7 @@ class TestEventFraming:
         ("before", "after"),
         [
             (b'event: x\ndata: {"model":"t"}\n\n', b'event: x\ndata: {"model":"acme/free"}\n\n'),
-            (b'data:{"model":"t"}\r\n\r\n', b'data: {"model":"acme/free"}\r\n\r\n'),
+            (b'data:{"model":"t"}\r\n\r\n', b'data:{"model":"acme/free"}\r\n\r\n'),
             (b'data: {"model":"t"}\r\r', b'data: {"model":"acme/free"}\r\r'),
             (b': {"model":"t"}\ndata: {"model":"t"}\n\n', b': {"model":"t"}\ndata: {"model":"acme/free"}\n\n'),
             (b'data: {"model":"t"}\nid: 7\n\n', b'data: {"model":"acme/free"}\nid: 7\n\n'),
@@ -155,7 +208,7 @@ class TestEventFraming:
             pytest.param(
                 b'data: {\ndata:  "model": "t",\ndata:  "usage": {}\ndata: }\n\n',
                 b'data: {\ndata:  "model": "acme/free",\ndata:  "usage": {}\ndata: }\n\n',
-                id="trap-6",
+                id="several lines",
             ),
             (
                 b'data: {"model":\r\nid: 1\r\ndata: "t"}\r\n\r\n',
@@ -169,7 +222,7 @@ class TestEventFraming:
             pytest.param(
                 'data: {"model":"t","x":"\u2028é"}\n\n'.encode(),
                 'data: {"model":"acme/free","x":"\u2028é"}\n\n'.encode(),
-                id="trap-5",
+                id="odd line ends inside",
             ),
         ],
     )
@@ -177,9 +230,9 @@ class TestEventFraming:
         assert stream(free(), before) == after
 
     def test_an_event_goes_on_with_its_blank_line(self):
-        rewriter = StreamRewriter(free().edit)
-        assert rewriter.feed(b'data: {"model":"t"}\n') == []
-        assert rewriter.feed(b"\ndata: ") == [b'data: {"model":"acme/free"}\n\n']
+        first, second, _ = piecewise(free(), b'data: {"model":"t"}\n', b"\ndata: ")
+        assert first == []
+        assert second == [b'data: {"model":"acme/free"}\n\n']
 
 
 USAGE_CHUNK = b'data: {"choices":[],"usage":{"prompt_tokens":1}}\n\n'
@@ -188,9 +241,7 @@ DONE = b"data: [DONE]\n\n"
 
 class TestHiddenUsage:
     def test_the_chunk_that_only_the_gateway_asked_for_is_withheld(self):
-        rewriter = StreamRewriter(HIDING.edit)
-        assert rewriter.feed(USAGE_CHUNK) == []
-        assert rewriter.feed(DONE) == [DONE]
+        assert piecewise(HIDING, USAGE_CHUNK, DONE) == [[], [DONE], []]
 
     @pytest.mark.parametrize(
         "chunk",
@@ -215,8 +266,8 @@ class TestHiddenUsage:
         )
 
     def test_a_body_is_never_withheld(self):
-        assert HIDING.rewriter(streamed=False) is None
         text = b'{"choices":[],"usage":{"prompt_tokens":1}}'
+        assert body(HIDING, text) == text
         assert body(AnswerChange(CHAT, public_model="acme/free", hide_usage=True), text) == text
 
 

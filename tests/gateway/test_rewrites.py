@@ -15,6 +15,7 @@ from gateway_addon.dialects import DIALECTS
 from gateway_addon.gateway import rewrites
 from gateway_addon.gateway.models import Choice
 from gateway_addon.wire import jsontext
+from gateway_addon.wire.headers import Headers
 from tests.gateway.helpers import settings
 
 OPTIONS = "strip_models", "anthropic_cache_breakpoints", "normalize_tool_call_ids"
@@ -42,7 +43,7 @@ def rewritten(
     )
     body = {"model": "m", **body}
     choice = Choice(config.providers["p"], model or body["model"], effort)
-    call = rewrites.Call(kind=KINDS[kind], body=body, headers=headers or {}, choice=choice, settings=config)
+    call = rewrites.Call(kind=KINDS[kind], body=body, headers=Headers(headers or {}), choice=choice, settings=config)
     text = jsontext.dumps(body).encode()
     found = rewrites.operations(call)
     in_body = [op | {"path": op["path"][5:]} for op in found if op["path"].startswith("/body/")]

@@ -1,4 +1,4 @@
-"""Chat Completions on the wire (wire-formats §3, errors §9.1, gateway fields §10).
+"""Chat Completions on the wire.
 
 Usage is sent whether or not the client asks for it, as OpenRouter does.
 """

@@ -1,4 +1,4 @@
-"""Which requests are model calls, and what the endpoints beside them say (wire-formats §1)."""
+"""Which requests are model calls, and what the endpoints beside them say."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Error objects of the OpenAI-like vendors (wire-formats §9.1). Messages has one shape for all, in its own module."""
+"""Error objects of the OpenAI-like vendors. Messages has one shape for all, in its own module."""
 
 from collections.abc import Callable
 

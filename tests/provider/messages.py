@@ -1,4 +1,4 @@
-"""Messages on the wire (wire-formats §5, errors §9.1, gateway fields §10)."""
+"""Messages on the wire."""
 
 import json
 from collections.abc import Callable
@@ -30,7 +30,7 @@ ACCEPTED_KEYS = {
     *("tools", "tool_choice", "thinking", "output_config", "metadata", "service_tier", "cache_control"),
     *("container", "inference_geo", "speed", "diagnostics"),
 }
-"""Top-level keys that the native API accepts without a beta header (wire-formats §10.5)."""
+"""Top-level keys that the native API accepts without a beta header."""
 
 
 def body(answer: Answer) -> Json:
@@ -101,7 +101,7 @@ def _events(answer: Answer) -> list[Json]:
 
 
 def _start_usage(answer: Answer) -> Callable[[Usage], Json]:
-    """The start knows the input only; behind Vercel it knows nothing and says zeros (wire-formats §10.2)."""
+    """The start knows the input only; behind Vercel it knows nothing and says zeros."""
     if answer.gateway:
         return lambda usage: {"input_tokens": 0, "output_tokens": 0}
     return lambda usage: _usage(usage) | {"output_tokens": 1}

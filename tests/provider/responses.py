@@ -1,4 +1,4 @@
-"""Responses on the wire (wire-formats §4, errors §9.1, gateway fields §10)."""
+"""Responses on the wire."""
 
 import json
 from itertools import count
@@ -218,7 +218,7 @@ def _usage(usage: Usage) -> Json:
 
 
 def without_final_output(pieces: list[bytes]) -> list[bytes]:
-    """An edit of a delivery: the terminal event says `output: []`, as the ChatGPT back end does (wire-formats §4.5)."""
+    """An edit of a delivery: the terminal event says `output: []`, as the ChatGPT back end does."""
     *others, last = pieces
     name, _, data = last.partition(b"\ndata: ")
     if name != b"event: response.completed":

@@ -78,7 +78,7 @@ def test_a_good_call(addon: GatewayAddon, tmp_path: Path):
     [
         "gateway_addon.answer.AnswerFeed.feed",
         "gateway_addon.answer.AnswerFeed.finish",
-        "gateway_addon.exchange._charge",
+        "gateway_addon.reading._charge",
         "gateway_addon.api.chat_completions.read_request",
         "gateway_addon.wire.sse.EventParser.feed",
     ],
@@ -193,7 +193,7 @@ def test_the_row_of_a_call_under_way_holds_no_more_than_its_last(mode: str, tmp_
         addon.request(flow)
         assert flow.request.host == "openrouter.ai"
         assert addon.calls
-        addon.calls.writer.close()
+        addon.calls.sinks.close()
         assert (
             "/body/messages/0/content" in rows(tmp_path / "gateway.db", "SELECT rewrites FROM requests")[0]["rewrites"]
         )

@@ -5,13 +5,14 @@ from typing import Any
 
 from gateway_addon.record import Content, Record
 from gateway_addon.store.schema import open_readonly
+from gateway_addon.times import seconds
 
 RUN = "run-1"
 
 
 def make_record(**columns: Any) -> Record:
     """A finished call; give the columns that matter."""
-    defaults = {
+    defaults: dict[str, Any] = {
         "id": "call-1",
         "run_id": RUN,
         "started_at": "2026-11-22T10:00:00.000Z",
@@ -20,7 +21,11 @@ def make_record(**columns: Any) -> Record:
         "outcome": "complete",
         "request_model": "acme/model",
     }
-    return Record(**defaults | columns)
+    values = defaults | columns
+    # a time may be given as it is stored
+    if isinstance(values["started_at"], str):
+        values["started_at"] = seconds(values["started_at"])
+    return Record(**values)
 
 
 def make_content(**fields: Any) -> Content:

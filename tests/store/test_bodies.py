@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlite_utils import Database
 
-from gateway_addon.record import Content, as_row
+from gateway_addon.record import Content
 from gateway_addon.store.bodies import DamagedError, elements, load_body, stored_bodies
 from gateway_addon.store.rows import replace_finished
 from gateway_addon.store.schema import open_database, transaction
@@ -34,7 +34,7 @@ def encoded(body: object) -> bytes:
 def put(db: Database, name: str, body: bytes | None, **texts: Any) -> None:
     sha256 = None if body is None else hashlib.sha256(body).hexdigest()
     with transaction(db):
-        replace_finished(db, as_row(make_record(id=name, request_sha256=sha256)), Content(body=body, **texts))
+        replace_finished(db, make_record(id=name, request_sha256=sha256), Content(body=body, **texts))
 
 
 def user(text: str, **more: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Calls that leave their history out: session and prompt come from the calls before (wire-formats §6.2, §12)."""
+"""Calls that leave their history out: session and prompt come from the calls before."""
 
 from collections.abc import Sequence
 from itertools import permutations
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlite_utils import Database
 
-from gateway_addon.record import Content, as_row
+from gateway_addon.record import Content
 from gateway_addon.store.rows import replace_finished
 from gateway_addon.store.schema import open_database, transaction
 from tests.store.calls import make_record
@@ -22,7 +22,7 @@ def db(tmp_path: Path):
 
 def put(db: Database, prompt: str | None = None, **columns: Any) -> None:
     with transaction(db):
-        replace_finished(db, as_row(make_record(**columns)), Content(user_prompt=prompt))
+        replace_finished(db, make_record(**columns), Content(user_prompt=prompt))
 
 
 def turn(request_id: str, second: int, previous: str | None = None, **columns: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 from sqlite_utils import Database
 
 from gateway_addon.api.base import ToolCall, ToolResult
-from gateway_addon.record import Content, Record, as_row
+from gateway_addon.record import Content, Record
 from gateway_addon.store import prune
 from gateway_addon.store.bodies import load_body, stored_bodies
 from gateway_addon.store.rows import replace_finished
@@ -52,7 +52,7 @@ def call(day: int, body: bytes = b"", **texts: Any) -> tuple[Record, Content]:
 def put(db: Database, *calls: tuple[Record, Content]) -> None:
     with transaction(db):
         for record, content in calls:
-            replace_finished(db, as_row(record), content)
+            replace_finished(db, record, content)
 
 
 def dump(db: Database) -> dict[str, set[tuple[Any, ...]]]:

@@ -9,7 +9,7 @@ import pytest
 from sqlite_utils import Database
 
 from gateway_addon.api.base import ToolCall, ToolResult
-from gateway_addon.record import Content, as_row
+from gateway_addon.record import Content
 from gateway_addon.store import queries
 from gateway_addon.store.rows import replace_finished
 from gateway_addon.store.schema import open_database, transaction
@@ -25,7 +25,7 @@ def db(tmp_path: Path):
 def put(db: Database, request_id: str, second: int, content: Content | None = None, **columns: Any) -> None:
     columns = {"started_at": f"2026-11-22T10:{second // 60:02}:{second % 60:02}.000Z", "session_id": "s"} | columns
     with transaction(db):
-        replace_finished(db, as_row(make_record(id=request_id, **columns)), content or Content())
+        replace_finished(db, make_record(id=request_id, **columns), content or Content())
 
 
 def ids(db: Database, request_id: str) -> list[str]:

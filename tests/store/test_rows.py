@@ -24,12 +24,12 @@ def db(tmp_path: Path):
 
 def begin(db: Database, **columns: Any) -> None:
     with transaction(db):
-        insert_begun(db, as_row(make_record(outcome="in_flight", **columns)))
+        insert_begun(db, make_record(outcome="in_flight", **columns))
 
 
 def finish(db: Database, content: Content | None = None, **columns: Any) -> None:
     with transaction(db):
-        replace_finished(db, as_row(make_record(**columns)), content or Content())
+        replace_finished(db, make_record(**columns), content or Content())
 
 
 def only_row(db: Database) -> dict[str, Any]:
@@ -41,7 +41,7 @@ class TestRequests:
     def test_every_column_is_stored(self, db: Database):
         record = make_record(**{name: 7 for name in COLUMNS if name.endswith(("_tokens", "_microdollars", "_ms"))})
         with transaction(db):
-            replace_finished(db, as_row(record), Content())
+            replace_finished(db, record, Content())
         assert {name: only_row(db)[name] for name in COLUMNS} == as_row(record)
 
     def test_the_end_of_a_call_replaces_its_beginning(self, db: Database):

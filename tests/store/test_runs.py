@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from sqlite_utils import Database
 
-from gateway_addon.record import as_row
 from gateway_addon.store import runs
 from gateway_addon.store.rows import insert_begun
 from gateway_addon.store.runs import end_run, interrupt_dead_calls, is_alive, process_mark, start_run
@@ -42,7 +41,7 @@ def outcome_after_interrupting(db: Database) -> str:
 
 def begin_call(db: Database) -> str:
     run_id = start_run(db, "1.2.3")
-    insert_begun(db, as_row(make_record(run_id=run_id, outcome="in_flight")))
+    insert_begun(db, make_record(run_id=run_id, outcome="in_flight"))
     return run_id
 
 

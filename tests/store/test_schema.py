@@ -14,7 +14,7 @@ import pytest
 from sqlite_utils import Database
 
 from gateway_addon.api.base import ToolCall, ToolResult
-from gateway_addon.record import COLUMNS, Content, as_row
+from gateway_addon.record import COLUMNS, Content
 from gateway_addon.store import schema
 from gateway_addon.store.rows import REFERENCES, replace_finished
 from gateway_addon.store.schema import StoreError, open_database, open_readonly, transaction
@@ -30,6 +30,7 @@ CONTRACT = {
     "tool_results": "request_id, call_id, name, arguments, result, is_error, result_request_id",
     "request_tools": "request_id, name",
     "prompts": "request_id, started_at, session_id, client, api_kind, system_prompt, user_prompt",
+    "answers": "request_id, answer_text, reasoning_text",
     "usage_by_model": f"model, {USAGE}",
     "usage_by_day": f"day, {USAGE}",
     "usage_by_session": f"session_id, {USAGE}",
@@ -298,7 +299,19 @@ class TestMigrating:
 
 def put(db: Database, content: Content | None = None, **columns: Any) -> None:
     with transaction(db):
-        replace_finished(db, as_row(make_record(**columns)), content or Content())
+        replace_finished(db, make_record(**columns), content or Content())
+
+
+class TestAnswers:
+    def test_each_call_has_its_texts(self, db: Database):
+        put(db, Content(answer_text="So.", reasoning_text="Hm."), id="a")
+        put(db, Content(answer_text="So."), id="b")
+        put(db, id="c")
+        assert [tuple(row.values()) for row in db["answers"].rows] == [
+            ("a", "So.", "Hm."),
+            ("b", "So.", None),
+            ("c", None, None),
+        ]
 
 
 class TestUsage:

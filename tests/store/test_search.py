@@ -7,7 +7,7 @@ import pytest
 from sqlite_utils import Database
 
 from gateway_addon.api.base import ToolCall, ToolResult
-from gateway_addon.record import Content, as_row, limited
+from gateway_addon.record import Content, limited
 from gateway_addon.store import prune, search
 from gateway_addon.store.rows import replace_finished
 from gateway_addon.store.schema import open_database, transaction
@@ -27,7 +27,7 @@ def db(path: Path):
 
 def put(db: Database, content: Content, request_id: str = "a", **columns: Any) -> None:
     with transaction(db):
-        replace_finished(db, as_row(make_record(id=request_id, **columns)), content)
+        replace_finished(db, make_record(id=request_id, **columns), content)
 
 
 def find(db: Database, words: str) -> list[tuple[str, str, str | None]]:
@@ -146,6 +146,6 @@ def test_nothing_of_what_may_not_be_stored_is_in_the_index(db: Database, path: P
     content = Content("Tend the orchard.", "Tend the orchard.", "orchard", "orchard", [], [CALL])
     record, bare = limited(make_record(), content, "none")
     with transaction(db):
-        replace_finished(db, as_row(record), bare)
+        replace_finished(db, record, bare)
     assert find(db, "orchard") == []
     assert not any(b"orchard" in file.read_bytes() for file in path.parent.iterdir())

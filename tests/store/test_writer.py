@@ -73,7 +73,7 @@ class TestWriting:
         writer, record = Writer(path, "1"), make_record(outcome="in_flight")
         with locked(path):
             writer.begin(record)
-            record.outcome = "changed later"
+            record.outcome = "interrupted"
         writer.close()
         assert outcomes(path) == {"call-1": "in_flight"}
 
@@ -163,7 +163,7 @@ class TestFullQueue:
         with locked(path):
             store.finish(make_record(id="a"), make_content(system_prompt="x" * 9_500))
             store.finish(
-                make_record(id="b", output_tokens=5, warnings='["reader_failed"]', error_message="overloaded"),
+                make_record(id="b", output_tokens=5, warnings=("reader_failed",), error_message="overloaded"),
                 make_content(system_prompt="y" * 9_500, tools=["bash"], tool_calls=[call]),
             )
             store.finish(make_record(id="c"), Content())
@@ -356,7 +356,7 @@ def test_what_the_content_option_keeps_out_is_nowhere_in_the_files(path: Path, m
 
 def planted_call() -> tuple[Record, Content]:
     record = make_record(
-        error_message="planted-error", rewrites='[{"op": "add", "path": "/body/x", "value": "planted-rewrite"}]'
+        error_message="planted-error", rewrites=({"op": "add", "path": "/body/x", "value": "planted-rewrite"},)
     )
     content = Content(
         system_prompt="planted-system",

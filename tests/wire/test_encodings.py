@@ -43,13 +43,13 @@ def read(chunks: list[bytes], content_encoding: str | None) -> tuple[bytes, bool
     [
         pytest.param(None, TEXT, id="no header"),
         pytest.param("identity", TEXT, id="identity"),
-        pytest.param("gzip", gzip.compress(TEXT), id="trap-12 gzip"),
+        pytest.param("gzip", gzip.compress(TEXT), id="gzip"),
         pytest.param(" X-GZip ", gzip.compress(TEXT), id="old name, odd spelling"),
         pytest.param("deflate", zlib.compress(TEXT), id="deflate as the standard says"),
         pytest.param("deflate", raw_deflate(TEXT), id="deflate as some servers send it"),
-        pytest.param("br", brotli.compress(TEXT), id="trap-12 br"),
-        pytest.param("zstd", zstandard.compress(TEXT), id="trap-12, trap-14 zstd"),
-        pytest.param("gzip, br", brotli.compress(gzip.compress(TEXT)), id="trap-12 decoded right to left"),
+        pytest.param("br", brotli.compress(TEXT), id="br"),
+        pytest.param("zstd", zstandard.compress(TEXT), id="zstd"),
+        pytest.param("gzip, br", brotli.compress(gzip.compress(TEXT)), id="decoded right to left"),
         pytest.param("gzip, identity,,", gzip.compress(TEXT), id="parts that mean nothing"),
         pytest.param("gzip", gzip.compress(TEXT[:99]) + gzip.compress(TEXT[99:]), id="several gzip members"),
         pytest.param("gzip", gzip.compress(TEXT) + b"\0" * 10, id="padding behind gzip"),
@@ -125,7 +125,7 @@ def test_nothing_decodable_is_held_back():
 
 @pytest.mark.parametrize(
     "content_encoding",
-    [pytest.param(name, id=f"trap-13 {name}") for name in ["gzip", "deflate", "br", "zstd", "gzip, br"]],
+    [pytest.param(name, id=f"{name}") for name in ["gzip", "deflate", "br", "zstd", "gzip, br"]],
 )
 def test_cut_off_data_keeps_what_was_read(content_encoding: str):
     original = random.Random(1).randbytes(1_000_000)
@@ -147,9 +147,7 @@ def test_a_body_can_be_encoded_as_if_it_were_cut_off(content_encoding: str):
     )
 
 
-@pytest.mark.parametrize(
-    "content_encoding", [pytest.param(name, id=f"trap-13 {name}") for name in ["gzip", "br", "zstd"]]
-)
+@pytest.mark.parametrize("content_encoding", [pytest.param(name, id=f"{name}") for name in ["gzip", "br", "zstd"]])
 def test_corrupt_data_keeps_what_was_read(content_encoding: str):
     server = Flushing(content_encoding)
     events = [b"data: %d\n\n" % number for number in range(100)]

@@ -20,13 +20,13 @@ Operation = dict[str, Any]
     [
         pytest.param(b'{"a": [1, true, null]}', {"a": [1, True, None]}, id="plain"),
         pytest.param("[]", [], id="text instead of bytes"),
-        pytest.param(b"12345678901234567890", 12345678901234567890, id="trap-75 large integer"),
+        pytest.param(b"12345678901234567890", 12345678901234567890, id="large integer"),
         pytest.param(b"0.1000", Decimal("0.1000"), id="every digit of a fraction"),
         pytest.param(b"1e400", Decimal("1e400"), id="beyond a double"),
-        pytest.param(b" \n\r\t{} \n", {}, id="trap-21 white space around"),
+        pytest.param(b" \n\r\t{} \n", {}, id="white space around"),
         pytest.param(b"\xef\xbb\xbf{}", {}, id="BOM"),
         pytest.param("\ufeff{}", {}, id="BOM in text"),
-        pytest.param('"\u2028é"'.encode(), "\u2028é", id="trap-5 line separator"),
+        pytest.param('"\u2028é"'.encode(), "\u2028é", id="line separator"),
         pytest.param(rb'"\ud83d"', "\ud83d", id="lone surrogate"),
         pytest.param(b"-Infinity", -math.inf, id="infinity, for readers to reject"),
     ],
@@ -45,7 +45,7 @@ def test_what_is_no_number_is_not_finite(text: bytes):
     "text",
     [
         pytest.param(b"", id="empty"),
-        pytest.param(b" \n", id="trap-21 only spaces"),
+        pytest.param(b" \n", id="only spaces"),
         pytest.param(b"<html>", id="no JSON"),
         pytest.param(b"{} {}", id="two values"),
         pytest.param(b'{"a', id="cut off"),
@@ -64,9 +64,7 @@ def test_parse_object():
     assert parse_object(b'{"a": 1.0}') == {"a": Decimal("1.0")}
 
 
-@pytest.mark.parametrize(
-    "text", [pytest.param(text, id=f"trap-18 {text}") for text in ["null", '"x"', "[]", "1", "[DONE]"]]
-)
+@pytest.mark.parametrize("text", [pytest.param(text, id=f"{text}") for text in ["null", '"x"', "[]", "1", "[DONE]"]])
 def test_not_an_object(text: str):
     assert parse_object(text) is None
 
@@ -83,7 +81,7 @@ def test_parse_object_never_raises(text: bytes | str):
         pytest.param((1, "x"), '[1,"x"]', id="tuple"),
         pytest.param(Decimal("1.50"), "1.50", id="digits kept"),
         pytest.param(Decimal("1E-7"), "1E-7", id="exponent"),
-        pytest.param(2**64 + 1, "18446744073709551617", id="trap-75 large integer"),
+        pytest.param(2**64 + 1, "18446744073709551617", id="large integer"),
         pytest.param(0.1, "0.1", id="float"),
         pytest.param([math.nan, math.inf, -math.inf], '["NaN","Infinity","-Infinity"]', id="floats that are no JSON"),
         pytest.param([Decimal("NaN"), Decimal("-Infinity")], '["NaN","-Infinity"]', id="decimals that are no JSON"),
@@ -196,7 +194,7 @@ def remove(path: str) -> Operation:
             '{"n": 12345678901234567890, "x": 1.0e1, "s": "\\/\\u00e9é", "m": ""}',
             [replace("/m", "µ")],
             '{"n": 12345678901234567890, "x": 1.0e1, "s": "\\/\\u00e9é", "m": "µ"}',
-            id="trap-75 numbers and escapes survive",
+            id="numbers and escapes survive",
         ),
     ],
 )

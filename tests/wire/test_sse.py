@@ -27,24 +27,26 @@ def read(*chunks: bytes) -> list[tuple[str, bytes]]:
         pytest.param(b"event: a\n\ndata: 1\n\n", [("", b"1")], id="a name without data is forgotten"),
         pytest.param(b"event: a\ndata: 1\n\ndata: 2\n\n", [("a", b"1"), ("", b"2")], id="a name is for one event"),
         pytest.param(b"event: a\nevent: b\ndata: 1\n\n", [("b", b"1")], id="last name"),
-        pytest.param(b"data: 1\r\rdata: 2\r\r", [("", b"1"), ("", b"2")], id="trap-4 CR only"),
+        pytest.param(b"data: 1\r\rdata: 2\r\r", [("", b"1"), ("", b"2")], id="CR only"),
         pytest.param(b"data: 1\r\n\r\ndata: 2\r\n\r\n", [("", b"1"), ("", b"2")], id="CRLF"),
         pytest.param(b"data: 1\r\ndata: 2\rdata: 3\n\r\n", [("", b"1\n2\n3")], id="line ends mixed"),
         pytest.param(
-            b'data: "\xe2\x80\xa8\xc2\x85\x0b\x0c"\n\n', [("", b'"\xe2\x80\xa8\xc2\x85\x0b\x0c"')], id="trap-5"
+            b'data: "\xe2\x80\xa8\xc2\x85\x0b\x0c"\n\n',
+            [("", b'"\xe2\x80\xa8\xc2\x85\x0b\x0c"')],
+            id="separators that are no line ends",
         ),
-        pytest.param(b'data: {\ndata: "a": 1}\n\n', [("", b'{\n"a": 1}')], id="trap-6 two data lines"),
-        pytest.param(b"\xef\xbb\xbfdata: 1\n\n", [("", b"1")], id="trap-7 BOM"),
+        pytest.param(b'data: {\ndata: "a": 1}\n\n', [("", b'{\n"a": 1}')], id="two data lines"),
+        pytest.param(b"\xef\xbb\xbfdata: 1\n\n", [("", b"1")], id="BOM"),
         pytest.param(b"data: 1\n\n\xef\xbb\xbfdata: 2\n\n", [("", b"1")], id="BOM further on is part of the field"),
-        pytest.param(b"data:{}\n\ndata:[DONE]\n\n", [("", b"{}"), ("", b"[DONE]")], id="trap-8 no space"),
+        pytest.param(b"data:{}\n\ndata:[DONE]\n\n", [("", b"{}"), ("", b"[DONE]")], id="no space"),
         pytest.param(b"data:  x\n\n", [("", b" x")], id="one space only"),
         pytest.param(b"data: a: b\n\n", [("", b"a: b")], id="first colon"),
-        pytest.param(b": OPENROUTER PROCESSING\n\n" * 40 + b"data: 1\n\n", [("", b"1")], id="trap-9 comments"),
+        pytest.param(b": OPENROUTER PROCESSING\n\n" * 40 + b"data: 1\n\n", [("", b"1")], id="comments"),
         pytest.param(b"data: 1\n: comment\ndata: 2\n\n", [("", b"1\n2")], id="comment inside"),
-        pytest.param(b"data: 1", [("", b"1")], id="trap-10 no line end"),
-        pytest.param(b"data: 1\n", [("", b"1")], id="trap-10 no blank line"),
-        pytest.param(b'data: 1\n\ndata: {"a', [("", b"1"), ("", b'{"a')], id="trap-11 cut"),
-        pytest.param(b"event: data\ndata: [DONE]\n\n", [("data", b"[DONE]")], id="trap-26"),
+        pytest.param(b"data: 1", [("", b"1")], id="no line end"),
+        pytest.param(b"data: 1\n", [("", b"1")], id="no blank line"),
+        pytest.param(b'data: 1\n\ndata: {"a', [("", b"1"), ("", b'{"a')], id="cut"),
+        pytest.param(b"event: data\ndata: [DONE]\n\n", [("data", b"[DONE]")], id="an event name with [DONE]"),
         pytest.param(b"id: 7\nretry: 100\nother: x\ndata: 1\n\n", [("", b"1")], id="other fields"),
         pytest.param(b"data\ndata\n\n", [("", b"\n")], id="field without colon"),
         pytest.param(b"Data: 1\n data: 2\n\n", [], id="names are exact"),
@@ -112,8 +114,8 @@ def test_any_split_gives_what_the_standard_says_and_every_byte(data: st.DataObje
 @pytest.mark.parametrize(
     "stream",
     [
-        pytest.param('event: a\r\ndata: {"text": "日本"}\r\n\r\n: c\r\ndata: 2\r\n\r\n'.encode(), id="trap-1 CRLF"),
-        pytest.param("\ufeffevent: a\ndata: é\n\ndata: 2\n\n".encode(), id="trap-2 BOM and letters cut"),
+        pytest.param('event: a\r\ndata: {"text": "日本"}\r\n\r\n: c\r\ndata: 2\r\n\r\n'.encode(), id="CRLF"),
+        pytest.param("\ufeffevent: a\ndata: é\n\ndata: 2\n\n".encode(), id="BOM and letters cut"),
     ],
 )
 def test_one_byte_at_a_time(stream: bytes):
@@ -137,9 +139,9 @@ def test_blank_line_ended_by_cr_does_not_wait_for_a_possible_lf():
 @pytest.mark.parametrize(
     "chunks",
     [
-        pytest.param([b"data: 1\r", b"\ndata: 2\n\n"], id="trap-3"),
-        pytest.param([b"data: 1\r", b"", b"\ndata: 2\n\n"], id="trap-3 with an empty chunk between"),
-        pytest.param([b"data: 1\r", b"\n", b"data: 2\n\n"], id="trap-3 LF alone"),
+        pytest.param([b"data: 1\r", b"\ndata: 2\n\n"], id="CRLF cut in two"),
+        pytest.param([b"data: 1\r", b"", b"\ndata: 2\n\n"], id="with an empty chunk between"),
+        pytest.param([b"data: 1\r", b"\n", b"data: 2\n\n"], id="LF alone"),
     ],
 )
 def test_crlf_cut_in_two_is_one_line_end(chunks: list[bytes]):
@@ -166,7 +168,7 @@ def test_nothing_is_left_after_the_end():
     assert parser.finish() == []
 
 
-@pytest.mark.parametrize("size", [pytest.param(size, id=f"trap-15 in pieces of {size}") for size in (1024, 25_000_000)])
+@pytest.mark.parametrize("size", [pytest.param(size, id=f"in pieces of {size}") for size in (1024, 25_000_000)])
 def test_event_of_many_megabytes(size: int):
     stream = b'event: big\ndata: "' + b"x" * 20_000_000 + b'"\n\n'
     parser = EventParser()
@@ -180,7 +182,7 @@ def test_event_of_many_megabytes(size: int):
 @pytest.mark.parametrize(
     "big",
     [
-        pytest.param(b"data: " + b"x" * 100 + b"\n\n", id="trap-15 one line"),
+        pytest.param(b"data: " + b"x" * 100 + b"\n\n", id="one line"),
         pytest.param(b"event: a\n" + b"data: x\n" * 20 + b"\n", id="many lines"),
     ],
 )

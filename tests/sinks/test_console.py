@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from gateway_addon.record import Record
-from gateway_addon.summary import Totals, dollars, line, tokens
+from gateway_addon.sinks.console import Totals, dollars, line, tokens
 
 
 def row(**more: Any) -> Record:
-    same = {"id": "f", "run_id": "r", "started_at": "", "source": "live", "api_kind": "messages"}
+    same: dict[str, Any] = {"id": "f", "run_id": "r", "started_at": 0.0, "source": "live", "api_kind": "messages"}
     return Record(**same | {"outcome": "complete", "request_model": "m"} | more)
 
 

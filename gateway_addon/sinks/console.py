@@ -1,9 +1,37 @@
 """What a person reads of a call: the line on the console and in the flow's comment, and the totals at the end."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
 
-from gateway_addon.record import Record
+from gateway_addon.record import Content, Record
+
+logger = logging.getLogger(__name__)
+
+
+class Console:
+    """A line in mitmproxy's log for each call that ends, and the totals when the proxy does."""
+
+    name = "the console"
+
+    def __init__(self) -> None:
+        self._totals = Totals()
+
+    def begin(self, record: Record) -> None:
+        """Nothing is said of a call until it ends."""
+
+    def finish(self, record: Record, content: Content, *, wait: bool) -> None:
+        self._totals.add(record)
+        logger.info(line(record, tools_called(content)))
+
+    def close(self) -> None:
+        if self._totals.calls:
+            logger.info("gateway-addon: %s", self._totals.line())
+
+
+def tools_called(content: Content) -> Counter[str]:
+    """How often each tool was called in the answer, by name, in order of first call."""
+    return Counter(call.name or "?" for call in content.tool_calls)
 
 
 def line(record: Record, tools: Counter[str]) -> str:

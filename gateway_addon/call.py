@@ -1,0 +1,141 @@
+"""One model call as values: what its client asked for, and what became of that. No I/O, no clock.
+
+mitmproxy's side makes a `Call` from a flow, live or saved; whatever comes after cannot tell which it was.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from gateway_addon import clients
+from gateway_addon.api.base import ApiKind, Json, Operation, RequestFacts
+from gateway_addon.gateway.answers import AnswerChange
+from gateway_addon.terms import Source, Warning
+from gateway_addon.wire import encodings, jsontext
+from gateway_addon.wire.headers import Headers
+
+MAX_REQUEST = 64 * 1024 * 1024
+"""Bytes. A longer request body (content-decoded) is not read. Observed, it is forwarded all the same; on a gateway
+path, where it would have to be understood, it is refused."""
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Request:
+    """A request as its client sent it, decoded and parsed once. Made by `read_request`."""
+
+    method: str
+    path: str
+    """With query."""
+    headers: Headers
+    size: int | None
+    """Bytes of the body as sent; None if it is unknown."""
+    body: bytes | None = field(repr=False)
+    """Without content encoding; None if it is unknown."""
+    json: Json | None = field(repr=False)
+    """The body parsed; None if it is no JSON object."""
+    warnings: tuple[Warning, ...] = ()
+    """Why the body is unknown."""
+
+
+def read_request(method: str, path: str, headers: Headers, raw: bytes | None) -> Request:
+    """Decode and parse a request; `raw` is its body as sent, None if that is not known. Never raises."""
+    body: bytes | None = None
+    warning: Warning | None = None
+    if raw is None:
+        warning = "request_missing"
+    else:
+        try:
+            body = encodings.decode(raw, headers.joined("content-encoding"), MAX_REQUEST)
+        except encodings.DecodeError:
+            warning = "request_undecodable"
+    return Request(
+        method=method,
+        path=path,
+        headers=headers,
+        size=None if raw is None else len(raw),
+        body=body,
+        json=None if body is None else jsontext.parse_object(body),
+        warnings=(warning,) if warning else (),
+    )
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Destination:
+    """Where a request goes, and who pays there."""
+
+    host: str
+    path: str
+    """Without query."""
+    provider: str | None
+    """The id of the configured provider; None where none is configured for the host."""
+    dialect: str | None
+    """The provider's, where it has one."""
+    model: str | None
+    """Named in the request as it was sent."""
+    payer: Literal["client", "gateway"]
+    """Whose credentials went with it."""
+    client_credential: str | None
+    """The kind of the client's own credential that went along (`redaction.credential_kind`)."""
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Passage:
+    """What becomes of a request that is a model call."""
+
+    kind: ApiKind
+    destination: Destination | None
+    """None: it goes nowhere, the addon answers it."""
+    side_request: str | None = None
+    """What its path says it is; else its body and headers tell."""
+    rewrites: tuple[Operation, ...] = ()
+    """RFC 6902 over `{"url", "headers", "body"}`, from the client's request to what was sent."""
+    change: AnswerChange | None = None
+    """How the answer is to be changed on its way to the client."""
+    warnings: tuple[Warning, ...] = ()
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Call:
+    """A model call, all that is known of it before its answer."""
+
+    id: str
+    """The row's."""
+    run_id: str
+    source: Source
+    started: float
+    """Seconds since the epoch."""
+    request: Request
+    passage: Passage
+    facts: RequestFacts
+    """What the request says, as its client sent it."""
+    client: clients.Client
+
+
+def open_call(
+    request: Request,
+    passage: Passage,
+    *,
+    id: str,
+    run_id: str,
+    source: Source,
+    started: float,
+    failed: Callable[[Exception], None],
+) -> Call:
+    """Read what a request says and who sent it. `failed` is told if that raises: a call must not go without a row."""
+    facts, client = RequestFacts(), clients.Client()
+    try:
+        if request.json is not None:
+            facts = passage.kind.read_request(request.json)
+        client = clients.identify(request.headers, request.json, facts)
+    except Exception as error:
+        failed(error)
+    return Call(
+        id=id,
+        run_id=run_id,
+        source=source,
+        started=started,
+        request=request,
+        passage=passage,
+        facts=facts,
+        client=client,
+    )

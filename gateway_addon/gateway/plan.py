@@ -1,0 +1,172 @@
+"""From a client's request to what is sent to which provider, or to a refusal.
+
+The order of the checks: path 400 → access 401, 403 → body 400 → model 404 → kind 404 → rewrite. Nothing is forwarded on
+any doubt.
+"""
+
+import logging
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gateway_addon.api.base import ApiKind, Operation, Refusal
+from gateway_addon.api.values import text
+from gateway_addon.call import Request
+from gateway_addon.config import Provider, ReverseTarget, Settings
+from gateway_addon.gateway import access, models, rewrites
+from gateway_addon.gateway.answers import AnswerChange
+from gateway_addon.gateway.replies import INTERNAL_ERROR
+from gateway_addon.gateway.routing import Target, route
+from gateway_addon.wire import jsontext
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Caller:
+    """Who asks the gateway, and at which listener."""
+
+    peer_ip: str
+    reverse_target: ReverseTarget
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Plan:
+    """What to send in place of a request."""
+
+    kind: ApiKind | None
+    provider: Provider
+    url: str
+    remove_headers: list[str]
+    set_headers: dict[str, str]
+    """Names in lower case; no secret among them."""
+    secret_headers: dict[str, str] = field(repr=False)
+    """The provider's key. In the flow it gives way to `placeholder(provider)` once the request has been sent."""
+    operations: list[Operation]
+    """RFC 6902, over the client's body."""
+    body: bytes
+    """What they make of it; the client's own bytes where there is none."""
+    upstream_model: str | None
+    """None where the body was not read."""
+    logged: bool
+    side_request: str | None
+    answer: AnswerChange | None
+    """None: the answer goes to the client as it comes."""
+
+
+def plan(request: Request, caller: Caller, settings: Settings) -> Plan | Refusal:
+    """What becomes of a request on a gateway path. Never raises: what goes wrong here is refused with a 500."""
+    try:
+        return _plan(request, caller, settings)
+    except Exception as error:
+        # Where, not what: the text of an exception may quote a prompt
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        logger.error("planning failed: %s at %s:%s", type(error).__name__, Path(place.filename).name, place.lineno)
+        return INTERNAL_ERROR
+
+
+def _plan(request: Request, caller: Caller, settings: Settings) -> Plan | Refusal:
+    target = route(request.method, request.path)
+    if target is None:
+        return Refusal(400, f"{request.path.partition('?')[0]} is no gateway path", "unknown_path")
+    if isinstance(target, Refusal):
+        return target
+    kind = target.route.kind
+    if access.without_own_tokens(request.path, settings) != request.path:
+        return Refusal(401, "the client token belongs in a header, where an API key does", "invalid_api_key")
+    if refusal := access.refuse(kind, request.headers, caller.peer_ip, settings):
+        return refusal
+    if kind is not None and target.route.rewritten:
+        return _model_call(request, caller, settings, target, kind)
+    provider = models.choose_provider(kind, settings, caller.reverse_target)
+    if isinstance(provider, Refusal):
+        return provider
+    model = text(request.json.get("model")) if request.json and target.route.logged else None
+    return _assemble(request, settings, target, provider, upstream_model=model)
+
+
+def _model_call(request: Request, caller: Caller, settings: Settings, target: Target, kind: ApiKind) -> Plan | Refusal:
+    body = request.json
+    if refusal := kind.validate(body):
+        return refusal
+    assert body is not None
+    assert request.body is not None
+    if _is_named_twice("model", request.body):
+        return Refusal(400, "`model` is named twice.", "invalid_body")
+    model = body["model"]
+    mode = request.headers.get("x-kilocode-mode")
+    choice = models.choose(model, kind, mode, settings, caller.reverse_target)
+    if isinstance(choice, Refusal):
+        return choice
+    call = rewrites.Call(kind=kind, body=body, headers=request.headers, choice=choice, settings=settings)
+    operations = rewrites.operations(call)
+    change = AnswerChange(
+        kind,
+        public_model=model if choice.free else None,
+        hide_usage=rewrites.asks_for_usage(operations),
+    )
+    return _assemble(
+        request,
+        settings,
+        target,
+        choice.provider,
+        upstream_model=choice.upstream_model,
+        operations=operations,
+        answer=change if change.public_model or change.hide_usage else None,
+    )
+
+
+def _is_named_twice(name: str, body: bytes) -> bool:
+    """Whether a JSON object has two members of a name: back ends differ in which of them they read."""
+    if body.count(b'"%b"' % name.encode()) < 2 and b"\\u" not in body:
+        return False
+    text = body.decode().removeprefix(jsontext.BOM)
+    return sum(member.key == name for member in jsontext.members(text)) > 1
+
+
+def _assemble(
+    request: Request,
+    settings: Settings,
+    target: Target,
+    provider: Provider,
+    *,
+    upstream_model: str | None,
+    operations: Sequence[Operation] = (),
+    answer: AnswerChange | None = None,
+) -> Plan:
+    """The plan for a request that may go: its operations divided among headers and body, credentials exchanged."""
+    kind = target.route.kind
+    set_headers = {
+        operation["path"].removeprefix("/"): operation["value"] for operation in _under("/headers", operations)
+    }
+    if answer:
+        # an answer that is to be changed must be readable
+        set_headers["accept-encoding"] = "identity"
+    credentials = access.provider_credentials(provider, kind, settings)
+    for name in credentials.keys() - set(access.CREDENTIALS):
+        # the client's own `anthropic-version` says what the client can read
+        set_headers[name] = request.headers.get(name, credentials[name])
+    withheld = access.withheld(request.headers, provider, settings)
+    body_operations = _under("/body", operations)
+    # a changed body leaves as it is: not every provider takes compressed ones
+    encoding = ["content-encoding"] if body_operations and "content-encoding" in request.headers else []
+    return Plan(
+        kind=kind,
+        provider=provider,
+        url=provider.api_url + target.path + target.query,
+        remove_headers=[*(name for name in withheld if name not in credentials), *encoding],
+        set_headers={name: value for name, value in set_headers.items() if request.headers.get(name) != value},
+        secret_headers={name: value for name, value in credentials.items() if name in access.CREDENTIALS},
+        operations=body_operations,
+        body=jsontext.apply(request.body or b"", body_operations),
+        upstream_model=upstream_model,
+        logged=target.route.logged,
+        side_request=target.route.side_request,
+        answer=answer,
+    )
+
+
+def _under(place: str, operations: Sequence[Operation]) -> list[Operation]:
+    """The operations on one part of the request, as seen from there."""
+    return [op | {"path": op["path"].removeprefix(place)} for op in operations if op["path"].startswith(place + "/")]

@@ -1,0 +1,237 @@
+"""From mitmproxy's flows to the addon's values: what a flow asked for, where it went, and how it ended.
+
+The one place, with `hooks` and `calls`, that knows a live flow from a loaded one.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+
+from mitmproxy import ctx, http
+from mitmproxy.flow import Error
+from mitmproxy.proxy.mode_specs import ReverseMode
+
+from gateway_addon.api import kind_of_path, kind_of_request
+from gateway_addon.api.base import ApiKind, Json
+from gateway_addon.api.values import text
+from gateway_addon.call import MAX_REQUEST, Call, Destination, Passage, Request, open_call, read_request
+from gateway_addon.captures import notes
+from gateway_addon.captures.notes import Notes
+from gateway_addon.captures.redaction import credential_kind
+from gateway_addon.config import Provider, Settings
+from gateway_addon.gateway import access
+from gateway_addon.gateway.routing import Target, route
+from gateway_addon.reading import CLEAN, End, Reading
+from gateway_addon.record import Record
+from gateway_addon.terms import Source
+from gateway_addon.times import MAX_TIME, milliseconds
+from gateway_addon.wire.headers import Headers
+
+_ABORTS = ("client_aborted", "upstream_cut", "interrupted")
+
+
+class RequestCopy:
+    """A request-stream callable that passes every chunk on and keeps it, up to `MAX_REQUEST`."""
+
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+        self._size = 0
+
+    def __call__(self, chunk: bytes) -> bytes:
+        self._size += len(chunk)
+        if self._size <= MAX_REQUEST:
+            self._chunks.append(chunk)
+        return chunk
+
+    def joined(self) -> bytes | None:
+        """The body; None if it was too long to keep."""
+        return b"".join(self._chunks) if self._size <= MAX_REQUEST else None
+
+
+# -- requests ------------------------------------------------------------------------------------------------------
+
+
+def headers_of(message: http.Message) -> Headers:
+    """The fields of a request's or an answer's head."""
+    return Headers(message.headers.items(multi=True))
+
+
+def request_of(request: http.Request) -> Request:
+    """A request, decoded and parsed."""
+    raw = request.stream.joined() if isinstance(request.stream, RequestCopy) else request.raw_content
+    return read_request(request.method, request.path, headers_of(request), raw)
+
+
+def is_reverse(flow: http.HTTPFlow) -> bool:
+    """Whether a flow came in at a reverse-mode listener."""
+    return isinstance(flow.client_conn.proxy_mode, ReverseMode)
+
+
+def may_be_call(request: http.Request) -> bool:
+    """Whether method and path are those of a model call."""
+    return _kind_of(request) is not None
+
+
+def observed(flow: http.HTTPFlow, settings: Settings, *, key_is_ours: bool) -> tuple[Request, Passage] | None:
+    """What a flow asked for and what became of it, where the gateway has no hand in it (any more); None: no model call.
+
+    Of a live flow, and of a saved one, whether or not the gateway had sent or refused it. `key_is_ours`: the gateway
+    has put its key into a request that is sent again.
+    """
+    if not flow.live and flow.request.timestamp_end is None:
+        # it broke off, so that nobody was asked anything
+        return None
+    noted = notes.read(flow)
+    sent = _client_request(flow, noted)
+    # in a saved flow of the gateway's own the path alone says what it is
+    target = _target(sent) if noted and is_reverse(flow) else None
+    rejected = noted is not None and noted.outcome == "rejected"
+    kind = target.route.kind if target else _kind_of(sent)
+    if kind is None or (rejected and target is None):
+        return None
+    request = request_of(sent)
+    provider = settings.provider_of_host(flow.request.host, flow.request.port, flow.request.path)
+    if provider is None and not is_reverse(flow) and not _looks_like_a_call(request.json):
+        return None
+    if target is None:
+        kind = kind_of_request(kind, request.json)
+    model = _model_of(request if sent is flow.request else request_of(flow.request))
+    passage = Passage(
+        kind=kind,
+        destination=None if rejected else _destination(flow, provider, noted, model, key_is_ours),
+        side_request=target.route.side_request if target else None,
+        # what the gateway changed only the gateway can say
+        rewrites=noted.rewrites if noted else (),
+        warnings=("response_truncated",) if noted and noted.is_truncated else (),
+    )
+    return request, passage
+
+
+def _destination(
+    flow: http.HTTPFlow, provider: Provider | None, noted: Notes | None, model: str | None, key_is_ours: bool
+) -> Destination:
+    host, path, headers = flow.request.host, flow.request.path.partition("?")[0], headers_of(flow.request)
+    return Destination(
+        host=host,
+        path=path,
+        # a saved flow tells the same without the configuration it was made with
+        provider=(noted.provider if noted else None) or (provider.id if provider else None),
+        dialect=(noted.dialect if noted else None) or (provider.dialect if provider else None),
+        model=model,
+        payer="gateway" if key_is_ours or holds_placeholder(flow) else "client",
+        client_credential=None if key_is_ours else credential_kind(headers),
+    )
+
+
+def holds_placeholder(flow: http.HTTPFlow) -> bool:
+    """Whether the gateway's key was in a saved request."""
+    return any(flow.request.headers.get(name, "").startswith("{gateway:") for name in access.CREDENTIALS)
+
+
+def _client_request(flow: http.HTTPFlow, noted: Notes | None) -> http.Request:
+    """The request as the client sent it: in a saved flow that the gateway has changed, mitmproxy's backup."""
+    if noted and noted.rewrites and flow._backup:
+        request: http.Request = http.Request.from_state(flow._backup["request"])  # type: ignore[index]
+        return request
+    return flow.request
+
+
+def _target(request: http.Request) -> Target | None:
+    """What the gateway makes of a path, if it takes it."""
+    target = route(request.method, request.path)
+    return target if isinstance(target, Target) else None
+
+
+def _kind_of(request: http.Request) -> ApiKind | None:
+    return kind_of_path(request.path) if request.method == "POST" else None
+
+
+def _model_of(request: Request) -> str | None:
+    return text(request.json.get("model")) if request.json else None
+
+
+def _looks_like_a_call(body: Json | None) -> bool:
+    """Whether a body alone makes a POST on a kind's path a model call."""
+    return body is not None and isinstance(body.get("model"), str) and ("messages" in body or "input" in body)
+
+
+# -- calls ---------------------------------------------------------------------------------------------------------
+
+
+def row_id(flow: http.HTTPFlow) -> str:
+    """The row's id: the flow's, but each client replay of a flow is a call of its own."""
+    if flow.is_replay == "request":
+        return f"{flow.id}~{int(flow.request.timestamp_start * 1000)}"
+    return flow.id
+
+
+def source_of(flow: http.HTTPFlow) -> Source:
+    return "replay" if flow.is_replay else "live" if flow.live else "file"
+
+
+def call_of(
+    flow: http.HTTPFlow, request: Request, passage: Passage, run_id: str, failed: Callable[[Exception], None]
+) -> Call:
+    """The call that a flow is."""
+    started = flow.request.timestamp_start
+    return open_call(
+        request,
+        passage,
+        id=row_id(flow),
+        run_id=run_id,
+        source=source_of(flow),
+        # a loaded flow may hold anything
+        started=started if 0 <= started < MAX_TIME else 0.0,
+        failed=failed,
+    )
+
+
+def copy_limit(flow: http.HTTPFlow, body_limit: int) -> int:
+    """Bytes of an answer to keep: all of one that is in memory anyway."""
+    return body_limit if flow.live else sys.maxsize
+
+
+# -- ends ----------------------------------------------------------------------------------------------------------
+
+
+def end_of(flow: http.HTTPFlow, reading: Reading) -> End:
+    """How the transport ended. The error's text names the wrong side at times: the connections tell (live)."""
+    if reading.call.passage.destination is None:
+        return End("rejected")
+    return _live_end(flow, reading) if flow.live else _saved_end(flow, reading)
+
+
+def _saved_end(flow: http.HTTPFlow, reading: Reading) -> End:
+    error, noted = flow.error, notes.read(flow) or Notes()
+    # of an answer that was cut off in the flow the end cannot be read again
+    if noted.outcome in _ABORTS or "response_truncated" in reading.call.passage.warnings:
+        return End(noted.outcome, noted.error_type, error.msg if error else None)
+    if error is None:
+        return CLEAN if flow.response else End("interrupted")
+    return End("client_aborted" if "disconnected" in error.msg.lower() else "upstream_cut", None, error.msg)
+
+
+def _live_end(flow: http.HTTPFlow, reading: Reading) -> End:
+    error = flow.error
+    if error is None:
+        return CLEAN
+    if error.msg == Error.KILLED_MESSAGE:
+        return End("interrupted", None, error.msg)
+    if flow.client_conn.connected:
+        by_client = flow.server_conn.connected and "CANCEL" in error.msg
+        return End("client_aborted" if by_client else "upstream_cut", None, error.msg)
+    # mitmproxy says "Client disconnected." of its own idle time-out too; its clock started a little earlier than ours
+    idle = time.time() - (reading.last_byte or flow.request.timestamp_end or reading.call.started)
+    if idle >= ctx.options.tcp_timeout * 0.95:
+        return End("upstream_cut", "timeout", f"nothing was sent for {idle:.0f} s")
+    return End("client_aborted", None, error.msg)
+
+
+def take_times(record: Record, flow: http.HTTPFlow) -> None:
+    """Reading a file takes no time worth a row: the times are those of the capture, as far as the flow tells."""
+    noted = notes.read(flow) or Notes()
+    record.time_to_first_byte_ms = noted.timings.get("time_to_first_byte_ms")
+    record.time_to_first_token_ms = noted.timings.get("time_to_first_token_ms")
+    record.duration_ms = noted.timings.get("duration_ms")
+    if record.duration_ms is None and flow.response and flow.response.timestamp_end:
+        record.duration_ms = milliseconds(flow.request.timestamp_start, flow.response.timestamp_end)

@@ -1,0 +1,45 @@
+"""The copy of an answer that is kept for its flow, and when its pieces came."""
+
+from gateway_addon.times import milliseconds
+
+MAX_PACE = 4096
+"""Entries kept of when an answer's bytes came; beyond that every second one goes."""
+
+
+class Tape:
+    """Takes an answer's pieces as they pass. `limit`: bytes to keep; what is longer is still forwarded and read."""
+
+    def __init__(self, limit: int, max_pace: int = MAX_PACE) -> None:
+        self.is_truncated = False
+        """There was more than is kept."""
+        self._left = limit
+        self._max_pace = max_pace
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._pace: list[tuple[float, int]] = []
+
+    def add(self, data: bytes, now: float) -> None:
+        """Keep a piece that came at `now`, in seconds."""
+        self._size += len(data)
+        if len(data) <= self._left:
+            self._pieces.append(data)
+            self._left -= len(data)
+        else:
+            # what is kept is the beginning, without a gap
+            self._left = 0
+            self.is_truncated = True
+        self._pace.append((now, self._size))
+        if len(self._pace) > self._max_pace:
+            del self._pace[:-1:2]
+
+    def joined(self) -> bytes:
+        """What was kept."""
+        return b"".join(self._pieces)
+
+    def pace_since(self, start: float) -> list[list[int]]:
+        """When, in milliseconds since `start`, and how many bytes had come by then: for a replay at that pace."""
+        return [[int(milliseconds(start, at)), size] for at, size in self._pace]
+
+    def clear(self) -> None:
+        """Forget the pieces; the pace stays."""
+        self._pieces.clear()

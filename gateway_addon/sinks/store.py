@@ -1,0 +1,31 @@
+"""The sink that writes to the database."""
+
+import logging
+from pathlib import Path
+
+from gateway_addon.record import Content, Record
+from gateway_addon.store.writer import Writer
+
+logger = logging.getLogger(__name__)
+
+
+class Store:
+    """Rows and texts, by a writer's thread. Raises `StoreError` if the database cannot be opened."""
+
+    name = "the database"
+
+    def __init__(self, path: Path, version: str) -> None:
+        self._writer = Writer(path, version)
+        self.run_id = self._writer.run_id
+        """The run that goes into the records of this sink."""
+
+    def begin(self, record: Record) -> None:
+        self._writer.begin(record)
+
+    def finish(self, record: Record, content: Content, *, wait: bool) -> None:
+        self._writer.finish(record, content, wait=wait)
+
+    def close(self) -> None:
+        lost = self._writer.close()
+        if lost.rows or lost.texts:
+            logger.warning("gateway-addon: %d rows and %d texts could not be stored", lost.rows, lost.texts)

@@ -1,0 +1,45 @@
+"""Every word of a column is defined once: SQL and README know no other, and the README explains each outcome."""
+
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from gateway_addon import terms
+from gateway_addon.store import schema
+
+README = Path(__file__).parents[1].joinpath("README.md").read_text("utf-8")
+OUTCOMES = get_args(terms.Outcome.__value__)
+
+
+def words_compared(sql: str, column: str) -> set[str]:
+    """The words that a statement compares a column with."""
+    lists = re.findall(rf"\b{column} (?:NOT )?IN \(([^()]*)\)", sql)
+    single = re.findall(rf"\b{column} *(?:=|<>) *'(\w+)'", sql)
+    return {word for found in lists for word in re.findall(r"'(\w+)'", found)} | set(single)
+
+
+@pytest.mark.parametrize(
+    ("column", "known"),
+    [("outcome", OUTCOMES), ("source", get_args(terms.Source.__value__))],
+    ids=["outcome", "source"],
+)
+def test_sql_knows_no_other_word(column: str, known: tuple[str, ...]):
+    package = Path(schema.__file__).parents[1]
+    sql = "\n".join(path.read_text("utf-8") for path in package.rglob("*.py"))
+    used = words_compared(sql, column)
+    assert used
+    assert used <= set(known)
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_the_readme_explains_every_outcome(outcome: str):
+    assert f"`{outcome}`" in README
+
+
+@pytest.mark.parametrize("column", ["outcome", "cost_source"])
+def test_the_readme_names_no_other(column: str):
+    known = OUTCOMES if column == "outcome" else get_args(terms.CostSource.__value__)
+    (listed,) = re.findall(rf"`{column}` (?:is one of|says) ([^.]*)\.", README)
+    assert set(re.findall(r"`(\w+)`", listed)) <= {*known, "requests"}
