@@ -129,6 +129,8 @@ def test_strip_wrappers(text: str, left: str | None):
         "<context>noise</context>\n<other>noise</other>\n<{0}>\nfix it\n</{0}>\nnoise",
         "<context>noise</context><{0}>fix it</{0}>",
         "<environment_details>noise</environment_details>\nnoise\n<{0}>fix it",
+        "<{0}>fix </{0}>\n<{0}>it</{0}>",
+        "<{0}><feedback>fix it</feedback></{0}>",
     ],
 )
 def test_of_a_part_with_an_envelope_only_what_it_holds_is_a_persons(tag: str, part: str):
@@ -200,6 +202,11 @@ def test_an_element_with_a_plain_name_goes_only_as_a_whole_part(tag: str):
         ),
         pytest.param([["<other>x</other> fix it"]], "<other>x</other> fix it", id="in one part with words"),
         pytest.param([["<other>x"]], "<other>x", id="unclosed"),
+        pytest.param(
+            [["<other>x</other> <task>fix it</task>"]],
+            "<other>x</other> <task>fix it</task>",
+            id="before words' element",
+        ),
         pytest.param([["<Other>x</Other>"]], "<Other>x</Other>", id="no lower-case name"),
         pytest.param([["<user_wish>fix it</user_wish>"]], "<user_wish>fix it</user_wish>", id="may wrap words"),
         pytest.param([["<task><other>x</other></task>"]], "<other>x</other>", id="what a person sent in an element"),
