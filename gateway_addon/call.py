@@ -126,6 +126,7 @@ def open_call(
     try:
         if request.json is not None:
             facts = passage.kind.read_request(request.json)
+        facts = clients.with_own_prompts(request.headers, facts)
         client = clients.identify(request.headers, request.json, facts)
     except Exception as error:
         failed(error)

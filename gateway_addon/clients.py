@@ -1,4 +1,4 @@
-"""Who is calling: the client program, its session and agent, told from a request (wire-formats §12)."""
+"""Who is calling: the client program, its session and agent, told from a request."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -7,8 +7,11 @@ from functools import lru_cache
 from hashlib import blake2b
 
 from gateway_addon.api.base import Json, RequestFacts
+from gateway_addon.api.prompts import for_known_client
 from gateway_addon.api.values import mapping, text
+from gateway_addon.terms import SideRequest
 from gateway_addon.wire import jsontext
+from gateway_addon.wire.headers import Headers
 
 
 @dataclass(slots=True, frozen=True)
@@ -23,7 +26,7 @@ class Client:
     """The sub-agent; None for the session's main agent."""
     parent_agent_id: str | None = None
     """The agent, or the session, that started this one."""
-    side_request: str | None = None
+    side_request: SideRequest | None = None
     """What the client itself calls a request that is no turn of the conversation; None: it says nothing."""
     conversation_id: str | None = None
     """Tells the conversations of one session and agent apart: a hash of the first real prompt. A changed system prompt
@@ -60,8 +63,7 @@ CLIENTS: dict[str, tuple[Sign, ...]] = {
     "claude-code": (
         _product("claude-cli"),
         _header("x-claude-code-session-id"),
-        _header("anthropic-beta", "claude-code-"),
-        _header("x-app", "^cli(?:-bg)?$"),
+        _header("x-claude-code-request-class"),
     ),
     "codex": (_product("codex[_-](?:cli_rs|exec|vscode|tui)"), _header("originator", "^codex")),
     "kilo-code": (
@@ -73,7 +75,7 @@ CLIENTS: dict[str, tuple[Sign, ...]] = {
         _header("user-agent", "opencode-kilo-provider"),
         *_app("kilocode.ai", "Kilo Code"),
     ),
-    "opencode": (_product("opencode"), _header("x-opencode-session")),
+    "opencode": (_product("opencode"), _header("x-opencode-session"), _header("x-opencode-session-id")),
     "roo-code": (_product("RooCode"), _header("x-roo-task-id"), *_app("Roo-Cline", "Roo Code")),
     "cline": (_product("Cline"), *_app("cline.bot", "Cline")),
     "aider": _app("aider.chat", "Aider"),
@@ -92,16 +94,21 @@ OPENINGS = {
 
 # Last: agents send the user agent of the SDK they are built with.
 SDKS: dict[str, tuple[Sign, ...]] = {
-    "openai-sdk": (_product("(?:Async)?(?:Azure)?OpenAI"), _product("Agents")),
-    "anthropic-sdk": (_product("(?:Async)?Anthropic"),),
+    "openai-sdk": (_product("(?:Async)?(?:Azure|Bedrock)?OpenAI"), _product("Agents")),
+    # a client of its own for each cloud: AnthropicBedrock, AnthropicVertex, ...
+    "anthropic-sdk": (_product("(?:Async)?Anthropic[a-z]*"),),
     "ai-sdk": (_product("ai"), _product("ai-sdk")),
 }
+
+BORROWED: dict[str, tuple[Sign, ...]] = {"claude-code": (_header("x-app", "^cli(?:-bg)?$"),)}
+"""Signs that other clients send too, to be served alike: they tell only where nothing else does."""
 
 SESSION_HEADERS = (
     "x-claude-code-session-id",
     "x-kilocode-taskid",
     "x-kilo-session",
     "x-opencode-session",
+    "x-opencode-session-id",
     "x-roo-task-id",
     "x-task-id",
     "session-id",
@@ -117,17 +124,32 @@ PARENT_HEADERS = (
     "x-claude-code-parent-agent-id",
     "x-codex-parent-thread-id",
     "x-kilocode-parent-taskid",
+    "x-opencode-parent-session-id",
     "x-parent-session-id",
 )
 """By precedence, all clients together: no two of them mean different things by one name."""
 
-SIDE_REQUESTS = {
+SIDE_REQUESTS: dict[tuple[str, str], SideRequest] = {
     ("x-claude-code-request-class", "compaction"): "compaction",
     ("x-claude-code-request-class", "auxiliary"): "auxiliary",
+    ("x-claude-code-request-class", "side_reply"): "side_reply",
     ("x-openai-subagent", "compact"): "compaction",
     ("x-openai-subagent", "memory_consolidation"): "memory",
+    ("request_kind", "prewarm"): "warmup",
+    ("request_kind", "compaction"): "compaction",
+    ("request_kind", "memory"): "memory",
 }
-"""Headers that say of themselves that this is no turn of the conversation."""
+"""What headers, and Codex's metadata, say of a request that is no turn of the conversation. Others say that it is one:
+`main`, `subagent` and `workflow` of Claude Code, `turn` and `review` of Codex."""
+
+AUXILIARY: dict[str, SideRequest] = {
+    "memory": "memory",
+    "title": "title",
+    "suggestion": "suggestion",
+    "compact": "compaction",
+    "quota": "quota_probe",
+}
+"""By a word in Claude Code's `x-claude-code-auxiliary-type`, such as `memory_save`."""
 
 OPENING = "opening-"
 """How a session id begins that no client sent: a hash of client, system prompt and first real prompt follows."""
@@ -148,51 +170,100 @@ MAX_OPENING = 8_000
 """Characters of a system prompt that tell its conversation from others; agents' prompts differ sooner than that."""
 
 
-def identify(headers: Mapping[str, str], body: Json | None, facts: RequestFacts) -> Client:
+def identify(headers: Headers, body: Json | None, facts: RequestFacts) -> Client:
     """Tell the client from a request. Never raises, whatever the types in `body`.
 
-    `headers`: names in lower case, the first value of each (trap 109). `body`: the request's, None if it is unknown;
-    `facts`: what was read of it.
-    Clients are told by their own headers first, then by the system prompt's first words, then by the SDK's user agent.
+    `headers`: names in lower case, the first value of each. `body`: the request's, None if it is unknown; `facts`: what
+    was read of it (`with_own_prompts`).
     """
-    name, version = _told_by(CLIENTS, headers)
-    if name is None:
-        name = _told_by_opening(facts.system_prompt or "")
-    if name is None:
-        name, version = _told_by(SDKS, headers)
+    name, version = _name(headers, facts)
     body = body or {}
     user = _user_id(mapping(body.get("metadata")).get("user_id"))
+    codex = _codex_metadata(headers, body)
     session_id = (
-        _first_header(headers, SESSION_HEADERS) or _session_in_body(body, user) or _session_by_opening(name, facts)
+        _first(headers, SESSION_HEADERS) or _session_in_body(body, user, codex) or _session_by_opening(name, facts)
     )
-    codex = mapping(body.get("client_metadata"))
-    agent_id = _first_header(headers, AGENT_HEADERS) or text(codex.get("thread_id"))
+    agent_id = _first(headers, AGENT_HEADERS) or text(codex.get("thread_id"))
     return Client(
         client=name,
         client_version=version,
         session_id=session_id,
         # Codex's main thread carries the id of the session
         agent_id=agent_id if agent_id != session_id else None,
-        parent_agent_id=_first_header(headers, PARENT_HEADERS) or text(user.get("parent_session_id")),
-        side_request=next((side for (name, value), side in SIDE_REQUESTS.items() if headers.get(name) == value), None),
+        parent_agent_id=_first(headers, PARENT_HEADERS)
+        or _first(codex, PARENT_HEADERS)
+        or text(user.get("parent_session_id")),
+        side_request=_side_request(headers, codex),
         conversation_id=_digest(facts.first_prompt) if facts.first_prompt else None,
     )
 
 
-def is_subscription(headers: Mapping[str, str], host: str, path: str) -> bool:
-    """Whether a login with a flat fee pays for a call: Claude Code's OAuth, or ChatGPT's (wire-formats §10.4).
+def with_own_prompts(headers: Headers, facts: RequestFacts) -> RequestFacts:
+    """The facts with the prompts a person gave: what a known client writes beside them differs from what others send.
+
+    To be called before `identify`, which tells sessions and conversations by their first prompt.
+    """
+    name, _ = _name(headers, facts)
+    return for_known_client(facts) if name in CLIENTS else facts
+
+
+PLANS = re.compile(
+    r"""
+    chatgpt\.com/
+    | [^/]+/backend-api/codex/                                         # ChatGPT, behind another host
+    | (?:[^/]+\.)?(?:z\.ai|bigmodel\.cn)/api/coding/                   # Z.ai
+    | (?:[^/]+\.)?(?:kimi\.com|kimi\.ai)/coding/
+    | (?:[^/]+\.)?(?:minimax\.io|minimax\.cn|minimaxi\.com)/anthropic/ # MiniMax, where the key does not tell
+    | (?:coding|token-plan)[\w-]*\.(?:[^/]+\.)?aliyuncs\.com/          # Alibaba
+    | token-plan[\w-]*\.xiaomimimo\.com/
+    | (?:[^/]+\.)?volces\.com/api/coding/
+    | (?:[^/]+\.)?tencent\.com/coding/
+    | opencode\.ai/zen/go/
+    """,
+    re.VERBOSE,
+)
+"""Host and path at which a plan with a flat fee is served. Source: https://models.dev and the vendors' own pages."""
+
+PLAN_KEYS = ("sk-ant-oat", "sk-cp-", "sk-sp-")
+"""How the credentials of plans begin: Claude's OAuth tokens, MiniMax's and Alibaba's keys of plans."""
+
+METERED_KEYS = ("sk-api-",)
+"""How keys begin that pay by the token at a host that serves a plan too: MiniMax's."""
+
+
+def is_subscription(headers: Headers, host: str, path: str) -> bool:
+    """Whether a login or plan with a flat fee pays for a call: what its tokens would cost is notional.
 
     `headers`: the request's, names in lower case. In a saved flow only the beta may be left of an OAuth login.
     """
-    return (
-        headers.get("authorization", "").lower().startswith("bearer sk-ant-oat")
-        or any(beta.strip().startswith("oauth-") for beta in headers.get("anthropic-beta", "").split(","))
-        or host == "chatgpt.com"
-        or path.startswith("/backend-api/codex/")
-    )
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    key = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+    if key.startswith(PLAN_KEYS) or any(beta.startswith("oauth-") for beta in _betas(headers)):
+        return True
+    return not key.startswith(METERED_KEYS) and PLANS.match(host.lower() + path) is not None
 
 
-def _told_by(table: Mapping[str, Iterable[Sign]], headers: Mapping[str, str]) -> tuple[str | None, str | None]:
+def _name(headers: Headers, facts: RequestFacts) -> tuple[str | None, str | None]:
+    """The client and its version: by its own headers, by the system prompt's first words, by the user agent of an SDK,
+    and last by signs that others send as well."""
+    name, version = _told_by(CLIENTS, headers)
+    if name is None:
+        name = _told_by_opening(facts.system_prompt or "")
+    if name is None:
+        name, version = _told_by(SDKS, headers)
+    if name is None:
+        name, version = _told_by(BORROWED, headers)
+    if name is None and any(beta.startswith("claude-code-") for beta in _betas(headers)):
+        name = "claude-code"
+    return name, version
+
+
+def _betas(headers: Headers) -> list[str]:
+    """The values of `anthropic-beta`, which is a list."""
+    return [beta.strip() for beta in headers.joined("anthropic-beta").split(",")]
+
+
+def _told_by(table: Mapping[str, Iterable[Sign]], headers: Headers) -> tuple[str | None, str | None]:
     """The first client with a fitting sign, and the version that one of its signs tells."""
     for name, signs in table.items():
         matches = [sign.pattern.search(headers[sign.header]) for sign in signs if sign.header in headers]
@@ -207,18 +278,37 @@ def _told_by_opening(system_prompt: str) -> str | None:
     return next((name for words, name in OPENINGS.items() if opening.startswith(words)), None)
 
 
-def _first_header(headers: Mapping[str, str], names: Iterable[str]) -> str | None:
-    return next((value for name in names if (value := headers.get(name, "").strip())), None)
+def _first(headers: Mapping[str, object], names: Iterable[str]) -> str | None:
+    return next((value for name in names if (value := (text(headers.get(name)) or "").strip())), None)
 
 
-def _session_in_body(body: Json, user: Json) -> str | None:
+def _codex_metadata(headers: Headers, body: Json) -> Json:
+    """What Codex says of a request, in JSON in a header and in the body: there with ids and headers beside it."""
+    sent = _object(body.get("client_metadata"))
+    turn = "x-codex-turn-metadata"
+    return sent | _object(sent.get(turn)) | _object(headers.get(turn))
+
+
+def _object(value: object) -> Json:
+    """An object as it is or as JSON text; empty if it is neither."""
+    return mapping(value) or jsontext.parse_object(text(value) or "") or {}
+
+
+def _side_request(headers: Headers, codex: Json) -> SideRequest | None:
+    if auxiliary := headers.get("x-claude-code-auxiliary-type", "").lower():
+        return next((side for word, side in AUXILIARY.items() if word in auxiliary), "auxiliary")
+    said = codex | dict(headers)
+    return next((side for (name, value), side in SIDE_REQUESTS.items() if said.get(name) == value), None)
+
+
+def _session_in_body(body: Json, user: Json, codex: Json) -> str | None:
     # `user` and `safety_identifier` are left out: they name a person
     metadata = mapping(body.get("metadata"))
     conversation = body.get("conversation")
     places = (
         body.get("session_id"),
         user.get("session_id"),
-        mapping(body.get("client_metadata")).get("session_id"),
+        codex.get("session_id"),
         body.get("prompt_cache_key"),
         body.get("promptCacheKey"),
         mapping(conversation).get("id") or conversation,
@@ -247,7 +337,7 @@ def _digest(words: str) -> str:
 
 
 def _user_id(user_id: object) -> Json:
-    """What Claude Code packs into `metadata.user_id`: JSON in a string, a pattern before; else opaque (trap 108)."""
+    """What Claude Code packs into `metadata.user_id`: JSON in a string, a pattern before; else opaque."""
     user_id = text(user_id) or ""
     if old := _OLD_USER_ID.fullmatch(user_id):
         return {"session_id": old[1]}

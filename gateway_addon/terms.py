@@ -55,7 +55,7 @@ type Warning = Literal[
 """What a row could not know, and why."""
 
 type SideRequest = Literal[
-    "auxiliary", "compaction", "memory", "quota_probe", "suggestion", "title", "transcript", "warmup"
+    "auxiliary", "compaction", "memory", "quota_probe", "side_reply", "suggestion", "title", "transcript", "warmup"
 ]
 """What a request is for that is no turn of a person."""
 

@@ -1,4 +1,4 @@
-"""Who is calling: clients, their sessions and agents (wire-formats §12)."""
+"""Who is calling: clients, their sessions and agents."""
 
 import json
 from typing import Any
@@ -16,13 +16,15 @@ from gateway_addon.clients import (
     Client,
     identify,
     is_subscription,
+    with_own_prompts,
 )
+from gateway_addon.wire.headers import Headers
 
 UUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
 
 def client_of(headers: dict[str, str], system_prompt: str | None = None) -> tuple[str | None, str | None]:
-    told = identify(headers, None, RequestFacts(system_prompt=system_prompt))
+    told = identify(Headers(headers), None, RequestFacts(system_prompt=system_prompt))
     return told.client, told.client_version
 
 
@@ -47,6 +49,10 @@ def client_of(headers: dict[str, str], system_prompt: str | None = None) -> tupl
         ("OpenAI/JS 5.1.0", "openai-sdk", "5.1.0"),
         ("Agents/Python 0.2.1", "openai-sdk", "0.2.1"),
         ("Anthropic/JS 0.60.0", "anthropic-sdk", "0.60.0"),
+        ("AnthropicBedrock/Python 0.49.0", "anthropic-sdk", "0.49.0"),
+        ("AsyncAnthropicVertex/Python 0.49.0", "anthropic-sdk", "0.49.0"),
+        ("AnthropicFoundry/JS 0.60.0", "anthropic-sdk", "0.60.0"),
+        ("AsyncAzureOpenAI/Python 1.66.0", "openai-sdk", "1.66.0"),
         ("AsyncAnthropic/Python 0.49.0", "anthropic-sdk", "0.49.0"),
         ("ai-sdk/anthropic/2.0.9 runtime/bun/1.3", "ai-sdk", "2.0.9"),
         ("ai/5.0.1 ai-sdk/provider-utils/3.0.0", "ai-sdk", "5.0.1"),
@@ -70,9 +76,12 @@ def test_user_agent(user_agent, client, version):
         ({"x-app": "cli-bg"}, "claude-code", None),
         ({"x-app": "client-of-mine"}, None, None),
         ({"anthropic-beta": "context-1m,claude-code-20250219"}, "claude-code", None),
+        ({"anthropic-beta": "not-claude-code-20250219"}, None, None),
+        ({"x-claude-code-request-class": "main"}, "claude-code", None),
         ({"x-claude-code-session-id": UUID}, "claude-code", None),
         ({"originator": "codex_cli_rs"}, "codex", None),
         ({"x-opencode-session": "ses_1"}, "opencode", None),
+        ({"x-opencode-session-id": "ses_1"}, "opencode", None),
         ({"x-opencode-session": "ses_1", "x-kilo-session": "ses_1"}, "kilo-code", None),
         ({"x-kilocode-mode": "code", "x-kilocode-version": "4.140.0"}, "kilo-code", "4.140.0"),
         ({"x-kilocode-taskid": UUID, "user-agent": "Kilo-Code/4.140.0"}, "kilo-code", "4.140.0"),
@@ -86,7 +95,7 @@ def test_user_agent(user_agent, client, version):
         ({"http-referer": "https://aider.chat/", "x-title": "Aider"}, "aider", None),
         ({"copilot-integration-id": "vscode-chat"}, "copilot", None),
         ({"user-agent": "OpenAI/JS 5.1.0", "x-title": "Cline"}, "cline", None),
-        pytest.param({"x-title": "KILO CODE"}, "kilo-code", None, id="trap-109-values-in-odd-case"),
+        pytest.param({"x-title": "KILO CODE"}, "kilo-code", None, id="a value in odd case"),
     ],
 )
 def test_headers_of_a_client(headers, client, version):
@@ -118,6 +127,27 @@ def test_a_client_of_its_own_name_goes_before_the_system_prompt():
     assert client_of({"user-agent": "opencode/1.2.3"}, "You are Cline.") == ("opencode", "1.2.3")
 
 
+BORROWED = [{"anthropic-beta": "context-1m, claude-code-20250219"}, {"x-app": "cli"}]
+
+
+@pytest.mark.parametrize("borrowed", BORROWED)
+@pytest.mark.parametrize(
+    ("headers", "system_prompt", "client"),
+    [
+        ({"user-agent": "opencode/1.1.23 ai-sdk/anthropic/2.0.57"}, None, "opencode"),
+        ({"user-agent": "Kilo-Code/4.140.0"}, None, "kilo-code"),
+        ({"user-agent": "ai-sdk/anthropic/2.0.57"}, "You are OpenCode, a tool.", "opencode"),
+        ({}, "You are Kilo, a tool.", "kilo-code"),
+        ({"x-opencode-session": "ses_1"}, None, "opencode"),
+        ({"user-agent": "ai-sdk/anthropic/2.0.57"}, "Be brief.", "ai-sdk"),
+        ({"user-agent": "claude-cli/2.1.332"}, None, "claude-code"),
+        ({"user-agent": "curl/8.5"}, "Be brief.", "claude-code"),
+    ],
+)
+def test_what_is_named_after_one_client_tells_only_where_nothing_else_does(borrowed, headers, system_prompt, client):
+    assert client_of(headers | borrowed, system_prompt)[0] == client
+
+
 BODY: dict[str, Any] = {
     "session_id": "of-openrouter",
     "client_metadata": {"session_id": "of-codex"},
@@ -145,21 +175,24 @@ PLACES = [  # by precedence
 def test_session_in_the_body_by_precedence():
     body = json.loads(json.dumps(BODY))
     for session, (*path, last) in PLACES:
-        assert identify({}, body, RequestFacts()).session_id == session
+        assert identify(Headers({}), body, RequestFacts()).session_id == session
         place = body
         for step in path:
             place = place[step]
         del place[last]
-    assert identify({}, body, RequestFacts()).session_id is None
+    assert identify(Headers({}), body, RequestFacts()).session_id is None
 
 
 @pytest.mark.parametrize("header", SESSION_HEADERS)
 def test_session_in_a_header_goes_before_the_body(header):
-    assert identify({header: UUID}, BODY, RequestFacts()).session_id == UUID
+    assert identify(Headers({header: UUID}), BODY, RequestFacts()).session_id == UUID
 
 
 def test_a_clients_own_session_header_goes_before_the_general_one():
-    assert identify({"x-session-id": "general", "x-opencode-session": "own"}, None, RequestFacts()).session_id == "own"
+    assert (
+        identify(Headers({"x-session-id": "general", "x-opencode-session": "own"}), None, RequestFacts()).session_id
+        == "own"
+    )
 
 
 @pytest.mark.parametrize(
@@ -175,27 +208,25 @@ def test_a_clients_own_session_header_goes_before_the_general_one():
     ],
 )
 def test_odd_bodies(body, session):
-    assert identify({}, body, RequestFacts()).session_id == session
+    assert identify(Headers({}), body, RequestFacts()).session_id == session
 
 
 @pytest.mark.parametrize(
     ("user_id", "session", "parent"),
     [
-        pytest.param(json.dumps({"session_id": UUID}), UUID, None, id="trap-108-json"),
-        pytest.param(
-            json.dumps({"session_id": UUID, "parent_session_id": "p"}), UUID, "p", id="trap-108-json-with-a-parent"
-        ),
-        pytest.param(f"user_{'0a' * 32}_account_{UUID}_session_{UUID}", UUID, None, id="trap-108-old"),
-        pytest.param(f"user_{'0a' * 32}_account__session_{UUID}", UUID, None, id="trap-108-old-without-an-account"),
-        pytest.param(f"user_x_account__session_{UUID}", None, None, id="trap-108-not-quite-old"),
-        pytest.param("ann", None, None, id="trap-108-opaque"),
-        pytest.param('["session_id"]', None, None, id="trap-108-json-of-another-shape"),
-        pytest.param(json.dumps({"session_id": 7}), None, None, id="trap-108-json-of-another-type"),
+        pytest.param(json.dumps({"session_id": UUID}), UUID, None, id="JSON"),
+        pytest.param(json.dumps({"session_id": UUID, "parent_session_id": "p"}), UUID, "p", id="JSON with a parent"),
+        pytest.param(f"user_{'0a' * 32}_account_{UUID}_session_{UUID}", UUID, None, id="old"),
+        pytest.param(f"user_{'0a' * 32}_account__session_{UUID}", UUID, None, id="old, without an account"),
+        pytest.param(f"user_x_account__session_{UUID}", None, None, id="not quite old"),
+        pytest.param("ann", None, None, id="opaque"),
+        pytest.param('["session_id"]', None, None, id="JSON of another shape"),
+        pytest.param(json.dumps({"session_id": 7}), None, None, id="JSON of another type"),
         pytest.param({"session_id": UUID}, None, None, id="no-string"),
     ],
 )
 def test_user_id_of_claude_code(user_id, session, parent):
-    told = identify({}, {"metadata": {"user_id": user_id}}, RequestFacts())
+    told = identify(Headers({}), {"metadata": {"user_id": user_id}}, RequestFacts())
     assert (told.session_id, told.parent_agent_id) == (session, parent)
 
 
@@ -205,7 +236,7 @@ def test_sub_agent_of_claude_code():
         "x-claude-code-agent-id": "a",
         "x-claude-code-parent-agent-id": "p",
     }
-    assert identify(headers, None, RequestFacts()) == Client(
+    assert identify(Headers(headers), None, RequestFacts()) == Client(
         client="claude-code", session_id="s", agent_id="a", parent_agent_id="p"
     )
 
@@ -218,21 +249,31 @@ def test_sub_agent_of_claude_code():
             {"session-id": "s", "thread-id": "t", "x-codex-parent-thread-id": "s"}, {}, "t", "s", id="sub-agent"
         ),
         pytest.param({}, {"client_metadata": {"session_id": "s", "thread_id": "t"}}, "t", None, id="in-the-body"),
+        pytest.param(
+            {},
+            {"client_metadata": {"session_id": "s", "thread_id": "t", "x-codex-parent-thread-id": "s"}},
+            "t",
+            "s",
+            id="a-header-in-the-body",
+        ),
+        pytest.param(
+            {"x-codex-turn-metadata": '{"session_id": "s", "thread_id": "t"}'}, {}, "t", None, id="in-the-metadata"
+        ),
     ],
 )
 def test_threads_of_codex(headers, body, agent, parent):
-    told = identify(headers, body, RequestFacts())
+    told = identify(Headers(headers), body, RequestFacts())
     assert (told.session_id, told.agent_id, told.parent_agent_id) == ("s", agent, parent)
 
 
 @pytest.mark.parametrize("header", AGENT_HEADERS)
 def test_agent_header(header):
-    assert identify({header: "a"}, None, RequestFacts()).agent_id == "a"
+    assert identify(Headers({header: "a"}), None, RequestFacts()).agent_id == "a"
 
 
 @pytest.mark.parametrize("header", PARENT_HEADERS)
 def test_parent_header(header):
-    assert identify({header: "p"}, None, RequestFacts()).parent_agent_id == "p"
+    assert identify(Headers({header: "p"}), None, RequestFacts()).parent_agent_id == "p"
 
 
 @pytest.mark.parametrize(
@@ -240,15 +281,76 @@ def test_parent_header(header):
     [
         ({"x-claude-code-request-class": "main"}, None),
         ({"x-claude-code-request-class": "subagent"}, None),
+        ({"x-claude-code-request-class": "workflow"}, None),
         ({"x-claude-code-request-class": "compaction"}, "compaction"),
         ({"x-claude-code-request-class": "auxiliary"}, "auxiliary"),
+        ({"x-claude-code-request-class": "side_reply"}, "side_reply"),
+        ({"x-claude-code-auxiliary-type": "memory_save"}, "memory"),
+        ({"x-claude-code-request-class": "auxiliary", "x-claude-code-auxiliary-type": "memory_save"}, "memory"),
+        ({"x-claude-code-auxiliary-type": "session_title"}, "title"),
+        ({"x-claude-code-auxiliary-type": "something_else"}, "auxiliary"),
         ({"x-openai-subagent": "review"}, None),
         ({"x-openai-subagent": "compact"}, "compaction"),
         ({"x-openai-subagent": "memory_consolidation"}, "memory"),
     ],
 )
 def test_side_request_as_the_client_calls_it(headers, side_request):
-    assert identify(headers, None, RequestFacts()).side_request == side_request
+    assert identify(Headers(headers), None, RequestFacts()).side_request == side_request
+
+
+@pytest.mark.parametrize(
+    ("metadata", "side_request"),
+    [
+        ({"request_kind": "turn"}, None),
+        ({"request_kind": "prewarm"}, "warmup"),
+        ({"request_kind": "compaction"}, "compaction"),
+        ({"request_kind": "memory", "thread_source": "user"}, "memory"),
+        ({"request_kind": "something_else"}, None),
+        ({"request_kind": ["memory"]}, None),
+        ({}, None),
+    ],
+)
+@pytest.mark.parametrize(
+    "send",
+    [
+        pytest.param(lambda told: ({"x-codex-turn-metadata": json.dumps(told)}, {}), id="header"),
+        pytest.param(lambda told: ({}, {"client_metadata": told}), id="body"),
+        pytest.param(lambda told: ({}, {"client_metadata": json.dumps(told)}), id="body, as text"),
+        pytest.param(
+            lambda told: ({}, {"client_metadata": {"x-codex-turn-metadata": json.dumps(told)}}), id="header in the body"
+        ),
+    ],
+)
+def test_side_request_as_codex_calls_it(metadata, side_request, send):
+    headers, body = send(metadata)
+    assert identify(Headers(headers), body, RequestFacts()).side_request == side_request
+
+
+@pytest.mark.parametrize("metadata", ["", "no JSON", "[]", '"memory"', "{" * 10_000])
+def test_metadata_of_codex_that_is_none(metadata):
+    headers = {"user-agent": "codex_exec/1.0", "x-codex-turn-metadata": metadata}
+    assert identify(Headers(headers), {"client_metadata": metadata}, RequestFacts()) == Client("codex", "1.0")
+
+
+@pytest.mark.parametrize(
+    ("headers", "system_prompt", "prompt"),
+    [
+        ({"user-agent": "claude-cli/2.1.332"}, None, "fix it"),
+        ({}, "You are Cline, a helper.", "fix it"),
+        ({"anthropic-beta": "claude-code-20250219"}, None, "fix it"),
+        pytest.param({"user-agent": "OpenAI/JS 5.1.0"}, None, "<other>noise</other>", id="an SDK is no client"),
+        pytest.param({}, None, "<other>noise</other>", id="nothing known"),
+    ],
+)
+def test_a_part_that_is_one_element_is_no_prompt_where_the_client_is_known(headers, system_prompt, prompt):
+    facts = RequestFacts(
+        system_prompt=system_prompt,
+        user_turns=[["<other>noise</other>"], ["fix it"]],
+        user_prompt="<other>noise</other>",
+        first_prompt="fix it",
+    )
+    told = with_own_prompts(Headers(headers), facts)
+    assert (told.user_prompt, told.first_prompt) == (prompt, "fix it")
 
 
 @pytest.mark.parametrize(
@@ -266,10 +368,36 @@ def test_side_request_as_the_client_calls_it(headers, side_request):
         pytest.param({}, "chatgpt.com", "/backend-api/responses", True, id="chatgpt-host"),
         pytest.param({}, "127.0.0.1", "/backend-api/codex/responses", True, id="chatgpt-path"),
         pytest.param({}, "api.openai.com", "/v1/responses", False, id="openai-api"),
+        pytest.param({}, "api.z.ai", "/api/coding/paas/v4/chat/completions", True, id="z.ai"),
+        pytest.param({}, "API.Z.AI", "/api/coding/paas/v4/chat/completions", True, id="z.ai-in-odd-case"),
+        pytest.param({}, "open.bigmodel.cn", "/api/coding/paas/v4/chat/completions", True, id="z.ai-in-china"),
+        pytest.param({}, "api.z.ai", "/api/paas/v4/chat/completions", False, id="z.ai-metered"),
+        pytest.param({}, "not-z.ai.example", "/api/coding/paas/v4/chat/completions", False, id="another-host"),
+        pytest.param({}, "xz.ai", "/api/coding/paas/v4/chat/completions", False, id="a-host-that-ends-alike"),
+        pytest.param({}, "api.kimi.com", "/coding/v1/messages", True, id="kimi"),
+        pytest.param({}, "api.kimi.com", "/v1/messages", False, id="kimi-elsewhere"),
+        pytest.param({}, "api.moonshot.ai", "/v1/chat/completions", False, id="moonshot-metered"),
+        pytest.param({}, "coding-intl.dashscope.aliyuncs.com", "/v1/chat/completions", True, id="alibaba"),
+        pytest.param({}, "coding.dashscope.aliyuncs.com", "/apps/anthropic/v1/messages", True, id="alibaba-in-china"),
+        pytest.param(
+            {}, "token-plan.cn-beijing.maas.aliyuncs.com", "/compatible-mode/v1/chat/completions", True, id="token-plan"
+        ),
+        pytest.param(
+            {}, "dashscope-intl.aliyuncs.com", "/compatible-mode/v1/chat/completions", False, id="alibaba-metered"
+        ),
+        pytest.param({}, "api.minimax.io", "/anthropic/v1/messages", True, id="minimax"),
+        pytest.param({"x-api-key": "sk-cp-x"}, "api.minimaxi.com", "/v1/chat/completions", True, id="minimax-key"),
+        pytest.param(
+            {"x-api-key": "sk-api-x"}, "api.minimax.io", "/anthropic/v1/messages", False, id="minimax-metered"
+        ),
+        pytest.param({}, "api.minimax.io", "/v1/chat/completions", False, id="minimax-elsewhere"),
+        pytest.param({}, "ark.cn-beijing.volces.com", "/api/coding/v3/chat/completions", True, id="volcengine"),
+        pytest.param({}, "opencode.ai", "/zen/go/v1/chat/completions", True, id="opencode-go"),
+        pytest.param({}, "opencode.ai", "/zen/v1/chat/completions", False, id="opencode-zen"),
     ],
 )
 def test_subscription(headers, host, path, expected):
-    assert is_subscription(headers, host, path) is expected
+    assert is_subscription(Headers(headers), host, path) is expected
 
 
 ASKED = "Why is the rank of a tie wrong?"
@@ -277,18 +405,18 @@ ASKED = "Why is the rank of a tie wrong?"
 
 def session_of(client: str = "aider", system: str | None = "Be brief.", first: str | None = ASKED) -> str | None:
     headers = {"x-title": client}
-    return identify(headers, None, RequestFacts(opening_system=system, first_prompt=first)).session_id
+    return identify(Headers(headers), None, RequestFacts(opening_system=system, first_prompt=first)).session_id
 
 
 class TestSessionByOpening:
-    """The session of a client that sends no id: what the conversation began with (wire-formats §12)."""
+    """The session of a client that sends no id: what the conversation began with."""
 
     def test_is_the_same_for_every_turn(self):
         facts = RequestFacts(opening_system="Be brief.", first_prompt=ASKED, user_prompt="And now fix it.")
         later = RequestFacts(
             opening_system="Be brief.", first_prompt=ASKED, user_prompt="Thanks.", system_prompt="Be brief.\nHurry up."
         )
-        assert identify({}, None, facts).session_id == identify({}, None, later).session_id is not None
+        assert identify(Headers({}), None, facts).session_id == identify({}, None, later).session_id is not None
 
     @pytest.mark.parametrize(
         "other", [{"client": "Cline"}, {"system": "Be long."}, {"system": None}, {"first": "Fix the tie."}]
@@ -317,7 +445,7 @@ class TestSessionByOpening:
         assert (session_of() or "").startswith(OPENING)
 
     def test_an_id_that_was_sent_goes_before_it(self):
-        assert identify({"x-session-id": "s"}, None, RequestFacts(first_prompt=ASKED)).session_id == "s"
+        assert identify(Headers({"x-session-id": "s"}), None, RequestFacts(first_prompt=ASKED)).session_id == "s"
 
     def test_without_a_first_prompt_nothing_is_known(self):
         assert session_of(first=None) is None
@@ -325,7 +453,7 @@ class TestSessionByOpening:
 
 def test_the_conversation_is_told_by_its_first_prompt_alone():
     conversations = [
-        identify({}, None, RequestFacts(opening_system=system, first_prompt=first)).conversation_id
+        identify(Headers({}), None, RequestFacts(opening_system=system, first_prompt=first)).conversation_id
         for system, first in [("Be brief.", ASKED), ("Be long.", ASKED), ("Be brief.", "Fix it."), (None, None)]
     ]
     assert conversations[0] == conversations[1] != conversations[2]
@@ -340,7 +468,8 @@ JSON_VALUES = st.recursive(
 KEYS = st.sampled_from(list(BODY))
 METADATA = st.dictionaries(st.sampled_from(list(BODY["metadata"])), JSON_VALUES)
 TEXT = st.none() | st.text(min_size=1)
-HEADERS = st.dictionaries(st.sampled_from(["user-agent", "x-app", *SESSION_HEADERS, *AGENT_HEADERS]), st.text())
+NAMES = ["user-agent", "x-app", "anthropic-beta", "x-codex-turn-metadata", "x-claude-code-auxiliary-type"]
+HEADERS = st.dictionaries(st.sampled_from([*NAMES, *SESSION_HEADERS, *AGENT_HEADERS]), st.text())
 
 
 FACTS = st.builds(RequestFacts, system_prompt=TEXT, opening_system=TEXT, first_prompt=TEXT)
@@ -348,6 +477,6 @@ FACTS = st.builds(RequestFacts, system_prompt=TEXT, opening_system=TEXT, first_p
 
 @given(HEADERS, st.none() | st.dictionaries(KEYS, JSON_VALUES | METADATA), FACTS)
 def test_identify_never_raises_and_tells_text_or_nothing(headers, body, facts):
-    told = identify(headers, body, facts)
+    told = identify(Headers(headers), body, facts)
     for value in (told.client_version, told.session_id, told.agent_id, told.parent_agent_id, told.conversation_id):
         assert value is None or (isinstance(value, str) and value)

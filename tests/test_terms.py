@@ -20,11 +20,7 @@ def words_compared(sql: str, column: str) -> set[str]:
     return {word for found in lists for word in re.findall(r"'(\w+)'", found)} | set(single)
 
 
-@pytest.mark.parametrize(
-    ("column", "known"),
-    [("outcome", OUTCOMES), ("source", get_args(terms.Source.__value__))],
-    ids=["outcome", "source"],
-)
+@pytest.mark.parametrize(("column", "known"), [("outcome", OUTCOMES), ("source", get_args(terms.Source.__value__))])
 def test_sql_knows_no_other_word(column: str, known: tuple[str, ...]):
     package = Path(schema.__file__).parents[1]
     sql = "\n".join(path.read_text("utf-8") for path in package.rglob("*.py"))

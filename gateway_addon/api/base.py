@@ -62,6 +62,8 @@ class RequestFacts:
     system_prompt: str | None = None
     user_prompt: str | None = None
     """The last *real* one."""
+    user_turns: list[list[str]] = field(default_factory=list)
+    """What all user turns say, the last first, each as its text parts as sent."""
     opening_system: str | None = None
     """The part of the system prompt before the first turn; later parts are not in every request of a conversation."""
     first_prompt: str | None = None

@@ -78,6 +78,7 @@ def read_request(body: Json) -> RequestFacts:
         tool_results=_new_results(messages),
         system_prompt=_system_prompt(messages),
         user_prompt=real_prompt(user_turns),
+        user_turns=user_turns,
         opening_system=_system_prompt(takewhile(lambda message: message.get("role") != "user", messages)),
         first_prompt=real_prompt(reversed(user_turns)),
     )

@@ -121,6 +121,7 @@ def read_request(body: Json) -> RequestFacts:
         tool_results=_tool_results(_blocks(_after_answer(messages)), calls),
         system_prompt=system_prompt,
         user_prompt=real_prompt(turns),
+        user_turns=turns,
         opening_system=_system_prompt(body, []),
         first_prompt=None if previous_id else real_prompt(reversed(turns)),
         side_request=_own_side_request(body) or side_request(system_prompt, last_text, max_tokens, len(tools)),

@@ -144,6 +144,7 @@ def read_request(body: Json) -> RequestFacts:
         tool_results=results,
         system_prompt=system_prompt,
         user_prompt=real_prompt(turns),
+        user_turns=turns,
         opening_system=_system_prompt(body, takewhile(lambda item: _role(item) != "user", history)),
         first_prompt=None if previous_id else real_prompt(reversed(turns)),
         side_request=_own_side_request(body) or side_request(system_prompt, last_text, max_tokens, len(tools)),

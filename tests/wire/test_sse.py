@@ -33,7 +33,7 @@ def read(*chunks: bytes) -> list[tuple[str, bytes]]:
         pytest.param(
             b'data: "\xe2\x80\xa8\xc2\x85\x0b\x0c"\n\n',
             [("", b'"\xe2\x80\xa8\xc2\x85\x0b\x0c"')],
-            id="separators that are no line ends",
+            id="odd separators",
         ),
         pytest.param(b'data: {\ndata: "a": 1}\n\n', [("", b'{\n"a": 1}')], id="two data lines"),
         pytest.param(b"\xef\xbb\xbfdata: 1\n\n", [("", b"1")], id="BOM"),
