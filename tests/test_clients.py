@@ -416,7 +416,7 @@ class TestSessionByOpening:
         later = RequestFacts(
             opening_system="Be brief.", first_prompt=ASKED, user_prompt="Thanks.", system_prompt="Be brief.\nHurry up."
         )
-        assert identify(Headers({}), None, facts).session_id == identify({}, None, later).session_id is not None
+        assert identify(Headers({}), None, facts).session_id == identify(Headers(), None, later).session_id is not None
 
     @pytest.mark.parametrize(
         "other", [{"client": "Cline"}, {"system": "Be long."}, {"system": None}, {"first": "Fix the tie."}]
