@@ -94,7 +94,7 @@ class Usage:
 
 @dataclass(slots=True)
 class Pass:
-    """A sampling pass that the top-level usage does not count (Messages `iterations`): priced on top."""
+    """One sampling pass of several in an answer (Messages `iterations`)."""
 
     model: str | None
     """None: the same model as the answer."""
@@ -128,9 +128,13 @@ class Answer:
     """Vercel's gateway metadata object (`provider_metadata.gateway`), wherever it was found, as reported."""
     generation_id: str | None = None
     """Vercel's top-level `generationId`."""
+    passes: list[Pass] = field(default_factory=list)
+    """The passes that `usage` sums up, where the answer tells them apart: prices that depend on the length of the input
+    hold for each by itself. Empty otherwise."""
     extra_passes: list[Pass] = field(default_factory=list)
+    """Those that `usage` leaves out: priced on top."""
     price_context: dict[str, str] = field(default_factory=dict)
-    """Price modifiers that are not the tier: `speed`, `inference_geo`."""
+    """Price modifiers that are not the tier: `speed`, `inference_geo`, a redeemed `fallback_credit`."""
     fees: dict[str, int] = field(default_factory=dict)
     """How often something was used that costs a fee of its own, by the price table's unit: `web_searches`, ..."""
     hidden_tokens: bool = False
