@@ -130,12 +130,14 @@ CONTENT = [
         {"tool_calls": [call('{"at":"top"}')]},
         id="a call's arguments come in pieces",
     ),
-    pytest.param([start(), tool_use(0)], {"tool_calls": [call("{}")]}, id="trap-86-no-delta"),
-    pytest.param([start(), tool_use(0), types(0, "")], {"tool_calls": [call("{}")]}, id="trap-86-empty-delta"),
+    pytest.param([start(), tool_use(0)], {"tool_calls": [call("{}")]}, id="a call without arguments"),
+    pytest.param(
+        [start(), tool_use(0), types(0, "")], {"tool_calls": [call("{}")]}, id="a call whose only piece is empty"
+    ),
     pytest.param(
         [start(), tool_use(0), types(0, '{"at":"to'), ends({"output_tokens": 9}, "max_tokens")],
         {"tool_calls": [call('{"at":"to')], "finish_reason": "max_tokens"},
-        id="trap-87",
+        id="arguments cut off",
     ),
     pytest.param(
         [
@@ -148,25 +150,31 @@ CONTENT = [
             types(1, ":2}"),
         ],
         {"tool_calls": [call('{"a":1}'), call('{"b":2}', "toolu_2", "list")]},
-        id="trap-88",
+        id="two calls whose pieces come by turns",
     ),
     pytest.param(
         [start(), tool_use(0, input={"n": Decimal("1.10"), "s": "é"})],
         {"tool_calls": [call('{"n":1.10,"s":"é"}')]},
-        id="trap-92",
+        id="the whole input is announced, without pieces",
     ),
     pytest.param(
         [start(), tool_use(0, input={"at": "top"}), types(0, '{"at":"end"}')],
         {"tool_calls": [call('{"at":"end"}')]},
-        id="trap-93",
+        id="pieces count more than an input announced before",
     ),
     pytest.param(
         [start(), tool_use(7, "toolu_2"), tool_use(3), types(7, '{"b":2}'), types(3, '{"a":1}')],
         {"tool_calls": [call('{"a":1}'), call('{"b":2}', "toolu_2")]},
-        id="trap-94",
+        id="indices with gaps and out of order",
     ),
-    pytest.param([start(), says(0, "a\0b\ud83d"), says(0, "\ude00c\ud800")], {"text": "ab😀c\ufffd"}, id="trap-99"),
-    pytest.param([start(), tool_use(0), types(0, '{"a":"\0"}')], {"tool_calls": [call('{"a":""}')]}, id="trap-99-call"),
+    pytest.param(
+        [start(), says(0, "a\0b\ud83d"), says(0, "\ude00c\ud800")],
+        {"text": "ab😀c\ufffd"},
+        id="NUL and halves of surrogate pairs in text",
+    ),
+    pytest.param(
+        [start(), tool_use(0), types(0, '{"a":"\0"}')], {"tool_calls": [call('{"a":""}')]}, id="NUL in arguments"
+    ),
     pytest.param([start(), says(0, "Hi.")], {"text": "Hi."}, id="a delta of a block nobody announced"),
     pytest.param(
         [{"type": "content_block_delta", "delta": {"type": "text_delta", "text": "Hi."}}],
@@ -183,7 +191,7 @@ CONTENT = [
             {"type": "content_block_stop", "index": 0},
         ],
         {"text": "", "tool_calls": [], "error": None},
-        id="trap-16",
+        id="types that nobody knows",
     ),
     pytest.param(
         [
@@ -231,12 +239,12 @@ CONTENT = [
             "ended": True,
             "usage_final": True,
         },
-        id="trap-112",
+        id="the start is the whole answer, as for calls made from code",
     ),
     pytest.param(
         [*PLAIN, start({"input_tokens": 99}), says(0, "!"), ends({"output_tokens": 5})],
         {"response_id": "msg_1", "text": "Hello!", "usage": Usage(input_tokens=10, output_tokens=5)},
-        id="trap-123",
+        id="the same message announced twice",
     ),
     pytest.param(
         [
@@ -260,17 +268,17 @@ CONTENT = [
             "started": True,
             "ended": True,
         },
-        id="trap-124",
+        id="another message takes the place of the first",
     ),
     pytest.param(
         [*PLAIN, {"type": "error", "error": {"message": "Lost it."}}, start(id="msg_2")],
         {"response_id": "msg_2", "text": "", "started": True, "error": Problem("Lost it."), "usage": Usage()},
-        id="trap-124: what the client has already got from the first try stays true",
+        id="another message: what the client has already got of the first stays true",
     ),
     pytest.param(
         [start(), block(0, type="fallback", **{"from": {"model": "claude-x"}, "to": {"model": "claude-y"}})],
         {"model": "claude-y", "response_id": "msg_1"},
-        id="trap-104-block",
+        id="a fallback says which model speaks from here",
     ),
     pytest.param(
         [
@@ -280,7 +288,7 @@ CONTENT = [
             ),
         ],
         {"model": "m2", "extra_passes": []},
-        id="trap-104-iteration",
+        id="a pass says that a fallback model served",
     ),
 ]
 
@@ -316,7 +324,7 @@ ENDS = [
     pytest.param([*PLAIN], {"ended": False, "finish_reason": None, "recognised": True}, id="cut off"),
     pytest.param([*PLAIN, ends()], {"ended": True, "finish_reason": "end_turn"}, id="a stop reason"),
     pytest.param([*PLAIN, STOP], {"ended": True, "finish_reason": None}, id="message_stop alone"),
-    pytest.param([{"type": "ping"}], {"ended": False, "recognised": True, "reported_usage": None}, id="trap-25"),
+    pytest.param([{"type": "ping"}], {"ended": False, "recognised": True, "reported_usage": None}, id="only a ping"),
     pytest.param([{"type": "chunk"}, {}], {"ended": False, "recognised": False}, id="nothing of this kind"),
     pytest.param([*PLAIN, ends(), ends(stop_reason=None)], {"finish_reason": "end_turn"}, id="null takes nothing back"),
     pytest.param(
@@ -335,7 +343,7 @@ ENDS = [
             "ended": True,
             "usage": Usage(input_tokens=10, output_tokens=2),
         },
-        id="trap-37",
+        id="a refusal is no error",
     ),
     pytest.param(
         [*PLAIN, {"type": "error", "error": {"type": "overloaded_error", "message": "Too busy."}}],
@@ -346,14 +354,14 @@ ENDS = [
             "usage": Usage(input_tokens=10),
             "usage_final": False,
         },
-        id="trap-28",
+        id="an error after the start",
     ),
     pytest.param(
         [{"error": {"message": "No credit.", "code": 402}, "generationId": "gen_1"}],
         {"error": Problem("No credit.", None, 402), "generation_id": "gen_1", "ended": False, "recognised": True},
-        id="trap-29",
+        id="an error instead of a start",
     ),
-    pytest.param([*PLAIN, ends() | {"error": None}], {"error": None, "ended": True}, id="trap-34"),
+    pytest.param([*PLAIN, ends() | {"error": None}], {"error": None, "ended": True}, id="an error of null is none"),
 ]
 
 
@@ -363,7 +371,6 @@ def test_the_end_of_a_stream(events: list[Json], expected: dict[str, object]) ->
 
 
 def test_the_name_of_an_event_stands_in_for_a_missing_type_only() -> None:
-    """trap-17"""
     reader = messages.reader(RequestFacts())
     reader.event({"message": {"id": "msg_1"}}, "message_start")
     reader.event(says(0, "Hi."), "message_stop")
@@ -375,7 +382,6 @@ def test_the_name_of_an_event_stands_in_for_a_missing_type_only() -> None:
 
 
 def test_done_is_not_the_end_of_a_message() -> None:
-    """trap-26"""
     reader = messages.reader(RequestFacts())
     reader.event(start())
     reader.done()
@@ -397,24 +403,41 @@ FULL_START: Json = {
 ZEROS: Json = {"input_tokens": 0, "cache_creation_input_tokens": 0, "cache_read_input_tokens": None, "output_tokens": 0}
 
 USAGE_OF_A_STREAM = [
-    pytest.param(FULL_START, [{"output_tokens": 25}], Usage(3210, 3000, 200, 200, 25), id="trap-45"),
-    pytest.param({"input_tokens": 1200}, [ZEROS | {"output_tokens": 8}], Usage(1200, output_tokens=8), id="trap-46"),
-    pytest.param(ZEROS, [{"input_tokens": 1200, "output_tokens": 80}], Usage(1200, None, 0, None, 80), id="trap-47"),
     pytest.param(
-        {"input_tokens": 5}, [{"output_tokens": 9}, {"output_tokens": 30}], Usage(5, output_tokens=30), id="trap-48"
+        FULL_START, [{"output_tokens": 25}], Usage(3210, 3000, 200, 200, 25), id="only the output is counted at the end"
+    ),
+    pytest.param(
+        {"input_tokens": 1200},
+        [ZEROS | {"output_tokens": 8}],
+        Usage(1200, output_tokens=8),
+        id="zeros at the end replace no count of the input",
+    ),
+    pytest.param(
+        ZEROS,
+        [{"input_tokens": 1200, "output_tokens": 80}],
+        Usage(1200, None, 0, None, 80),
+        id="zeros at the start, counts at the end",
+    ),
+    pytest.param(
+        {"input_tokens": 5},
+        [{"output_tokens": 9}, {"output_tokens": 30}],
+        Usage(5, output_tokens=30),
+        id="counts are cumulative",
     ),
     pytest.param(
         {"input_tokens": 3, "cache_read_input_tokens": 40000},
         [{"output_tokens": 1}],
         Usage(40003, 40000, output_tokens=1),
-        id="trap-49",
+        id="what is read from the cache is part of the input",
     ),
-    pytest.param(FULL_START, [{"output_tokens": 25}, None], Usage(3210, 3000, 200, 200, 25), id="trap-43"),
+    pytest.param(
+        FULL_START, [{"output_tokens": 25}, None], Usage(3210, 3000, 200, 200, 25), id="no usage replaces nothing"
+    ),
     pytest.param(
         {"input_tokens": 100, "cache_read_input_tokens": 55096},
         [{"input_tokens": 181, "cache_read_input_tokens": 0, "output_tokens": 6}],
         Usage(181, 0, output_tokens=6),
-        id="trap-111",
+        id="a zero next to a count is true",
     ),
     pytest.param(
         {"input_tokens": 10, "cache_read_input_tokens": 30},
@@ -426,9 +449,9 @@ USAGE_OF_A_STREAM = [
         FULL_START | {"output_tokens_details": {"thinking_tokens": 0}},
         [],
         Usage(3210, 3000, 200, 200),
-        id="trap-122",
+        id="the start counts no output",
     ),
-    pytest.param(ZEROS, [], Usage(), id="trap-122-zeros"),
+    pytest.param(ZEROS, [], Usage(), id="zeros at the start say nothing"),
     pytest.param(None, [], Usage(), id="no usage at all"),
     pytest.param({"input_tokens": 7, "output_tokens": 1}, [{"input_tokens": 9}], Usage(9), id="output never counted"),
     pytest.param(
@@ -441,22 +464,25 @@ USAGE_OF_A_STREAM = [
         {"input_tokens": 9, "output_tokens_details": {"thinking_tokens": 0}},
         [{"output_tokens": 20, "output_tokens_details": {"thinking_tokens": 15}}],
         Usage(9, output_tokens=20, reasoning_tokens=15),
-        id="trap-53",
+        id="thinking is part of the output",
     ),
     pytest.param(
         {"input_tokens": 9},
         [{"output_tokens": 20, "output_tokens_details": None}],
         Usage(9, output_tokens=20),
-        id="trap-52",
+        id="null details",
     ),
     pytest.param(
-        {"input_tokens": Decimal("12.0")}, [{"output_tokens": "12"}], Usage(12, output_tokens=12), id="trap-56-readable"
+        {"input_tokens": Decimal("12.0")},
+        [{"output_tokens": "12"}],
+        Usage(12, output_tokens=12),
+        id="counts as a fraction or a string",
     ),
     pytest.param(
         {"input_tokens": True, "cache_read_input_tokens": -1},
         [{"output_tokens": 2}],
         Usage(output_tokens=2),
-        id="trap-56",
+        id="counts that are none",
     ),
     pytest.param(
         {"input_tokens": 9},
@@ -468,19 +494,19 @@ USAGE_OF_A_STREAM = [
         FULL_START,
         [{"cache_creation_input_tokens": 300, "output_tokens": 5}],
         Usage(3310, 3000, 300, 200, 5),
-        id="trap-54",
+        id="writes that no split tells apart are short-lived",
     ),
     pytest.param(
         FULL_START | {"cache_creation": {"ephemeral_5m_input_tokens": 50, "ephemeral_1h_input_tokens": 150}},
         [{"cache_creation_input_tokens": 160, "output_tokens": 5}],
         Usage(3170, 3000, 160, None, 5),
-        id="trap-54-split-exceeds",
+        id="a split of more than was written is of another pass",
     ),
     pytest.param(
         {"input_tokens": 1, "cache_creation_input_tokens": 20},
         [{"output_tokens": 5}],
         Usage(21, None, 20, None, 5),
-        id="trap-54-no-split",
+        id="no split",
     ),
     pytest.param({"input_tokens": 2**63 - 1, "cache_read_input_tokens": 1}, [], Usage(None, 1), id="beyond SQLite"),
 ]
@@ -521,7 +547,6 @@ def test_usage_is_reported_as_the_stream_left_it() -> None:
 
 
 def test_passes_that_the_counts_leave_out_are_listed_with_their_models() -> None:
-    """trap-55"""
     iterations = [
         {"type": "compaction", "input_tokens": 70, "output_tokens": 9},
         {"type": "message", "input_tokens": 10, "output_tokens": 5},
@@ -589,7 +614,7 @@ BODIES = [
     pytest.param(
         {"type": "message", "content": None, "usage": None},
         {"text": "", "ended": True, "usage": Usage(), "reported_usage": None, "usage_final": False},
-        id="trap-77",
+        id="no content",
     ),
     pytest.param(
         {"type": "message", "content": [], "usage": {"input_tokens": 0, "output_tokens": 0}},
@@ -603,12 +628,12 @@ BODIES = [
             "content": [{"type": "fallback", "from": {"model": "claude-x"}, "to": {"model": "claude-y"}}],
         },
         {"model": "claude-y"},
-        id="trap-104",
+        id="a fallback in the content",
     ),
     pytest.param(
         {"type": "error", "error": {"type": "not_found_error", "message": "Which model?"}, "request_id": "req_1"},
         {"error": Problem("Which model?", "not_found_error", 404), "recognised": True, "ended": False},
-        id="trap-36",
+        id="an error instead of a message",
     ),
     pytest.param({"input_tokens": 12}, {"recognised": False, "ended": False, "usage": Usage()}, id="another kind"),
     pytest.param(
@@ -701,7 +726,7 @@ REQUESTS = [
     pytest.param(
         {"messages": ["Hi.", None, user(3), user([7, said("Well?")]), {"role": ["user"], "content": "No."}]},
         {"user_prompt": "Well?"},
-        id="trap-110",
+        id="elements that are no objects",
     ),
     pytest.param({"system": "Be brief.", "messages": []}, {"system_prompt": "Be brief."}, id="system string"),
     pytest.param(
@@ -718,7 +743,7 @@ REQUESTS = [
             "messages": [user("Hi."), {"role": "system", "content": "It is late."}, user("Bye.")],
         },
         {"system_prompt": "Be brief.\nIt is late.", "user_prompt": "Bye."},
-        id="trap-85",
+        id="a system message in mid-conversation",
     ),
     pytest.param(
         {
@@ -741,17 +766,17 @@ REQUESTS = [
     pytest.param(
         {"messages": [user("Where is it?"), assistant(LOOK), user([FOUND])]},
         {"user_prompt": "Where is it?"},
-        id="trap-78",
+        id="a turn of results only",
     ),
     pytest.param(
         {"messages": [user("Where?"), assistant(LOOK), user([FOUND, said("And quickly, please.")])]},
         {"user_prompt": "And quickly, please."},
-        id="trap-79",
+        id="words beside a result",
     ),
     pytest.param(
         {"messages": [user("Where?"), user([said("<system-reminder>Mind the list.</system-reminder>")])]},
         {"user_prompt": "Where?"},
-        id="trap-80",
+        id="a turn of reminders only",
     ),
     pytest.param(
         {
@@ -762,7 +787,7 @@ REQUESTS = [
             ]
         },
         {"user_prompt": "What is this?"},
-        id="trap-98",
+        id="images and documents are no words",
     ),
     pytest.param(
         {
@@ -801,7 +826,7 @@ REQUESTS = [
             ],
             "tools_used": ["look", "list"],
         },
-        id="trap-81",
+        id="results: without content, nested, failed",
     ),
     pytest.param(
         {
@@ -815,7 +840,7 @@ REQUESTS = [
             ]
         },
         {"tool_results": [ToolResult("toolu_2", "look", "a file", False)]},
-        id="trap-106",
+        id="only results since the last answer are new",
     ),
     pytest.param(
         {"messages": [user("Go on."), assistant(LOOK), user([FOUND]), assistant(said("There."))]},
@@ -849,7 +874,7 @@ REQUESTS = [
             ],
         },
         {"tools": ["look", "web_search", "shelf", "openrouter:datetime", "list", "attic", "draw"]},
-        id="trap-95",
+        id="what tools are known by",
     ),
     pytest.param(
         {"thread": {"type": "continue", "previous_message_id": "msg_0"}, "messages": [user([FOUND])]},
@@ -858,7 +883,7 @@ REQUESTS = [
     ),
     pytest.param({"thread": {"type": "create"}, "messages": []}, {"previous_id": None}, id="a new thread"),
     pytest.param(
-        {"max_tokens": 0, "messages": [user("Hi.")]}, {"side_request": "warmup", "max_tokens": 0}, id="trap-57"
+        {"max_tokens": 0, "messages": [user("Hi.")]}, {"side_request": "warmup", "max_tokens": 0}, id="a warm-up"
     ),
     pytest.param({"max_tokens": 1, "messages": [user("quota")]}, {"side_request": "quota_probe"}, id="quota probe"),
     pytest.param(
