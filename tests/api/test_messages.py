@@ -47,6 +47,10 @@ def ends(usage: Json | None = None, stop_reason: str | None = "end_turn", **fiel
     return {"type": "message_delta", "delta": {"stop_reason": stop_reason} | fields, "usage": usage}
 
 
+def stops(index: int) -> Json:
+    return {"type": "content_block_stop", "index": index}
+
+
 STOP: Json = {"type": "message_stop"}
 
 
@@ -188,7 +192,7 @@ CONTENT = [
             block(0, type="hologram", text=None, beams=4),
             delta(0, type="hologram_delta", text="?", beams=2),
             delta(0, type=["text_delta"], text="?"),
-            {"type": "content_block_stop", "index": 0},
+            stops(0),
         ],
         {"text": "", "tool_calls": [], "error": None},
         id="types that nobody knows",
@@ -221,6 +225,139 @@ CONTENT = [
             "error": None,
         },
         id="the server's calls, with their results in the same answer",
+    ),
+    pytest.param(
+        [
+            start(),
+            block(0, type="server_tool_use", id="s1", name="web_search", input={}),
+            types(0, '{"query":"tides"}'),
+            stops(0),
+            block(1, type="web_search_tool_result", tool_use_id="s1", content=[{"title": "Tides"}]),
+            stops(1),
+            block(1, type="text", text=""),
+            says(1, "High "),
+            says(1, "tide."),
+            stops(1),
+            tool_use(0),
+            types(0, '{"at":"top"}'),
+            stops(0),
+        ],
+        {
+            "text": "High tide.",
+            "tool_calls": [
+                ToolCall("s1", "web_search", "server_tool_use", "server", '{"query":"tides"}'),
+                call('{"at":"top"}'),
+            ],
+            "tool_results": [ToolResult("s1", "web_search", "Tides", False)],
+        },
+        id="an index used again after its stop is another block",
+    ),
+    pytest.param(
+        [
+            *(start(), tool_use(0), types(0, '{"a":1}'), stops(0)),
+            *(tool_use(0, name="list"), types(0, '{"b":2}'), stops(0)),
+        ],
+        {"tool_calls": [call('{"a":1}'), call('{"b":2}', name="list")]},
+        id="an index and an id used again after a stop",
+    ),
+    pytest.param(
+        [
+            start(),
+            tool_use(0),
+            types(0, '{"a":1}'),
+            tool_use(0, "toolu_2", "list"),
+            types(0, '{"b":2}'),
+            block(0, type="text", text="Done"),
+            says(0, "."),
+        ],
+        {"tool_calls": [call('{"a":1}'), call('{"b":2}', "toolu_2", "list")], "text": "Done."},
+        id="an index used again without a stop",
+    ),
+    pytest.param(
+        [
+            *(start(), tool_use(0), tool_use(1, "toolu_2", "list"), stops(1)),
+            *(tool_use(1, "toolu_3", "draw"), types(0, '{"a":1}'), types(1, '{"c":3}')),
+        ],
+        {"tool_calls": [call('{"a":1}'), call("{}", "toolu_2", "list"), call('{"c":3}', "toolu_3", "draw")]},
+        id="a block that is still open goes on while another index is used again",
+    ),
+    pytest.param(
+        [start(), tool_use(0, name=""), types(0, '{"a"'), tool_use(0), types(0, ":1}")],
+        {"tool_calls": [call('{"a":1}')]},
+        id="a call announced again by its id is the same call",
+    ),
+    pytest.param(
+        [
+            start(),
+            {"type": "content_block_start", "content_block": {"type": "text", "text": ""}},
+            {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "Look:"}},
+            {"type": "content_block_stop"},
+            {"type": "content_block_start", "content_block": {"type": "tool_use", "id": "toolu_1", "name": "look"}},
+            {"type": "content_block_delta", "delta": {"type": "input_json_delta", "partial_json": '{"a":1}'}},
+            {"type": "content_block_stop"},
+        ],
+        {"text": "Look:", "tool_calls": [call('{"a":1}')]},
+        id="blocks without an index follow each other",
+    ),
+    pytest.param(
+        [start(), block(5, type="text", text="Hi"), {"type": "content_block_delta", "delta": says(0, ".")["delta"]}],
+        {"text": "Hi."},
+        id="a piece without an index belongs to the last block",
+    ),
+    pytest.param(
+        [start(), types(0, '{"a":'), tool_use(0), types(0, "1}")],
+        {"tool_calls": [call('{"a":1}')]},
+        id="a piece that comes before its block is announced",
+    ),
+    pytest.param(
+        [start(), tool_use(0, input='{"at": "top"}')],
+        {"tool_calls": [call('{"at": "top"}')]},
+        id="an input that is a string is kept as sent",
+    ),
+    pytest.param([start(), tool_use(0, input="")], {"tool_calls": [call("{}")]}, id="an input that is an empty string"),
+    pytest.param([start(), tool_use(0, input=None)], {"tool_calls": [call("{}")]}, id="an input of null"),
+    pytest.param([start(), tool_use(0, input=[1])], {"tool_calls": [call("[1]")]}, id="an input that is a list"),
+    pytest.param(
+        [start(), tool_use(0), delta(0, type="input_json_delta", partial_json={"at": "top", "n": [1]})],
+        {"tool_calls": [call('{"at":"top","n":[1]}')]},
+        id="arguments that come as an object",
+    ),
+    pytest.param(
+        [start(), tool_use(0, name="left_click", toolset_name="computer", input={"x": 1})],
+        {"tool_calls": [call('{"x":1}', name="computer.left_click")]},
+        id="a toolset's call is named with its toolset",
+    ),
+    pytest.param(
+        [start(), block(0, type="dream_tool_use", id="d1", name="dream", input={})],
+        {"tool_calls": [ToolCall("d1", "dream", "dream_tool_use", "server", "{}")]},
+        id="a call of a kind that nobody knows yet",
+    ),
+    pytest.param(
+        [
+            start(),
+            block(0, type="compaction", content=None),
+            delta(0, type="compaction_delta", content="They spoke ", encrypted_content=None),
+            delta(0, type="compaction_delta", content="of tides."),
+            stops(0),
+            block(1, type="text", text=""),
+            says(1, "Go on."),
+        ],
+        {"text": "They spoke of tides.\nGo on.", "started": True},
+        id="a summary that the server made the model write is text",
+    ),
+    pytest.param(
+        [
+            start(),
+            block(0, type="server_tool_use", id="s1", name="bash_code_execution", input={}),
+            block(
+                1,
+                type="bash_code_execution_tool_result",
+                tool_use_id="s1",
+                content={"type": "bash_code_execution_result", "stdout": "", "stderr": "", "return_code": 0},
+            ),
+        ],
+        {"tool_results": []},
+        id="a call that the server ran without a word and without failure has no result",
     ),
     pytest.param(
         [
@@ -381,6 +518,47 @@ def test_the_name_of_an_event_stands_in_for_a_missing_type_only() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("events", "cost"),
+    [
+        pytest.param(
+            [start(), ends(), STOP, {"type": "ping", "cost": "0.00042"}], "0.00042", id="a ping after the stop"
+        ),
+        pytest.param([{"type": "ping", "cost": "0.1"}, start()], "0.1", id="a ping before the start"),
+        pytest.param([start(), {"choices": [], "cost": Decimal("0.2")}, STOP], Decimal("0.2"), id="a frame of its own"),
+        pytest.param([start(cost="0.3"), {"type": "ping", "cost": None}], "0.3", id="null says nothing"),
+        pytest.param(
+            [{"type": "ping", "cost": "0.1"}, {"type": "ping", "cost": "0.2"}], "0.2", id="a later figure is the truer"
+        ),
+        pytest.param([start(), {"type": "ping"}], None, id="none"),
+    ],
+)
+def test_a_gateways_own_figure_in_a_stream(events: list[Json], cost: object) -> None:
+    answer = read(*events)
+    assert answer.own_cost == cost
+    assert answer.recognised
+
+
+def test_what_follows_done_is_still_read() -> None:
+    """But a figure there is what the client is charged, which takes nothing back of what the call cost."""
+    reader = messages.reader(RequestFacts())
+    for event in (start({"input_tokens": 3}), says(0, "Hi."), {"type": "ping", "cost": "0.00042"}):
+        reader.event(event)
+    reader.done()
+    for event in ({"type": "ping", "cost": "0"}, ends({"output_tokens": 2}), STOP):
+        reader.event(event)
+    answer = reader.finish()
+    assert (answer.own_cost, answer.usage, answer.usage_final) == ("0.00042", Usage(3, output_tokens=2), True)
+
+
+def test_a_figure_that_only_follows_done() -> None:
+    reader = messages.reader(RequestFacts())
+    reader.event(start())
+    reader.done()
+    reader.event({"type": "ping", "cost": "0.00042"})
+    assert reader.finish().own_cost == "0.00042"
+
+
 def test_done_is_not_the_end_of_a_message() -> None:
     reader = messages.reader(RequestFacts())
     reader.event(start())
@@ -508,6 +686,19 @@ USAGE_OF_A_STREAM = [
         Usage(21, None, 20, None, 5),
         id="no split",
     ),
+    pytest.param(ZEROS, [{"output_tokens": 80}], Usage(None, None, 0, None, 80), id="an input of 0 is no count"),
+    pytest.param(
+        {"input_tokens": 900, "cache_read_input_tokens": 300},
+        [{"output_tokens": 5, "total_tokens": 905}],
+        Usage(900, 300, output_tokens=5),
+        id="the total tells that the input includes what was cached",
+    ),
+    pytest.param(
+        {"input_tokens": 900, "cache_read_input_tokens": 300, "total_tokens": 901},
+        [{"output_tokens": 5}],
+        Usage(1200, 300, output_tokens=5),
+        id="a total that was given before the output was counted tells nothing",
+    ),
     pytest.param({"input_tokens": 2**63 - 1, "cache_read_input_tokens": 1}, [], Usage(None, 1), id="beyond SQLite"),
 ]
 
@@ -565,6 +756,106 @@ def test_passes_that_the_counts_leave_out_are_listed_with_their_models() -> None
         Pass(None, Usage(70, output_tokens=9)),
         Pass("claude-o", Usage(7, 4, output_tokens=2)),
     ]
+
+
+LOOP: list[Json] = [
+    {"type": "message", "input_tokens": 7, "cache_creation_input_tokens": 20, "output_tokens": 2},
+    {"type": "message", "input_tokens": 9, "cache_read_input_tokens": 20, "output_tokens": 3},
+]
+LOOP_USAGE: Json = {
+    "input_tokens": 16,
+    "cache_creation_input_tokens": 20,
+    "cache_read_input_tokens": 20,
+    "output_tokens": 5,
+}
+LOOP_PASSES = [Pass(None, Usage(27, None, 20, output_tokens=2)), Pass(None, Usage(29, 20, output_tokens=3))]
+
+
+@pytest.mark.parametrize(
+    ("usage", "passes"),
+    [
+        pytest.param(LOOP_USAGE | {"iterations": LOOP}, LOOP_PASSES, id="a loop of server tools"),
+        pytest.param(
+            LOOP_USAGE | {"iterations": [{"type": "compaction", "input_tokens": 70, "output_tokens": 9}, *LOOP]},
+            LOOP_PASSES,
+            id="beside a pass that the counts leave out",
+        ),
+        pytest.param(
+            LOOP_USAGE
+            | {
+                "iterations": [
+                    {"type": "message", "model": "claude-w", "input_tokens": 7, "output_tokens": 0},
+                    LOOP[0] | {"model": "claude-y"},
+                    LOOP[1] | {"model": "claude-y", "type": "fallback_message"},
+                ]
+            },
+            [Pass("claude-y", each.usage) for each in LOOP_PASSES],
+            id="the passes of the model that served, not of the one that declined",
+        ),
+        pytest.param(LOOP_USAGE | {"iterations": LOOP[:1]}, [], id="passes that do not add up tell nothing"),
+        pytest.param(LOOP_USAGE | {"iterations": [LOOP[0], {"type": "message"}]}, [], id="a pass without counts"),
+        pytest.param(LOOP_USAGE | {"iterations": None}, [], id="null"),
+        pytest.param(LOOP_USAGE, [], id="no passes"),
+    ],
+)
+def test_the_passes_of_which_the_counts_are_the_sum(usage: Json, passes: list[Pass]) -> None:
+    assert read(start({"input_tokens": 7}), ends(usage)).passes == passes
+    assert read_body({"type": "message", "content": [], "usage": usage}).passes == passes
+
+
+@pytest.mark.parametrize(
+    ("used", "fees"),
+    [
+        ({"web_search_requests": 5, "web_fetch_requests": 0}, {"web_searches": 5}),
+        ({"web_search_requests": 0}, {}),
+        ({"code_execution_requests": 2}, {"code_executions": 2}),
+        ({"web_fetch_requests": 3, "tool_search_requests": 2}, {}),
+        ({"dream_requests": 1, "bad": "many", "worse": None}, {"dream_requests": 1}),
+        (None, {}),
+        (["web_search_requests"], {}),
+    ],
+    ids=["searches", "none", "code", "free of charge", "unknown", "null", "wrong type"],
+)
+def test_fees_are_named_as_the_price_table_does(used: object, fees: dict[str, int]) -> None:
+    usage = {"input_tokens": 9, "output_tokens": 5, "server_tool_use": used}
+    assert read(start({"server_tool_use": {"web_search_requests": 0}}), ends(usage)).fees == fees
+    assert read_body({"type": "message", "content": [], "usage": usage}).fees == fees
+
+
+@pytest.mark.parametrize(
+    ("credit", "context"),
+    [
+        ({"status": {"type": "redeemed"}}, {"fallback_credit": "redeemed"}),
+        ({"status": {"type": "not_applied", "reason": "expired"}}, {}),
+        ({"status": {"type": "dreamt"}}, {"fallback_credit": "dreamt"}),
+        ({"status": None}, {}),
+        (None, {}),
+    ],
+    ids=["redeemed", "not applied", "unknown", "no status", "null"],
+)
+def test_a_fallback_credit_changes_prices_where_it_was_redeemed(credit: object, context: dict[str, str]) -> None:
+    usage = {"input_tokens": 9, "output_tokens": 5, "fallback_credit": credit}
+    assert read(start({"input_tokens": 9}), ends(usage)).price_context == context
+    assert read_body({"type": "message", "content": [], "usage": usage}).price_context == context
+
+
+@pytest.mark.parametrize(
+    ("usage", "hidden", "warnings"),
+    [
+        pytest.param({"total_tokens": 1275}, False, [], id="the total is the sum"),
+        pytest.param({"total_tokens": 1015}, False, [], id="the total is the sum without what was cached"),
+        pytest.param({"total_tokens": 1300}, True, [], id="the total has more than the counts"),
+        pytest.param({"total_tokens": 1100}, False, ["usage_ambiguous"], id="the total fits neither reading"),
+        pytest.param({"total_tokens": 7}, False, [], id="a total that cannot be"),
+        pytest.param({"output_tokens_details": {"thinking_tokens": 40}}, True, [], id="more thinking than output"),
+        pytest.param({"output_tokens_details": {"thinking_tokens": 15}}, False, [], id="thinking is all of the output"),
+        pytest.param({}, False, [], id="no total"),
+    ],
+)
+def test_tokens_that_the_counts_hide(usage: Json, hidden: bool, warnings: list[str]) -> None:
+    usage = {"input_tokens": 1000, "cache_read_input_tokens": 260, "output_tokens": 15} | usage
+    for answer in (read(start({"input_tokens": 3}), ends(usage)), read_body({"type": "message", "usage": usage})):
+        assert (answer.hidden_tokens, answer.warnings) == (hidden, warnings)
 
 
 @pytest.mark.parametrize("key", ["provider_metadata", "providerMetadata"])
@@ -678,7 +969,152 @@ BODIES = [
         },
         id="how server tools fail",
     ),
+    pytest.param(
+        {"type": "message", "content": [{"type": "tool_use", "id": "toolu_1", "name": "look", "input": '{"at": 1}'}]},
+        {"tool_calls": [call('{"at": 1}')]},
+        id="an input that is a string",
+    ),
+    pytest.param(
+        {"type": "message", "content": "Hi.", "cost": "0.00042"},
+        {"text": "Hi.", "own_cost": "0.00042", "started": True},
+        id="a content that is a string, and a gateway's own figure",
+    ),
+    pytest.param(
+        {"type": "message", "content": [], "usage": {"input_tokens": 0, "output_tokens": 7}},
+        {"usage": Usage(None, output_tokens=7)},
+        id="an input of 0 is no count",
+    ),
 ]
+
+
+def file(**source: Any) -> Json:
+    return {"type": "document", "title": "X", "context": "of a house", "source": source}
+
+
+RESULTS = [
+    pytest.param(
+        "tool_search_tool_result",
+        {
+            "type": "tool_search_tool_search_result",
+            "tool_references": [
+                {"type": "tool_reference", "tool_name": "git_log"},
+                {"type": "tool_reference", "tool_name": "git_show"},
+            ],
+        },
+        "git_log\ngit_show",
+        False,
+        id="tools that a search found",
+    ),
+    pytest.param(
+        "web_fetch_tool_result",
+        {
+            "type": "web_fetch_result",
+            "url": "https://a.test",
+            "content": file(type="text", media_type="text/plain", data="a page"),
+        },
+        "https://a.test\nX\nof a house\na page",
+        False,
+        id="a page",
+    ),
+    pytest.param(
+        "web_fetch_tool_result",
+        {
+            "type": "web_fetch_result",
+            "url": "https://a.test",
+            "content": file(type="base64", media_type="application/pdf", data="aGVsbG8="),
+        },
+        "https://a.test\nX\nof a house",
+        False,
+        id="a file",
+    ),
+    pytest.param(
+        "mcp_tool_result",
+        [file(type="content", content=[{"type": "text", "text": "one"}, {"type": "text", "text": "two"}])],
+        "X\nof a house\none\ntwo",
+        False,
+        id="a document of blocks",
+    ),
+    pytest.param("mcp_tool_result", [file(type="content", content="one")], "X\nof a house\none", False, id="of text"),
+    pytest.param(
+        "text_editor_code_execution_tool_result",
+        {"type": "text_editor_code_execution_view_result", "content": "line 1\nline 2", "file_type": "text"},
+        "line 1\nline 2",
+        False,
+        id="a file's lines",
+    ),
+    pytest.param(
+        "text_editor_code_execution_tool_result",
+        {"type": "text_editor_code_execution_str_replace_result", "lines": ["-old", "+new"], "old_start": 1},
+        "-old\n+new",
+        False,
+        id="an edit",
+    ),
+    pytest.param(
+        "text_editor_code_execution_tool_result",
+        {"type": "text_editor_code_execution_create_result", "is_file_update": False},
+        None,
+        None,
+        id="a file created",
+    ),
+    pytest.param(
+        "text_editor_code_execution_tool_result",
+        {
+            "type": "text_editor_code_execution_tool_result_error",
+            "error_code": "file_not_found",
+            "error_message": "No x.",
+        },
+        "file_not_found\nNo x.",
+        True,
+        id="an error with a message",
+    ),
+    pytest.param(
+        "code_execution_tool_result",
+        {"type": "encrypted_code_execution_result", "encrypted_stdout": "eA==", "stderr": "careful", "return_code": 0},
+        "careful",
+        False,
+        id="an output that is encrypted but for the errors",
+    ),
+    pytest.param(
+        "code_execution_tool_result",
+        {"type": "code_execution_result", "stdout": "", "stderr": "", "return_code": 1, "content": []},
+        "",
+        True,
+        id="a failure without words",
+    ),
+    pytest.param(
+        "code_execution_tool_result",
+        {"type": "code_execution_result", "stdout": "", "stderr": "", "return_code": Decimal("-9.0")},
+        "",
+        True,
+        id="killed",
+    ),
+    pytest.param(
+        "web_search_tool_result",
+        [{"type": "web_search_tool_result_error", "error_code": "max_uses_exceeded"}],
+        "max_uses_exceeded",
+        True,
+        id="an error in a list",
+    ),
+    pytest.param("dream_tool_result", {"error_code": "woken"}, "woken", True, id="an error of a tool nobody knows"),
+    pytest.param("web_search_tool_result", [], None, None, id="nothing found"),
+    pytest.param("advisor_tool_result", {"type": "advisor_result", "text": "Stop."}, "Stop.", False, id="advice"),
+    pytest.param(
+        "advisor_tool_result",
+        {"type": "advisor_redacted_result", "encrypted_content": "eA=="},
+        None,
+        None,
+        id="advice that nobody may read",
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "content", "words", "is_error"), RESULTS)
+def test_results_of_server_tools(kind: str, content: object, words: str | None, is_error: bool | None) -> None:
+    """A tool that the server ran has a result if it brought text or failed."""
+    result = {"type": kind, "tool_use_id": "s1", "content": content}
+    expected = [] if words is None else [ToolResult("s1", None, words, is_error)]
+    assert read(start(), block(0, **result)).tool_results == expected
+    assert read_body({"type": "message", "content": [result]}).tool_results == expected
 
 
 @pytest.mark.parametrize(("body", "expected"), BODIES)
@@ -703,6 +1139,11 @@ def said(words: str) -> Json:
 
 LOOK: Json = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {"at": "top"}}
 FOUND: Json = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "a file"}
+
+
+def changes(how: str, **tool: Any) -> Json:
+    return {"type": f"tool_{how}", "tool": tool}
+
 
 REQUESTS = [
     pytest.param(
@@ -877,6 +1318,112 @@ REQUESTS = [
         id="what tools are known by",
     ),
     pytest.param(
+        {
+            "tools": [{"name": "ls"}, {"name": "rm"}, {"name": "mv"}],
+            "messages": [
+                user([said("Hi."), changes("removal", name="rm"), changes("removal", name="mv")]),
+                {"role": "system", "content": [changes("addition", name="mv"), changes("removal", name="cp")]},
+            ],
+        },
+        {"tools": ["ls", "mv"]},
+        id="tools withdrawn, and given back, in mid-conversation",
+    ),
+    pytest.param(
+        {
+            "tools": [
+                {
+                    "type": "mcp_toolset",
+                    "mcp_server_name": "shelf",
+                    "tools": [{"name": "fetch"}, {"name": "burn"}, {"name": "ls"}],
+                    "configs": {"burn": {"enabled": False}},
+                },
+                {"type": "mcp_toolset", "mcp_server_name": "attic", "default_config": {"enabled": False}},
+                {"type": "mcp_toolset", "mcp_server_name": "cellar"},
+                {"name": "ls"},
+            ],
+            "messages": [
+                assistant(
+                    {
+                        "type": "mcp_tool_listing",
+                        "mcp_server_name": "attic",
+                        "tools": [{"name": "climb"}, {"name": "sweep"}],
+                    },
+                    {"type": "mcp_tool_listing", "mcp_server_name": "cellar", "tools": [{"name": "dig"}]},
+                ),
+                {
+                    "role": "system",
+                    "content": [
+                        changes("addition", server_name="attic", name="sweep"),
+                        changes("removal", server_name="cellar"),
+                        changes("removal", server_name="shelf", name="ls"),
+                    ],
+                },
+            ],
+        },
+        {"tools": ["shelf", "fetch", "attic", "ls", "sweep"]},
+        id="the tools of MCP servers, as far as they are listed and not withdrawn",
+    ),
+    pytest.param(
+        {
+            "tools": [{"name": "ls"}, {"name": "rm"}],
+            "messages": [
+                assistant(
+                    {
+                        "type": "compaction",
+                        "content": "They spoke.",
+                        "tool_changes": [changes("removal", name="rm"), changes("addition", definition={"name": "cp"})],
+                    }
+                )
+            ],
+        },
+        {"tools": ["ls", "cp"]},
+        id="changes that a compaction sums up",
+    ),
+    pytest.param(
+        {
+            "tools": [
+                {"type": "computer_toolset_20260801", "configs": {"zoom": {"enabled": False}}},
+                {"type": "web_search_20250305"},
+            ],
+            "messages": [
+                user("Go on."),
+                assistant(LOOK | {"name": "left_click", "toolset_name": "computer"}),
+                user([FOUND | {"toolset_name": "computer"}]),
+            ],
+        },
+        {
+            "tools": ["computer", "web_search"],
+            "tools_used": ["computer.left_click"],
+            "tool_results": [ToolResult("toolu_1", "computer.left_click", "a file", False)],
+        },
+        id="tools without a name are known by their type without its date",
+    ),
+    pytest.param(
+        {
+            "messages": [
+                user("Go on."),
+                assistant(LOOK),
+                user(
+                    [
+                        FOUND
+                        | {
+                            "content": [
+                                {
+                                    "type": "browser_state",
+                                    "tabs": [{"tab_id": "t1", "title": "Tides", "url": "https://a.test"}],
+                                    "state_changes": [{"type": "download_failed", "url": "", "error": "Lost it."}],
+                                },
+                                {"type": "tool_reference", "tool_name": "git_log"},
+                            ]
+                        }
+                    ]
+                ),
+            ]
+        },
+        {"tool_results": [ToolResult("toolu_1", "look", "Tides\nhttps://a.test\nLost it.\ngit_log", False)]},
+        id="what a browser shows",
+    ),
+    pytest.param(
         {"thread": {"type": "continue", "previous_message_id": "msg_0"}, "messages": [user([FOUND])]},
         {"previous_id": "msg_0", "user_prompt": None, "tool_results": [ToolResult("toolu_1", None, "a file", False)]},
         id="a continued thread sends the new turn only",
@@ -1048,7 +1595,7 @@ WHOLE_STREAM = [
     block(0, type="thinking", thinking=""),
     thinks(0, "Where "),
     thinks(0, "then?"),
-    {"type": "content_block_stop", "index": 0},
+    stops(0),
     block(1, type="text", text=""),
     says(1, "I "),
     says(1, "look."),
