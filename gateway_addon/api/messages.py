@@ -1,6 +1,6 @@
 """Anthropic Messages (`/messages`): what a request says, what an answer says, what the gateway may refuse or set.
 
-Field names are those of Anthropic's API reference (https://platform.claude.com/docs/en/api/messages), with the beta ones.
+Field names are those of Anthropic's API reference (https://platform.claude.com/docs/en/api/messages), beta ones too.
 """
 
 import re
