@@ -387,6 +387,7 @@ class MessagesReader:
             case "message_delta":
                 self._read_message_delta(event)
             case "message_stop":
+                self._read_message_delta(event)
                 self.answer.ended = True
         read_gateway(self.answer, event)
         self._read_own_cost(event)
@@ -454,8 +455,9 @@ class MessagesReader:
         self._take_usage(mapping(message.get("usage")))
 
     def _read_message_delta(self, event: Json) -> None:
-        self._read_stop(mapping(event.get("delta")))
-        usage = mapping(event.get("usage"))
+        delta = mapping(event.get("delta"))
+        self._read_stop(delta)
+        usage = mapping(event.get("usage")) or mapping(delta.get("usage"))
         self._output_counted |= count(usage.get("output_tokens")) is not None
         self._take_usage(_updated(self.answer.reported_usage or {}, usage))
 
@@ -465,7 +467,7 @@ class MessagesReader:
         # the same call announced once more, or a block whose pieces came first; anything else at an index is another
         # block, also where its stop is missing
         if before and not before.stopped and (not before.start or _is_same_call(before.start, start)):
-            before.start |= {key: value for key, value in start.items() if value}
+            before.start = before.start | {key: value for key, value in start.items() if value}
             self._note_block(start)
         else:
             self._add_block(self._next_index() if index is None else index, start)
@@ -524,7 +526,7 @@ class MessagesReader:
         answer.extra_passes = [_pass(each) for each in iterations if _type(each) in EXTRA_PASSES]
         loop = [_pass(each) for each in iterations if _type(each) in LOOP_PASSES]
         served = [each for each in loop if each.model in (None, answer.model)]
-        answer.passes = served if _add_up(served, answer.usage) else []
+        answer.passes = next((passes for passes in (loop, served) if _add_up(passes, answer.usage)), [])
         if self._output_counted:
             answer.hidden_tokens = _hides_tokens(usage, answer.usage)
             answer.warnings = ["usage_ambiguous"] if _is_ambiguous(usage) else []
@@ -609,14 +611,14 @@ def _pass(iteration: Json) -> Pass:
 
 def _add_up(passes: list[Pass], usage: Usage) -> bool:
     """Whether the usage is the sum of these passes."""
-    inputs = [each.usage.input_tokens for each in passes]
-    outputs = [each.usage.output_tokens for each in passes]
-    return bool(passes) and _sum(inputs) == usage.input_tokens is not None and _sum(outputs) == usage.output_tokens
+    inputs = _sum([each.usage.input_tokens for each in passes])
+    outputs = _sum([each.usage.output_tokens for each in passes])
+    return None not in (inputs, outputs) and (inputs, outputs) == (usage.input_tokens, usage.output_tokens)
 
 
 def _sum(counts: list[int | None]) -> int | None:
     known = [each for each in counts if each is not None]
-    return sum(known) if len(known) == len(counts) else None
+    return sum(known) if known and len(known) == len(counts) else None
 
 
 def _price_context(usage: Json) -> dict[str, str]:

@@ -559,6 +559,12 @@ def test_a_figure_that_only_follows_done() -> None:
     assert reader.finish().own_cost == "0.00042"
 
 
+def test_a_call_announced_again_changes_no_event() -> None:
+    first = tool_use(0, name="")
+    read(start(), first, tool_use(0))
+    assert first == tool_use(0, name="")
+
+
 def test_done_is_not_the_end_of_a_message() -> None:
     reader = messages.reader(RequestFacts())
     reader.event(start())
@@ -709,6 +715,20 @@ def test_usage_of_a_stream(opening: Json | None, deltas: list[Json | None], usag
 
 
 @pytest.mark.parametrize(
+    "end",
+    [
+        ends({"output_tokens": 2, "input_tokens": 3}),
+        ends(usage={"output_tokens": 2, "input_tokens": 3}, stop_reason=None),
+        {"type": "message_delta", "delta": {"usage": {"output_tokens": 2, "input_tokens": 3}}},
+        STOP | {"usage": {"output_tokens": 2, "input_tokens": 3}},
+    ],
+    ids=["beside the reason", "without a reason", "inside the delta", "in message_stop"],
+)
+def test_where_the_counts_may_stand(end: Json) -> None:
+    assert read(start({"input_tokens": 1}), end, STOP).usage == Usage(3, output_tokens=2)
+
+
+@pytest.mark.parametrize(
     ("events", "final"),
     [
         pytest.param([start(FULL_START)], False, id="only the start"),
@@ -791,6 +811,11 @@ LOOP_PASSES = [Pass(None, Usage(27, None, 20, output_tokens=2)), Pass(None, Usag
             },
             [Pass("claude-y", each.usage) for each in LOOP_PASSES],
             id="the passes of the model that served, not of the one that declined",
+        ),
+        pytest.param(
+            LOOP_USAGE | {"iterations": [each | {"model": "claude-x-1"} for each in LOOP]},
+            [Pass("claude-x-1", each.usage) for each in LOOP_PASSES],
+            id="under the full name of a model that was asked for by a short one",
         ),
         pytest.param(LOOP_USAGE | {"iterations": LOOP[:1]}, [], id="passes that do not add up tell nothing"),
         pytest.param(LOOP_USAGE | {"iterations": [LOOP[0], {"type": "message"}]}, [], id="a pass without counts"),
@@ -1521,14 +1546,18 @@ def test_effort_is_set_unless_the_client_wishes_otherwise(body: Json, operations
 
 # fmt: off
 KEYS = st.sampled_from([
-    "content", "content_block", "delta", "error", "id", "index", "input", "input_tokens", "iterations",
-    "message", "messages", "model", "name", "output_tokens", "partial_json", "role", "stop_details",
-    "stop_reason", "system", "text", "thread", "to", "tool", "tool_use_id", "tools", "type", "usage"
+    "configs", "content", "content_block", "cost", "default_config", "definition", "delta", "enabled", "error",
+    "fallback_credit", "id", "index", "input", "input_tokens", "iterations", "lines", "mcp_server_name", "message",
+    "messages", "model", "name", "output_tokens", "output_tokens_details", "partial_json", "return_code", "role",
+    "server_name", "server_tool_use", "shelf", "source", "status", "stop_details", "stop_reason", "system", "text",
+    "thinking_tokens", "thread", "to", "tool", "tool_changes", "tool_use_id", "tools", "toolset_name", "total_tokens",
+    "type", "usage", "web_search_requests"
 ])
 WORDS = st.sampled_from([
-    "assistant", "compaction", "content_block_delta", "content_block_start", "error", "fallback",
-    "fallback_message", "input_json_delta", "message", "message_delta", "message_start", "message_stop",
-    "system", "text", "text_delta", "thinking", "tool_addition", "tool_result", "tool_use", "user"
+    "assistant", "compaction", "compaction_delta", "content_block_delta", "content_block_start",
+    "content_block_stop", "error", "fallback", "fallback_message", "input_json_delta", "mcp_tool_listing",
+    "mcp_tool_result", "mcp_toolset", "message", "message_delta", "message_start", "message_stop", "shelf", "system",
+    "text", "text_delta", "thinking", "tool_addition", "tool_removal", "tool_result", "tool_use", "user"
 ])
 # fmt: on
 JSON = st.recursive(
