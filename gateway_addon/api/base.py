@@ -128,9 +128,6 @@ class Answer:
     """Vercel's gateway metadata object (`provider_metadata.gateway`), wherever it was found, as reported."""
     generation_id: str | None = None
     """Vercel's top-level `generationId`."""
-    passes: list[Pass] = field(default_factory=list)
-    """The passes that `usage` sums up, where the answer tells them apart: prices that depend on the length of the input
-    hold for each by itself. Empty otherwise."""
     extra_passes: list[Pass] = field(default_factory=list)
     """Those that `usage` leaves out: priced on top."""
     price_context: dict[str, str] = field(default_factory=dict)
@@ -139,8 +136,12 @@ class Answer:
     """How often something was used that costs a fee of its own, by the price table's unit: `web_searches`, ..."""
     hidden_tokens: bool = False
     """Tokens were billed that the counts leave out: what the answer cost cannot be estimated."""
+    passes: list[Pass] = field(default_factory=list)
+    """The sampling passes that `usage` sums up, where the answer tells them apart; a price may depend on each."""
     own_cost: object = None
     """A figure of the provider's own that stands outside of the usage (a frame, a `ping`, a top-level `cost`)."""
+    own_charge: object = None
+    """What the provider says it charges, where it tells that beside `own_cost`: less in a subscription."""
     warnings: list[Warning] = field(default_factory=list)
     """What of the answer could not be told for certain."""
     error: Problem | None = None

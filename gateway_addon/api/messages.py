@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from gateway_addon.api.base import Answer, Json, Operation, Pass, Refusal, RequestFacts, ToolCall, ToolResult, Usage
 from gateway_addon.api.errors import merge, read_error
-from gateway_addon.api.gateways import read_gateway
+from gateway_addon.api.gateways import read_gateway, read_own_cost
 from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_prompt, side_request
 from gateway_addon.api.refusals import anthropic_error_body, check_model, check_object
 from gateway_addon.api.values import count, mapping, objects, text
@@ -65,7 +65,7 @@ EXTRA_PASSES = ("compaction", "advisor_message")
 """The `iterations` that the top-level counts leave out."""
 
 LOOP_PASSES = ("message", "fallback_message")
-"""The `iterations` that the top-level counts sum up, as far as they are of the model that served."""
+"""The `iterations` that the top-level counts sum up, but for those of a model that declined."""
 
 FEES = {"web_search_requests": "web_searches", "code_execution_requests": "code_executions"}
 """What `server_tool_use` counts, by the price table's units; anything else keeps its name, which no price has."""
@@ -369,7 +369,6 @@ class MessagesReader:
         """The last block of each index."""
         self._laps = 0
         """How often an index has come again."""
-        self._done = False
         self._output_counted = False
         """False as long as `output_tokens` is the placeholder that a stream starts with."""
 
@@ -390,14 +389,13 @@ class MessagesReader:
                 self._read_message_delta(event)
                 self.answer.ended = True
         read_gateway(self.answer, event)
-        self._read_own_cost(event)
+        read_own_cost(self.answer, event)
         self._read_error(event, name)
         self.answer.recognised |= kind == "ping" or _names_this_kind(kind)
         self._note_final()
 
     def done(self) -> None:
-        """`[DONE]`, which some gateways add, is no end: that is a stop reason or `message_stop`. Events may follow."""
-        self._done = True
+        """`[DONE]`, which some gateways add, says nothing here: the end is a stop reason or `message_stop`."""
 
     def body(self, body: Json) -> None:
         self._output_counted = True
@@ -422,15 +420,6 @@ class MessagesReader:
             self.answer.error = merge(self.answer.error, problem)
             self.answer.recognised = True
 
-    def _read_own_cost(self, holder: Json) -> None:
-        """Take a gateway's own figure: OpenCode Zen sends it in a `ping`, others in a frame or member of their own.
-
-        What stands behind `[DONE]` is what the client is charged, which may be nothing.
-        """
-        cost = holder.get("cost")
-        if cost is not None and not (self._done and self.answer.own_cost is not None):
-            self.answer.own_cost = cost
-
     def _read_start(self, message: Json) -> None:
         before = self.answer
         if before.response_id and text(message.get("id")) in (None, before.response_id):
@@ -450,7 +439,7 @@ class MessagesReader:
         for index, block in enumerate(_parts(message.get("content"))):
             self._add_block(index, block)
         self._read_stop(message)
-        self._read_own_cost(message)
+        read_own_cost(self.answer, message)
         read_gateway(self.answer, message)
         self._take_usage(mapping(message.get("usage")))
 
@@ -524,9 +513,7 @@ class MessagesReader:
             if _type(iteration) == "fallback_message":  # names the model that served
                 answer.model = text(iteration.get("model")) or answer.model
         answer.extra_passes = [_pass(each) for each in iterations if _type(each) in EXTRA_PASSES]
-        loop = [_pass(each) for each in iterations if _type(each) in LOOP_PASSES]
-        served = [each for each in loop if each.model in (None, answer.model)]
-        answer.passes = next((passes for passes in (loop, served) if _add_up(passes, answer.usage)), [])
+        answer.passes = [_pass(each) for each in iterations if _type(each) in LOOP_PASSES]
         if self._output_counted:
             answer.hidden_tokens = _hides_tokens(usage, answer.usage)
             answer.warnings = ["usage_ambiguous"] if _is_ambiguous(usage) else []
@@ -607,18 +594,6 @@ def _written_for_1h(split: Json, written: int | None) -> int | None:
 
 def _pass(iteration: Json) -> Pass:
     return Pass(text(iteration.get("model")), _read_usage(iteration, output_counted=True))
-
-
-def _add_up(passes: list[Pass], usage: Usage) -> bool:
-    """Whether the usage is the sum of these passes."""
-    inputs = _sum([each.usage.input_tokens for each in passes])
-    outputs = _sum([each.usage.output_tokens for each in passes])
-    return None not in (inputs, outputs) and (inputs, outputs) == (usage.input_tokens, usage.output_tokens)
-
-
-def _sum(counts: list[int | None]) -> int | None:
-    known = [each for each in counts if each is not None]
-    return sum(known) if known and len(known) == len(counts) else None
 
 
 def _price_context(usage: Json) -> dict[str, str]:
