@@ -368,7 +368,7 @@ class MessagesReader:
         self._current: dict[int, _Block] = {}
         """The last block of each index."""
         self._laps = 0
-        """How often an index has come again."""
+        """How often an index has come again: what follows stands behind what came before."""
         self._output_counted = False
         """False as long as `output_tokens` is the placeholder that a stream starts with."""
 
@@ -462,9 +462,7 @@ class MessagesReader:
             self._add_block(self._next_index() if index is None else index, start)
 
     def _add_block(self, index: int, start: Json) -> _Block:
-        before = self._current.get(index)
-        if before and before.place[0] == self._laps:
-            self._laps += 1
+        self._laps += index in self._current
         block = self._current[index] = _Block((self._laps, index), start)
         self._blocks.append(block)
         self._note_block(start)

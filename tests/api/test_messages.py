@@ -287,6 +287,19 @@ CONTENT = [
         id="a call announced again by its id is the same call",
     ),
     pytest.param(
+        [start(), tool_use(0), types(0, '{"a":1}'), tool_use(0, name="", input=None)],
+        {"tool_calls": [call('{"a":1}')]},
+        id="a call announced again with less",
+    ),
+    pytest.param(
+        [
+            *(start(), block(0, type="text", text="One."), block(1, type="text", text="Two.")),
+            *(stops(0), block(0, type="text", text="Three."), block(1, type="text", text="Four.")),
+        ],
+        {"text": "One.\nTwo.\nThree.\nFour."},
+        id="blocks whose index came again stand behind the others",
+    ),
+    pytest.param(
         [
             start(),
             {"type": "content_block_start", "content_block": {"type": "text", "text": ""}},
@@ -411,6 +424,11 @@ CONTENT = [
         [*PLAIN, {"type": "error", "error": {"message": "Lost it."}}, start(id="msg_2")],
         {"response_id": "msg_2", "text": "", "started": True, "error": Problem("Lost it."), "usage": Usage()},
         id="another message: what the client has already got of the first stays true",
+    ),
+    pytest.param(
+        [*PLAIN, start(id="msg_2"), says(0, "Again.")],
+        {"text": "Again."},
+        id="another message, whose block nobody announced",
     ),
     pytest.param(
         [start(), block(0, type="fallback", **{"from": {"model": "claude-x"}, "to": {"model": "claude-y"}})],
@@ -696,7 +714,7 @@ USAGE_OF_A_STREAM = [
         id="the total tells that the input includes what was cached",
     ),
     pytest.param(
-        {"input_tokens": 900, "cache_read_input_tokens": 300, "total_tokens": 901},
+        {"input_tokens": 900, "cache_read_input_tokens": 300, "total_tokens": 905},
         [{"output_tokens": 5}],
         Usage(1200, 300, output_tokens=5),
         id="a total that was given before the output was counted tells nothing",
@@ -807,6 +825,8 @@ LOOP_PASSES = [Pass(None, Usage(27, None, 20, output_tokens=2)), Pass(None, Usag
             [Pass("claude-w", Usage(7, output_tokens=0)), Pass("claude-y", LOOP_PASSES[1].usage)],
             id="a model that declined, and the one that served",
         ),
+        pytest.param(LOOP_USAGE | {"iterations": LOOP[:1]}, LOOP_PASSES[:1], id="whether or not they add up"),
+        pytest.param({"iterations": [{"type": "message"}]}, [Pass(None, Usage())], id="a pass without counts"),
         pytest.param(LOOP_USAGE | {"iterations": None}, [], id="null"),
         pytest.param(LOOP_USAGE, [], id="no passes"),
     ],
@@ -1362,11 +1382,14 @@ REQUESTS = [
                         "tools": [{"name": "climb"}, {"name": "sweep"}],
                     },
                     {"type": "mcp_tool_listing", "mcp_server_name": "cellar", "tools": [{"name": "dig"}]},
+                    {"type": "mcp_tool_listing", "mcp_server_name": "loft", "tools": [{"name": "open"}]},
                 ),
                 {
                     "role": "system",
                     "content": [
                         changes("addition", server_name="attic", name="sweep"),
+                        changes("removal", server_name="shelf", name="fetch"),
+                        changes("addition", server_name="shelf"),
                         changes("removal", server_name="cellar"),
                         changes("removal", server_name="shelf", name="ls"),
                     ],
