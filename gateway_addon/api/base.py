@@ -96,7 +96,7 @@ class Usage:
 
 @dataclass(slots=True)
 class Pass:
-    """A sampling pass that the top-level usage does not count (Messages `iterations`): priced on top."""
+    """One sampling pass of several in an answer (Messages `iterations`)."""
 
     model: str | None
     """None: the same model as the answer."""
@@ -131,14 +131,19 @@ class Answer:
     generation_id: str | None = None
     """Vercel's top-level `generationId`."""
     extra_passes: list[Pass] = field(default_factory=list)
+    """Those that `usage` leaves out: priced on top."""
     price_context: dict[str, str] = field(default_factory=dict)
-    """Price modifiers that are not the tier: `speed`, `inference_geo`."""
+    """Price modifiers that are not the tier: `speed`, `inference_geo`, a redeemed `fallback_credit`."""
     fees: dict[str, int] = field(default_factory=dict)
     """How often something was used that costs a fee of its own, by the price table's unit: `web_searches`, ..."""
     hidden_tokens: bool = False
     """Tokens were billed that the counts leave out: what the answer cost cannot be estimated."""
+    passes: list[Pass] = field(default_factory=list)
+    """The sampling passes that `usage` sums up, where the answer tells them apart; a price may depend on each."""
     own_cost: object = None
     """A figure of the provider's own that stands outside of the usage (a frame, a `ping`, a top-level `cost`)."""
+    own_charge: object = None
+    """What the provider says it charges, where it tells that beside `own_cost`: less in a subscription."""
     warnings: list[Warning] = field(default_factory=list)
     """What of the answer could not be told for certain."""
     error: Problem | None = None

@@ -1,16 +1,17 @@
 """Anthropic Messages (`/messages`): what a request says, what an answer says, what the gateway may refuse or set.
 
-The facts of the format are in wire-formats §5; field names are those of Anthropic's API reference, "Messages".
+Field names are those of Anthropic's API reference (https://platform.claude.com/docs/en/api/messages), beta ones too.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from operator import itemgetter
+from decimal import Decimal
 
 from gateway_addon.api.base import Answer, Json, Operation, Pass, Refusal, RequestFacts, ToolCall, ToolResult, Usage
 from gateway_addon.api.errors import merge, read_error
-from gateway_addon.api.gateways import read_gateway
+from gateway_addon.api.gateways import read_gateway, read_own_cost
 from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_prompt, side_request
 from gateway_addon.api.refusals import anthropic_error_body, check_model, check_object
 from gateway_addon.api.values import count, mapping, objects, text
@@ -38,17 +39,33 @@ MODEL_PLACES = (
 METADATA_PLACES = ("", "/message")
 USAGE_PLACES = ("/usage", "/message/usage")
 
-EXECUTORS = {"tool_use": "client", "server_tool_use": "server", "mcp_tool_use": "server"}
-"""The blocks that are calls, and who runs each."""
-
-DELTA_FIELDS = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
+DELTA_FIELDS = {
+    "text_delta": "text",
+    "thinking_delta": "thinking",
+    "input_json_delta": "partial_json",
+    "compaction_delta": "content",
+}
 """The deltas that are kept, each with the field that holds its text."""
 
-TOOL_NAMES = ("name", "mcp_server_name", "server_name", "type")
-"""What a tool is known by: a set of MCP tools by its server (trap 95), which a reference calls `server_name`."""
-
-RESULT_FIELDS = ("title", "url", "text", "stdout", "stderr", "error_code", "tool_name")
+RESULT_FIELDS = (
+    "title",
+    "url",
+    "context",
+    "text",
+    "stdout",
+    "stderr",
+    "error_code",
+    "error_message",
+    "error",
+    "tool_name",
+)
 """The fields with something to read in the blocks of tool results, of the client's tools and the server's."""
+
+RESULT_PARTS = ("content", "source", "lines", "tool_references", "tabs", "state_changes")
+"""The fields that hold more of a result: texts, or blocks with such fields."""
+
+SOURCE_FIELDS = {"text": "data", "content": "content"}
+"""The kinds of a document's source that are text, each with the field that holds it; the others are files."""
 
 INPUT_COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 """The parts of the input, which are disjoint and make sense only when taken from one report."""
@@ -56,12 +73,21 @@ INPUT_COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input
 EXTRA_PASSES = ("compaction", "advisor_message")
 """The `iterations` that the top-level counts leave out."""
 
+LOOP_PASSES = ("message", "fallback_message")
+"""The `iterations` that the top-level counts sum up, but for those of a model that declined."""
+
+FEES = {"web_search_requests": "web_searches", "code_execution_requests": "code_executions"}
+"""What `server_tool_use` counts, by the price table's units; anything else keeps its name, which no price has."""
+
+FREE = ("web_fetch_requests", "tool_search_requests")
+"""What `server_tool_use` counts and Anthropic bills by its tokens only."""
+
 PRICE_MODIFIERS = ("speed", "inference_geo")
 """The fields of a usage object that change the price, besides `service_tier`."""
 
 
 def is_request(body: Json) -> bool:
-    """Whether a request body may be of this kind: any with `messages` (wire-formats §1)."""
+    """Whether a request body may be of this kind: any with `messages`."""
     return "messages" in body
 
 
@@ -74,7 +100,7 @@ def is_answer(answer: Json) -> bool:
 
 
 def validate(body: object) -> Refusal | None:
-    """Refuse a body that is no object, `messages` that are no list, or no model (design 2.6)."""
+    """Refuse a body that is no object, `messages` that are no list, or no model."""
     if refusal := check_object(body):
         return refusal
     request = mapping(body)
@@ -84,12 +110,12 @@ def validate(body: object) -> Refusal | None:
 
 
 def error_body(refusal: Refusal) -> Json:
-    """The addon's own error reply (design 2.6)."""
+    """The addon's own error reply."""
     return anthropic_error_body(refusal)
 
 
 def effort_operations(body: Json, effort: str) -> list[Operation]:
-    """Let the model think with `effort`, unless the client has said itself how to think (wire-formats §5.1)."""
+    """Let the model think with `effort`, unless the client has said itself how to think."""
     output_config = body.get("output_config")
     if body.get("thinking") is not None or mapping(output_config).get("effort") is not None:
         return []
@@ -103,21 +129,21 @@ def effort_operations(body: Json, effort: str) -> list[Operation]:
 
 
 def read_request(body: Json) -> RequestFacts:
-    """What a request body says (wire-formats §5.1, 5.2, 6, 7). Never raises."""
+    """What a request body says. Never raises."""
     messages = list(objects(body.get("messages")))
     turns = [_texts(message.get("content")) for message in reversed(messages) if message.get("role") == "user"]
     last_text = "\n".join(turns[0]) if turns else None
     system_prompt = _system_prompt(body, messages)
     previous_id = text(mapping(body.get("thread")).get("previous_message_id"))
     max_tokens = count(body.get("max_tokens"))
-    tools = _distinct(_tool_names(body, messages))
-    calls = [block for block in _blocks(messages) if _type(block) in EXECUTORS]
+    tools = _tools_offered(body, messages)
+    calls = [block for block in _blocks(messages) if _is_call(block)]
     return RequestFacts(
         model=text(body.get("model")),
         streamed=body.get("stream") is True,
         max_tokens=max_tokens,
         tools=tools,
-        tools_used=_distinct(text(call.get("name")) for call in calls),
+        tools_used=_distinct(map(_call_name, calls)),
         tool_results=_tool_results(_blocks(_after_answer(messages)), calls),
         system_prompt=system_prompt,
         user_prompt=real_prompt(turns),
@@ -142,16 +168,63 @@ def _system_prompt(body: Json, messages: list[Json]) -> str | None:
     return join_texts(part for part in parts if not is_volatile(part))
 
 
-def _tool_names(body: Json, messages: list[Json]) -> Iterator[str | None]:
-    """The tools declared, then those that `tool_addition` blocks add in mid-conversation: by name or by definition."""
-    additions = (mapping(block.get("tool")) for block in _blocks(messages) if _type(block) == "tool_addition")
-    added = (mapping(tool.get("definition")) or tool for tool in additions)
-    for tool in (*objects(body.get("tools")), *added):
-        yield next((name for key in TOOL_NAMES if (name := text(tool.get(key)))), None)
+def _tools_offered(body: Json, messages: list[Json]) -> list[str]:
+    """The names of the tools declared, less those withdrawn in mid-conversation and with those added there.
+
+    An MCP server's tools go by the server's name and, where they are listed, by their own names, which calls carry.
+    """
+    known: dict[tuple[str, str], None] = {}  # by server, "" for none, and name; "" is all that the server has
+    whole: dict[str, bool] = {}  # by server: whether it is offered
+    single: defaultdict[str, dict[str, bool]] = defaultdict(dict)  # what has been said of its tools since
+    toolsets: dict[str, Json] = {}
+    for change, tool in _tool_changes(body, messages):
+        server = text(tool.get("mcp_server_name")) or text(tool.get("server_name")) or ""
+        name = text(tool.get("name")) or ("" if server else _dateless(_type(tool)))
+        if _type(tool) == "mcp_toolset":
+            toolsets[server] = tool
+        if change == "mcp_tool_listing":
+            pass  # says what the server has, not whether that is offered
+        elif name:
+            known[server, name] = None
+            single[server][name] = change != "tool_removal"
+        elif server:
+            known[server, ""] = None
+            whole[server] = change != "tool_removal"
+            single[server].clear()
+        for member in objects(tool.get("tools") if server else None):
+            if (name := text(member.get("name")) or "") and _is_enabled(toolsets.get(server, {}), name):
+                known[server, name] = None
+    return _distinct(name or server for server, name in known if single[server].get(name, whole.get(server, False)))
+
+
+def _tool_changes(body: Json, messages: list[Json]) -> Iterator[tuple[str, Json]]:
+    """What is said of the tools, in order: `tool_addition`, `tool_removal` or `mcp_tool_listing`, and the tool meant.
+
+    The `tool_changes` of a compaction block stand for those in the messages that it sums up.
+    """
+    for tool in objects(body.get("tools")):
+        yield "tool_addition", tool
+    for block in _blocks(messages):
+        if _type(block) == "mcp_tool_listing":
+            yield "mcp_tool_listing", block
+        for change in (block, *objects(block.get("tool_changes"))):
+            if _type(change) in ("tool_addition", "tool_removal"):
+                tool = mapping(change.get("tool"))
+                yield _type(change), mapping(tool.get("definition")) or tool
+
+
+def _dateless(kind: str) -> str:
+    """How calls name a tool that has a dated type only, such as `computer_toolset_20260801`: `computer`."""
+    return re.sub(r"(?:_toolset)?_\d{8}$", "", kind)
+
+
+def _is_enabled(toolset: Json, name: str) -> bool:
+    configs = (mapping(toolset.get("configs")).get(name), toolset.get("default_config"))
+    return next((enabled for config in configs if isinstance(enabled := mapping(config).get("enabled"), bool)), True)
 
 
 def _after_answer(messages: list[Json]) -> list[Json]:
-    """The messages since the last assistant turn: what is new in a request that repeats its history (trap 106)."""
+    """The messages since the last assistant turn: what is new in a request that repeats its history."""
     last = max((n for n, message in enumerate(messages) if message.get("role") == "assistant"), default=-1)
     return messages[last + 1 :]
 
@@ -169,39 +242,60 @@ def _distinct(names: Iterable[str | None]) -> list[str]:
 
 def _blocks(messages: Iterable[Json]) -> Iterator[Json]:
     for message in messages:
-        yield from objects(message.get("content"))
+        yield from _parts(message.get("content"))
+
+
+def _parts(content: object) -> Iterator[Json]:
+    """The blocks of a content; a string is one of text."""
+    return iter([{"type": "text", "text": content}]) if isinstance(content, str) else objects(content)
+
+
+def _is_call(block: Json) -> bool:
+    """`tool_use`, `server_tool_use`, `mcp_tool_use`."""
+    return _type(block).endswith("tool_use")
+
+
+def _call_name(call: Json) -> str | None:
+    """The name of the tool called; a toolset's member after its toolset."""
+    name, toolset = text(call.get("name")), text(call.get("toolset_name"))
+    return f"{toolset}.{name}" if toolset and name else name
 
 
 def _texts(content: object) -> list[str]:
     """The texts of a content: a string, or its text blocks."""
-    if isinstance(content, str):
-        return [content]
-    return [part for block in objects(content) if _type(block) == "text" and (part := text(block.get("text")))]
+    return [part for block in _parts(content) if _type(block) == "text" and (part := text(block.get("text")))]
 
 
 def _tool_results(blocks: Iterable[Json], calls: Iterable[Json]) -> list[ToolResult]:
-    """The results among `blocks`, named after their calls; server tools have types such as `mcp_tool_result`."""
-    names = {call_id: text(call.get("name")) for call in calls if (call_id := text(call.get("id")))}
-    return [
-        ToolResult(
-            call_id=text(block.get("tool_use_id")),
-            name=names.get(text(block.get("tool_use_id")) or ""),
-            content=_result_text(block.get("content")),
-            is_error=block.get("is_error") is True or _has_failed(mapping(block.get("content"))),
-        )
-        for block in blocks
-        if _type(block).endswith("tool_result")
-    ]
+    """The results among `blocks`, named after their calls; server tools have types such as `mcp_tool_result`.
+
+    A tool that the server ran has a result only if it brought text or failed.
+    """
+    names = {call_id: _call_name(call) for call in calls if (call_id := text(call.get("id")))}
+    results = []
+    for block in blocks:
+        if _type(block).endswith("tool_result"):
+            call_id, words = text(block.get("tool_use_id")), _result_text(block.get("content"))
+            result = ToolResult(call_id, names.get(call_id or ""), words, _has_failed(block))
+            if words or result.is_error or _type(block) == "tool_result":
+                results.append(result)
+    return results
 
 
-def _has_failed(outcome: Json) -> bool:
-    """Whether a server tool failed, by the object in its result (wire-formats §5.1, §7)."""
+def _has_failed(result: Json) -> bool:
+    """Whether a tool failed: by its result, or for a server's tool by an object in it, alone or in a list."""
+    content = result.get("content")
+    return result.get("is_error") is True or any(map(_is_failure, (mapping(content), *objects(content))))
+
+
+def _is_failure(outcome: Json) -> bool:
     code = outcome.get("return_code")
-    return _type(outcome).endswith("_tool_result_error") or (isinstance(code, int) and code != 0)
+    has_failed = isinstance(code, int | float | Decimal) and code != 0
+    return has_failed or text(outcome.get("error_code")) is not None or _type(outcome).endswith("_tool_result_error")
 
 
 def _result_text(content: object) -> str:
-    """What a tool's result has to read, however it is nested; of images and files nothing (trap 98)."""
+    """What a tool's result has to read, however it is nested; of images and files nothing."""
     parts: list[str] = []
     pending = [content]  # no recursion: how deep it goes is the sender's choice
     while pending:
@@ -212,8 +306,15 @@ def _result_text(content: object) -> str:
                 pending.extend(reversed(values))
             case dict(block):
                 parts.extend(filter(None, (text(block.get(key)) for key in RESULT_FIELDS)))
-                pending.append(block.get("content"))
+                pending.extend(_nested(block, key) for key in reversed(RESULT_PARTS))
     return join_texts(parts) or ""
+
+
+def _nested(block: Json, key: str) -> object:
+    value = block.get(key)
+    if key == "source":
+        return mapping(value).get(SOURCE_FIELDS.get(_type(mapping(value)), ""))
+    return value
 
 
 # ---- Answers ----
@@ -228,33 +329,56 @@ def reader(request: RequestFacts) -> "MessagesReader":
 class _Block:
     """A content block as it was announced, and the deltas since, by the field they continue."""
 
-    start: Json = field(default_factory=dict)
+    place: tuple[int, int]
+    """Where it stands in the answer: its index, and before that how often an index had come again until then."""
+    start: Json
     deltas: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    stopped: bool = False
 
     def content(self, key: str) -> str:
         return (text(self.start.get(key)) or "") + "".join(self.deltas[key])
 
+    def words(self) -> str:
+        """What the model says in it; with `compaction` that is a summary."""
+        return self.content("content" if _type(self.start) == "compaction" else "text")
+
     def call(self) -> ToolCall:
         kind = _type(self.start)
-        name, call_id = text(self.start.get("name")), text(self.start.get("id"))
-        return ToolCall(call_id, name, kind, EXECUTORS[kind], self._arguments())
+        executor = "client" if kind == "tool_use" else "server"
+        return ToolCall(text(self.start.get("id")), _call_name(self.start), kind, executor, self._arguments())
 
     def _arguments(self) -> str | None:
-        # deltas count more than an `input` that was announced already: some back ends send both (traps 92, 93)
-        if streamed := self.content("partial_json"):
-            return clean(streamed)
-        try:
-            return clean(jsontext.dumps(self.start.get("input") or {}))
-        except ValueError:  # nested too deeply to be written as text
-            return None
+        # deltas count more than an `input` that was announced already: some back ends send both
+        streamed = self.content("partial_json")
+        announced = self.start.get("input")
+        written = streamed or _written({} if announced in (None, "") else announced)
+        return None if written is None else clean(written)
+
+
+def _written(arguments: object) -> str | None:
+    """Arguments as text: a string as sent, anything else as compact JSON; None if there are none to be written."""
+    if isinstance(arguments, str) or arguments is None:
+        return arguments
+    try:
+        return jsontext.dumps(arguments)
+    except ValueError:  # nested too deeply
+        return None
+
+
+def _is_same_call(block: Json, other: Json) -> bool:
+    return text(block.get("id")) is not None and block.get("id") == other.get("id")
 
 
 class MessagesReader:
-    """Reads one answer: the stream of wire-formats §5.4, event by event, or a whole body (§5.3)."""
+    """Reads one answer: a stream, event by event, or a whole body."""
 
     def __init__(self) -> None:
         self.answer = Answer()
-        self._blocks: defaultdict[int, _Block] = defaultdict(_Block)
+        self._blocks: list[_Block] = []
+        self._current: dict[int, _Block] = {}
+        """The last block of each index."""
+        self._laps = 0
+        """How often an index has come again: what follows stands behind what came before."""
         self._output_counted = False
         """False as long as `output_tokens` is the placeholder that a stream starts with."""
 
@@ -264,14 +388,18 @@ class MessagesReader:
             case "content_block_delta":
                 self._read_delta(event)
             case "content_block_start":
-                self._read_block(_index(event), mapping(event.get("content_block")))
+                self._announce(event)
+            case "content_block_stop":
+                self._block_of(event).stopped = True
             case "message_start":
                 self._read_start(mapping(event.get("message")))
             case "message_delta":
                 self._read_message_delta(event)
             case "message_stop":
+                self._read_message_delta(event)
                 self.answer.ended = True
         read_gateway(self.answer, event)
+        read_own_cost(self.answer, event)
         self._read_error(event, name)
         self.answer.recognised |= kind == "ping" or _names_this_kind(kind)
         self._note_final()
@@ -283,17 +411,17 @@ class MessagesReader:
         self._output_counted = True
         self._read_message(body)
         self._read_error(body)
-        if _type(body) == "message" or isinstance(body.get("content"), list):
+        if _type(body) == "message" or isinstance(body.get("content"), list | str):
             self.answer.recognised = self.answer.ended = True
         self._note_final()
 
     def finish(self) -> Answer:
         answer = self.answer
-        blocks = [block for _, block in sorted(self._blocks.items(), key=itemgetter(0))]
-        calls = [block for block in blocks if _type(block.start) in EXECUTORS]
+        blocks = sorted(self._blocks, key=lambda block: block.place)
+        calls = [block for block in blocks if _is_call(block.start)]
         answer.tool_calls = [block.call() for block in calls]
         answer.tool_results = _tool_results((block.start for block in blocks), (block.start for block in calls))
-        answer.text = join_texts(block.content("text") for block in blocks) or ""
+        answer.text = join_texts(block.words() for block in blocks) or ""
         answer.reasoning = join_texts(block.content("thinking") for block in blocks) or ""
         return answer
 
@@ -305,11 +433,12 @@ class MessagesReader:
     def _read_start(self, message: Json) -> None:
         before = self.answer
         if before.response_id and text(message.get("id")) in (None, before.response_id):
-            return  # the same message announced twice (trap 123)
-        # another message is a gateway's second try, which takes the place of the first (trap 124)
-        self.answer = Answer(started=before.started, error=before.error)
+            return  # the same message announced twice
+        # another message is a gateway's second try, which takes the place of the first
+        self.answer = Answer(started=before.started, error=before.error, own_cost=before.own_cost)
         self._blocks.clear()
-        # with a stop reason this is no start but all there is, as for calls made from code (trap 112)
+        self._current.clear()
+        # with a stop reason this is no start but all there is, as for calls made from code
         self._output_counted = text(message.get("stop_reason")) is not None
         self._read_message(message)
 
@@ -317,31 +446,60 @@ class MessagesReader:
         self.answer.response_id = text(message.get("id"))
         self.answer.model = text(message.get("model"))
         self.answer.inference_provider = text(message.get("provider"))
-        for index, block in enumerate(objects(message.get("content"))):
-            self._read_block(index, block)
+        for index, block in enumerate(_parts(message.get("content"))):
+            self._add_block(index, block)
         self._read_stop(message)
+        read_own_cost(self.answer, message)
         read_gateway(self.answer, message)
         self._take_usage(mapping(message.get("usage")))
 
     def _read_message_delta(self, event: Json) -> None:
-        self._read_stop(mapping(event.get("delta")))
-        usage = mapping(event.get("usage"))
+        delta = mapping(event.get("delta"))
+        self._read_stop(delta)
+        usage = mapping(event.get("usage")) or mapping(delta.get("usage"))
         self._output_counted |= count(usage.get("output_tokens")) is not None
         self._take_usage(_updated(self.answer.reported_usage or {}, usage))
 
-    def _read_block(self, index: int, block: Json) -> None:
-        self._blocks[index] = _Block(block)
-        if _type(block) in EXECUTORS or text(block.get("text")) or text(block.get("thinking")):
+    def _announce(self, event: Json) -> None:
+        index, start = count(event.get("index")), mapping(event.get("content_block"))
+        before = None if index is None else self._current.get(index)
+        # the same call announced once more, or a block whose pieces came first; anything else at an index is another
+        # block, also where its stop is missing
+        if before and not before.stopped and (not before.start or _is_same_call(before.start, start)):
+            before.start = before.start | {key: value for key, value in start.items() if value}
+            self._note_block(start)
+        else:
+            self._add_block(self._next_index() if index is None else index, start)
+
+    def _add_block(self, index: int, start: Json) -> _Block:
+        self._laps += index in self._current
+        block = self._current[index] = _Block((self._laps, index), start)
+        self._blocks.append(block)
+        self._note_block(start)
+        return block
+
+    def _note_block(self, start: Json) -> None:
+        if _is_call(start) or text(start.get("text")) or text(start.get("thinking")):
             self.answer.started = True
-        if _type(block) == "fallback":  # from here on another model speaks (trap 104)
-            self.answer.model = text(mapping(block.get("to")).get("model")) or self.answer.model
+        if _type(start) == "fallback":  # from here on another model speaks
+            self.answer.model = text(mapping(start.get("to")).get("model")) or self.answer.model
+
+    def _block_of(self, event: Json) -> _Block:
+        """The block that a delta or a stop belongs to: by its index, or without one the last."""
+        index = count(event.get("index"))
+        if index is None:
+            return self._blocks[-1] if self._blocks else self._add_block(0, {})
+        return self._current.get(index) or self._add_block(index, {})
+
+    def _next_index(self) -> int:
+        return self._blocks[-1].place[1] + 1 if self._blocks else 0
 
     def _read_delta(self, event: Json) -> None:
         delta = mapping(event.get("delta"))
         key = DELTA_FIELDS.get(_type(delta))
-        if key and (piece := text(delta.get(key))):
+        if key and (piece := _written(delta.get(key)) if key == "partial_json" else text(delta.get(key))):
             self.answer.started = True
-            self._blocks[_index(event)].deltas[key].append(piece)
+            self._block_of(event).deltas[key].append(piece)
 
     def _read_stop(self, holder: Json) -> None:
         """Take the stop reason of a message or `delta`; a later null takes nothing back."""
@@ -356,16 +514,17 @@ class MessagesReader:
         answer.reported_usage = usage or None
         answer.usage = _read_usage(usage, self._output_counted)
         answer.service_tier = text(usage.get("service_tier"))
-        answer.price_context = {key: value for key in PRICE_MODIFIERS if (value := text(usage.get(key)))}
+        answer.price_context = _price_context(usage)
+        answer.fees = _fees(mapping(usage.get("server_tool_use")))
         iterations = list(objects(usage.get("iterations")))
-        answer.extra_passes = [
-            Pass(text(iteration.get("model")), _read_usage(iteration, output_counted=True))
-            for iteration in iterations
-            if _type(iteration) in EXTRA_PASSES
-        ]
         for iteration in iterations:
-            if _type(iteration) == "fallback_message":  # names the model that served (trap 104)
+            if _type(iteration) == "fallback_message":  # names the model that served
                 answer.model = text(iteration.get("model")) or answer.model
+        answer.extra_passes = [_pass(each) for each in iterations if _type(each) in EXTRA_PASSES]
+        answer.passes = [_pass(each) for each in iterations if _type(each) in LOOP_PASSES]
+        if self._output_counted:
+            answer.hidden_tokens = _hides_tokens(usage, answer.usage)
+            answer.warnings = ["usage_ambiguous"] if _is_ambiguous(usage) else []
 
     def _note_final(self) -> None:
         self.answer.usage_final = self.answer.ended and self.answer.usage.output_tokens is not None
@@ -375,42 +534,84 @@ def _names_this_kind(event_type: str) -> bool:
     return event_type.startswith(("message_", "content_block_"))
 
 
-def _index(event: Json) -> int:
-    return count(event.get("index")) or 0
-
-
 def _updated(usage: Json, delta: Json) -> Json:
-    """The usage so far with that of a `message_delta`, which is cumulative: it replaces, never adds (§5.4)."""
+    """The usage so far with that of a `message_delta`, which is cumulative: it replaces, never adds."""
     given = {key: value for key, value in delta.items() if value is not None}
     inputs = {key: value for key in INPUT_COUNTS if count(value := given.pop(key, None)) is not None}
     if count(given.get("output_tokens")) is None:
         given.pop("output_tokens", None)
+    else:
+        usage = {key: value for key, value in usage.items() if key != "total_tokens"}  # a sum of other counts
     # Some gateways send zeros for what they said at the start. But next to a true count a zero is true as well:
-    # after a compaction nothing is read from the cache (trap 111).
+    # after a compaction nothing is read from the cache.
     return usage | given | (inputs if any(map(count, inputs.values())) else {})
 
 
 def _read_usage(usage: Json, output_counted: bool) -> Usage:
-    """Anthropic's counts: `input_tokens` leaves out what was cached, the output includes thinking (wire-formats §8)."""
+    """Anthropic's counts: `input_tokens` leaves out what was cached, the output includes thinking.
+
+    Unless `total_tokens`, which only other servers send, is the sum of input and output alone: then the input includes
+    what was cached.
+    """
     uncached, written, read = (count(usage.get(key)) for key in INPUT_COUNTS)
     if not (output_counted or uncached or written or read):
-        return Usage()  # Vercel's stream starts with zeros, whatever the input was (trap 122)
+        return Usage()  # Vercel's stream starts with zeros, whatever the input was
+    output = count(usage.get("output_tokens")) if output_counted else None
     thinking = mapping(usage.get("output_tokens_details")).get("thinking_tokens")
+    total_input = None
+    if uncached is not None:
+        includes_cache = output is not None and count(usage.get("total_tokens")) == uncached + output
+        total_input = count(uncached if includes_cache else uncached + (written or 0) + (read or 0))
     return Usage(
-        input_tokens=None if uncached is None else count(uncached + (written or 0) + (read or 0)),
+        input_tokens=total_input or (None if output else total_input),  # no answer comes from nothing
         cache_read_tokens=read,
         cache_write_tokens=written,
         cache_write_1h_tokens=_written_for_1h(mapping(usage.get("cache_creation")), written),
-        output_tokens=count(usage.get("output_tokens")) if output_counted else None,
+        output_tokens=output,
         reasoning_tokens=count(thinking) if output_counted else None,
     )
 
 
-def _written_for_1h(split: Json, written: int | None) -> int | None:
-    """The one-hour part of the cache writes; what a split leaves over was written for five minutes (trap 54).
+def _hides_tokens(usage: Json, counts: Usage) -> bool:
+    """Whether more was billed than the counts say: more in total, or more thinking than the output has."""
+    total, output = count(usage.get("total_tokens")), counts.output_tokens
+    if output is None:
+        return False
+    exceeds = total is not None and counts.input_tokens is not None and total > counts.input_tokens + output
+    return exceeds or (counts.reasoning_tokens or 0) > output
 
-    A split that exceeds the writes is of another pass: a stream gives it at the start and never corrects it (§5.4).
+
+def _is_ambiguous(usage: Json) -> bool:
+    """Whether the total says neither that the input includes what was cached, nor that it does not."""
+    total, output = count(usage.get("total_tokens")), count(usage.get("output_tokens"))
+    uncached, written, read = (count(usage.get(key)) for key in INPUT_COUNTS)
+    if total is None or output is None or uncached is None:
+        return False
+    return uncached + output < total < uncached + (written or 0) + (read or 0) + output
+
+
+def _written_for_1h(split: Json, written: int | None) -> int | None:
+    """The one-hour part of the cache writes; what a split leaves over was written for five minutes.
+
+    A split that exceeds the writes is of another pass: a stream gives it at the start and never corrects it.
     """
     for_1h = count(split.get("ephemeral_1h_input_tokens"))
     for_5m = count(split.get("ephemeral_5m_input_tokens")) or 0
     return None if for_1h is None or written is None or for_5m + for_1h > written else for_1h
+
+
+def _pass(iteration: Json) -> Pass:
+    return Pass(text(iteration.get("model")), _read_usage(iteration, output_counted=True))
+
+
+def _price_context(usage: Json) -> dict[str, str]:
+    context = {key: value for key in PRICE_MODIFIERS if (value := text(usage.get(key)))}
+    credit = text(mapping(mapping(usage.get("fallback_credit")).get("status")).get("type"))
+    if credit and credit != "not_applied":  # redeemed: what was written to the cache is billed at other prices
+        context["fallback_credit"] = credit
+    return context
+
+
+def _fees(used: Json) -> dict[str, int]:
+    counts = {FEES.get(key, key): count(value) for key, value in used.items() if key not in FREE}
+    return {unit: times for unit, times in counts.items() if times}

@@ -47,6 +47,10 @@ def ends(usage: Json | None = None, stop_reason: str | None = "end_turn", **fiel
     return {"type": "message_delta", "delta": {"stop_reason": stop_reason} | fields, "usage": usage}
 
 
+def stops(index: int) -> Json:
+    return {"type": "content_block_stop", "index": index}
+
+
 STOP: Json = {"type": "message_stop"}
 
 
@@ -130,12 +134,14 @@ CONTENT = [
         {"tool_calls": [call('{"at":"top"}')]},
         id="a call's arguments come in pieces",
     ),
-    pytest.param([start(), tool_use(0)], {"tool_calls": [call("{}")]}, id="trap-86-no-delta"),
-    pytest.param([start(), tool_use(0), types(0, "")], {"tool_calls": [call("{}")]}, id="trap-86-empty-delta"),
+    pytest.param([start(), tool_use(0)], {"tool_calls": [call("{}")]}, id="a call without arguments"),
+    pytest.param(
+        [start(), tool_use(0), types(0, "")], {"tool_calls": [call("{}")]}, id="a call whose only piece is empty"
+    ),
     pytest.param(
         [start(), tool_use(0), types(0, '{"at":"to'), ends({"output_tokens": 9}, "max_tokens")],
         {"tool_calls": [call('{"at":"to')], "finish_reason": "max_tokens"},
-        id="trap-87",
+        id="arguments cut off",
     ),
     pytest.param(
         [
@@ -148,25 +154,31 @@ CONTENT = [
             types(1, ":2}"),
         ],
         {"tool_calls": [call('{"a":1}'), call('{"b":2}', "toolu_2", "list")]},
-        id="trap-88",
+        id="two calls whose pieces come by turns",
     ),
     pytest.param(
         [start(), tool_use(0, input={"n": Decimal("1.10"), "s": "é"})],
         {"tool_calls": [call('{"n":1.10,"s":"é"}')]},
-        id="trap-92",
+        id="the whole input is announced, without pieces",
     ),
     pytest.param(
         [start(), tool_use(0, input={"at": "top"}), types(0, '{"at":"end"}')],
         {"tool_calls": [call('{"at":"end"}')]},
-        id="trap-93",
+        id="pieces count more than an input announced before",
     ),
     pytest.param(
         [start(), tool_use(7, "toolu_2"), tool_use(3), types(7, '{"b":2}'), types(3, '{"a":1}')],
         {"tool_calls": [call('{"a":1}'), call('{"b":2}', "toolu_2")]},
-        id="trap-94",
+        id="indices with gaps and out of order",
     ),
-    pytest.param([start(), says(0, "a\0b\ud83d"), says(0, "\ude00c\ud800")], {"text": "ab😀c\ufffd"}, id="trap-99"),
-    pytest.param([start(), tool_use(0), types(0, '{"a":"\0"}')], {"tool_calls": [call('{"a":""}')]}, id="trap-99-call"),
+    pytest.param(
+        [start(), says(0, "a\0b\ud83d"), says(0, "\ude00c\ud800")],
+        {"text": "ab😀c\ufffd"},
+        id="NUL and halves of surrogate pairs in text",
+    ),
+    pytest.param(
+        [start(), tool_use(0), types(0, '{"a":"\0"}')], {"tool_calls": [call('{"a":""}')]}, id="NUL in arguments"
+    ),
     pytest.param([start(), says(0, "Hi.")], {"text": "Hi."}, id="a delta of a block nobody announced"),
     pytest.param(
         [{"type": "content_block_delta", "delta": {"type": "text_delta", "text": "Hi."}}],
@@ -180,10 +192,10 @@ CONTENT = [
             block(0, type="hologram", text=None, beams=4),
             delta(0, type="hologram_delta", text="?", beams=2),
             delta(0, type=["text_delta"], text="?"),
-            {"type": "content_block_stop", "index": 0},
+            stops(0),
         ],
         {"text": "", "tool_calls": [], "error": None},
-        id="trap-16",
+        id="types that nobody knows",
     ),
     pytest.param(
         [
@@ -216,6 +228,152 @@ CONTENT = [
     ),
     pytest.param(
         [
+            start(),
+            block(0, type="server_tool_use", id="s1", name="web_search", input={}),
+            types(0, '{"query":"tides"}'),
+            stops(0),
+            block(1, type="web_search_tool_result", tool_use_id="s1", content=[{"title": "Tides"}]),
+            stops(1),
+            block(1, type="text", text=""),
+            says(1, "High "),
+            says(1, "tide."),
+            stops(1),
+            tool_use(0),
+            types(0, '{"at":"top"}'),
+            stops(0),
+        ],
+        {
+            "text": "High tide.",
+            "tool_calls": [
+                ToolCall("s1", "web_search", "server_tool_use", "server", '{"query":"tides"}'),
+                call('{"at":"top"}'),
+            ],
+            "tool_results": [ToolResult("s1", "web_search", "Tides", False)],
+        },
+        id="an index used again after its stop is another block",
+    ),
+    pytest.param(
+        [
+            *(start(), tool_use(0), types(0, '{"a":1}'), stops(0)),
+            *(tool_use(0, name="list"), types(0, '{"b":2}'), stops(0)),
+        ],
+        {"tool_calls": [call('{"a":1}'), call('{"b":2}', name="list")]},
+        id="an index and an id used again after a stop",
+    ),
+    pytest.param(
+        [
+            start(),
+            tool_use(0),
+            types(0, '{"a":1}'),
+            tool_use(0, "toolu_2", "list"),
+            types(0, '{"b":2}'),
+            block(0, type="text", text="Done"),
+            says(0, "."),
+        ],
+        {"tool_calls": [call('{"a":1}'), call('{"b":2}', "toolu_2", "list")], "text": "Done."},
+        id="an index used again without a stop",
+    ),
+    pytest.param(
+        [
+            *(start(), tool_use(0), tool_use(1, "toolu_2", "list"), stops(1)),
+            *(tool_use(1, "toolu_3", "draw"), types(0, '{"a":1}'), types(1, '{"c":3}')),
+        ],
+        {"tool_calls": [call('{"a":1}'), call("{}", "toolu_2", "list"), call('{"c":3}', "toolu_3", "draw")]},
+        id="a block that is still open goes on while another index is used again",
+    ),
+    pytest.param(
+        [start(), tool_use(0, name=""), types(0, '{"a"'), tool_use(0), types(0, ":1}")],
+        {"tool_calls": [call('{"a":1}')]},
+        id="a call announced again by its id is the same call",
+    ),
+    pytest.param(
+        [start(), tool_use(0), types(0, '{"a":1}'), tool_use(0, name="", input=None)],
+        {"tool_calls": [call('{"a":1}')]},
+        id="a call announced again with less",
+    ),
+    pytest.param(
+        [
+            *(start(), block(0, type="text", text="One."), block(1, type="text", text="Two.")),
+            *(stops(0), block(0, type="text", text="Three."), block(1, type="text", text="Four.")),
+        ],
+        {"text": "One.\nTwo.\nThree.\nFour."},
+        id="blocks whose index came again stand behind the others",
+    ),
+    pytest.param(
+        [
+            start(),
+            {"type": "content_block_start", "content_block": {"type": "text", "text": ""}},
+            {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "Look:"}},
+            {"type": "content_block_stop"},
+            {"type": "content_block_start", "content_block": {"type": "tool_use", "id": "toolu_1", "name": "look"}},
+            {"type": "content_block_delta", "delta": {"type": "input_json_delta", "partial_json": '{"a":1}'}},
+            {"type": "content_block_stop"},
+        ],
+        {"text": "Look:", "tool_calls": [call('{"a":1}')]},
+        id="blocks without an index follow each other",
+    ),
+    pytest.param(
+        [start(), block(5, type="text", text="Hi"), {"type": "content_block_delta", "delta": says(0, ".")["delta"]}],
+        {"text": "Hi."},
+        id="a piece without an index belongs to the last block",
+    ),
+    pytest.param(
+        [start(), types(0, '{"a":'), tool_use(0), types(0, "1}")],
+        {"tool_calls": [call('{"a":1}')]},
+        id="a piece that comes before its block is announced",
+    ),
+    pytest.param(
+        [start(), tool_use(0, input='{"at": "top"}')],
+        {"tool_calls": [call('{"at": "top"}')]},
+        id="an input that is a string is kept as sent",
+    ),
+    pytest.param([start(), tool_use(0, input="")], {"tool_calls": [call("{}")]}, id="an input that is an empty string"),
+    pytest.param([start(), tool_use(0, input=None)], {"tool_calls": [call("{}")]}, id="an input of null"),
+    pytest.param([start(), tool_use(0, input=[1])], {"tool_calls": [call("[1]")]}, id="an input that is a list"),
+    pytest.param(
+        [start(), tool_use(0), delta(0, type="input_json_delta", partial_json={"at": "top", "n": [1]})],
+        {"tool_calls": [call('{"at":"top","n":[1]}')]},
+        id="arguments that come as an object",
+    ),
+    pytest.param(
+        [start(), tool_use(0, name="left_click", toolset_name="computer", input={"x": 1})],
+        {"tool_calls": [call('{"x":1}', name="computer.left_click")]},
+        id="a toolset's call is named with its toolset",
+    ),
+    pytest.param(
+        [start(), block(0, type="dream_tool_use", id="d1", name="dream", input={})],
+        {"tool_calls": [ToolCall("d1", "dream", "dream_tool_use", "server", "{}")]},
+        id="a call of a kind that nobody knows yet",
+    ),
+    pytest.param(
+        [
+            start(),
+            block(0, type="compaction", content=None),
+            delta(0, type="compaction_delta", content="They spoke ", encrypted_content=None),
+            delta(0, type="compaction_delta", content="of tides."),
+            stops(0),
+            block(1, type="text", text=""),
+            says(1, "Go on."),
+        ],
+        {"text": "They spoke of tides.\nGo on.", "started": True},
+        id="a summary that the server made the model write is text",
+    ),
+    pytest.param(
+        [
+            start(),
+            block(0, type="server_tool_use", id="s1", name="bash_code_execution", input={}),
+            block(
+                1,
+                type="bash_code_execution_tool_result",
+                tool_use_id="s1",
+                content={"type": "bash_code_execution_result", "stdout": "", "stderr": "", "return_code": 0},
+            ),
+        ],
+        {"tool_results": []},
+        id="a call that the server ran without a word and without failure has no result",
+    ),
+    pytest.param(
+        [
             start(
                 {"input_tokens": 0, "output_tokens": 0},
                 content=[{"type": "tool_use", "id": "toolu_1", "name": "look", "input": {"at": "top"}}],
@@ -231,12 +389,12 @@ CONTENT = [
             "ended": True,
             "usage_final": True,
         },
-        id="trap-112",
+        id="the start is the whole answer, as for calls made from code",
     ),
     pytest.param(
         [*PLAIN, start({"input_tokens": 99}), says(0, "!"), ends({"output_tokens": 5})],
         {"response_id": "msg_1", "text": "Hello!", "usage": Usage(input_tokens=10, output_tokens=5)},
-        id="trap-123",
+        id="the same message announced twice",
     ),
     pytest.param(
         [
@@ -260,17 +418,22 @@ CONTENT = [
             "started": True,
             "ended": True,
         },
-        id="trap-124",
+        id="another message takes the place of the first",
     ),
     pytest.param(
         [*PLAIN, {"type": "error", "error": {"message": "Lost it."}}, start(id="msg_2")],
         {"response_id": "msg_2", "text": "", "started": True, "error": Problem("Lost it."), "usage": Usage()},
-        id="trap-124: what the client has already got from the first try stays true",
+        id="another message: what the client has already got of the first stays true",
+    ),
+    pytest.param(
+        [*PLAIN, start(id="msg_2"), says(0, "Again.")],
+        {"text": "Again."},
+        id="another message, whose block nobody announced",
     ),
     pytest.param(
         [start(), block(0, type="fallback", **{"from": {"model": "claude-x"}, "to": {"model": "claude-y"}})],
         {"model": "claude-y", "response_id": "msg_1"},
-        id="trap-104-block",
+        id="a fallback says which model speaks from here",
     ),
     pytest.param(
         [
@@ -280,7 +443,7 @@ CONTENT = [
             ),
         ],
         {"model": "m2", "extra_passes": []},
-        id="trap-104-iteration",
+        id="a pass says that a fallback model served",
     ),
 ]
 
@@ -316,7 +479,7 @@ ENDS = [
     pytest.param([*PLAIN], {"ended": False, "finish_reason": None, "recognised": True}, id="cut off"),
     pytest.param([*PLAIN, ends()], {"ended": True, "finish_reason": "end_turn"}, id="a stop reason"),
     pytest.param([*PLAIN, STOP], {"ended": True, "finish_reason": None}, id="message_stop alone"),
-    pytest.param([{"type": "ping"}], {"ended": False, "recognised": True, "reported_usage": None}, id="trap-25"),
+    pytest.param([{"type": "ping"}], {"ended": False, "recognised": True, "reported_usage": None}, id="only a ping"),
     pytest.param([{"type": "chunk"}, {}], {"ended": False, "recognised": False}, id="nothing of this kind"),
     pytest.param([*PLAIN, ends(), ends(stop_reason=None)], {"finish_reason": "end_turn"}, id="null takes nothing back"),
     pytest.param(
@@ -335,7 +498,7 @@ ENDS = [
             "ended": True,
             "usage": Usage(input_tokens=10, output_tokens=2),
         },
-        id="trap-37",
+        id="a refusal is no error",
     ),
     pytest.param(
         [*PLAIN, {"type": "error", "error": {"type": "overloaded_error", "message": "Too busy."}}],
@@ -346,14 +509,14 @@ ENDS = [
             "usage": Usage(input_tokens=10),
             "usage_final": False,
         },
-        id="trap-28",
+        id="an error after the start",
     ),
     pytest.param(
         [{"error": {"message": "No credit.", "code": 402}, "generationId": "gen_1"}],
         {"error": Problem("No credit.", None, 402), "generation_id": "gen_1", "ended": False, "recognised": True},
-        id="trap-29",
+        id="an error instead of a start",
     ),
-    pytest.param([*PLAIN, ends() | {"error": None}], {"error": None, "ended": True}, id="trap-34"),
+    pytest.param([*PLAIN, ends() | {"error": None}], {"error": None, "ended": True}, id="an error of null is none"),
 ]
 
 
@@ -363,7 +526,6 @@ def test_the_end_of_a_stream(events: list[Json], expected: dict[str, object]) ->
 
 
 def test_the_name_of_an_event_stands_in_for_a_missing_type_only() -> None:
-    """trap-17"""
     reader = messages.reader(RequestFacts())
     reader.event({"message": {"id": "msg_1"}}, "message_start")
     reader.event(says(0, "Hi."), "message_stop")
@@ -374,8 +536,50 @@ def test_the_name_of_an_event_stands_in_for_a_missing_type_only() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("events", "cost"),
+    [
+        pytest.param(
+            [start(), ends(), STOP, {"type": "ping", "cost": "0.00042"}], "0.00042", id="a ping after the stop"
+        ),
+        pytest.param([{"type": "ping", "cost": "0.1"}, start()], "0.1", id="a ping before the start"),
+        pytest.param([start(), {"choices": [], "cost": Decimal("0.2")}, STOP], Decimal("0.2"), id="a frame of its own"),
+        pytest.param(
+            [start(), STOP, {"type": "ping", "cost": "0.00042"}, {"type": "ping", "cost": "0"}],
+            "0.00042",
+            id="a later one after the stop is what is charged",
+        ),
+        pytest.param([start(cost="0.3"), {"type": "ping", "cost": None}], "0.3", id="null says nothing"),
+        pytest.param(
+            [{"type": "ping", "cost": "0.1"}, {"type": "ping", "cost": "0.2"}], "0.2", id="a later figure is the truer"
+        ),
+        pytest.param([start(), {"type": "ping"}], None, id="none"),
+    ],
+)
+def test_a_gateways_own_figure_in_a_stream(events: list[Json], cost: object) -> None:
+    answer = read(*events)
+    assert answer.own_cost == cost
+    assert answer.recognised
+
+
+def test_what_follows_done_is_still_read() -> None:
+    reader = messages.reader(RequestFacts())
+    reader.event(start({"input_tokens": 3}))
+    reader.done()
+    for event in (ends({"output_tokens": 2}), STOP, {"type": "ping", "cost": "0.00042"}, {"type": "ping", "cost": "0"}):
+        reader.event(event)
+    answer = reader.finish()
+    assert (answer.usage, answer.usage_final) == (Usage(3, output_tokens=2), True)
+    assert (answer.own_cost, answer.own_charge) == ("0.00042", "0")
+
+
+def test_a_call_announced_again_changes_no_event() -> None:
+    first = tool_use(0, name="")
+    read(start(), first, tool_use(0))
+    assert first == tool_use(0, name="")
+
+
 def test_done_is_not_the_end_of_a_message() -> None:
-    """trap-26"""
     reader = messages.reader(RequestFacts())
     reader.event(start())
     reader.done()
@@ -397,24 +601,41 @@ FULL_START: Json = {
 ZEROS: Json = {"input_tokens": 0, "cache_creation_input_tokens": 0, "cache_read_input_tokens": None, "output_tokens": 0}
 
 USAGE_OF_A_STREAM = [
-    pytest.param(FULL_START, [{"output_tokens": 25}], Usage(3210, 3000, 200, 200, 25), id="trap-45"),
-    pytest.param({"input_tokens": 1200}, [ZEROS | {"output_tokens": 8}], Usage(1200, output_tokens=8), id="trap-46"),
-    pytest.param(ZEROS, [{"input_tokens": 1200, "output_tokens": 80}], Usage(1200, None, 0, None, 80), id="trap-47"),
     pytest.param(
-        {"input_tokens": 5}, [{"output_tokens": 9}, {"output_tokens": 30}], Usage(5, output_tokens=30), id="trap-48"
+        FULL_START, [{"output_tokens": 25}], Usage(3210, 3000, 200, 200, 25), id="only the output is counted at the end"
+    ),
+    pytest.param(
+        {"input_tokens": 1200},
+        [ZEROS | {"output_tokens": 8}],
+        Usage(1200, output_tokens=8),
+        id="zeros at the end replace no count of the input",
+    ),
+    pytest.param(
+        ZEROS,
+        [{"input_tokens": 1200, "output_tokens": 80}],
+        Usage(1200, None, 0, None, 80),
+        id="zeros at the start, counts at the end",
+    ),
+    pytest.param(
+        {"input_tokens": 5},
+        [{"output_tokens": 9}, {"output_tokens": 30}],
+        Usage(5, output_tokens=30),
+        id="counts are cumulative",
     ),
     pytest.param(
         {"input_tokens": 3, "cache_read_input_tokens": 40000},
         [{"output_tokens": 1}],
         Usage(40003, 40000, output_tokens=1),
-        id="trap-49",
+        id="what is read from the cache is part of the input",
     ),
-    pytest.param(FULL_START, [{"output_tokens": 25}, None], Usage(3210, 3000, 200, 200, 25), id="trap-43"),
+    pytest.param(
+        FULL_START, [{"output_tokens": 25}, None], Usage(3210, 3000, 200, 200, 25), id="no usage replaces nothing"
+    ),
     pytest.param(
         {"input_tokens": 100, "cache_read_input_tokens": 55096},
         [{"input_tokens": 181, "cache_read_input_tokens": 0, "output_tokens": 6}],
         Usage(181, 0, output_tokens=6),
-        id="trap-111",
+        id="a zero next to a count is true",
     ),
     pytest.param(
         {"input_tokens": 10, "cache_read_input_tokens": 30},
@@ -426,9 +647,9 @@ USAGE_OF_A_STREAM = [
         FULL_START | {"output_tokens_details": {"thinking_tokens": 0}},
         [],
         Usage(3210, 3000, 200, 200),
-        id="trap-122",
+        id="the start counts no output",
     ),
-    pytest.param(ZEROS, [], Usage(), id="trap-122-zeros"),
+    pytest.param(ZEROS, [], Usage(), id="zeros at the start say nothing"),
     pytest.param(None, [], Usage(), id="no usage at all"),
     pytest.param({"input_tokens": 7, "output_tokens": 1}, [{"input_tokens": 9}], Usage(9), id="output never counted"),
     pytest.param(
@@ -441,22 +662,25 @@ USAGE_OF_A_STREAM = [
         {"input_tokens": 9, "output_tokens_details": {"thinking_tokens": 0}},
         [{"output_tokens": 20, "output_tokens_details": {"thinking_tokens": 15}}],
         Usage(9, output_tokens=20, reasoning_tokens=15),
-        id="trap-53",
+        id="thinking is part of the output",
     ),
     pytest.param(
         {"input_tokens": 9},
         [{"output_tokens": 20, "output_tokens_details": None}],
         Usage(9, output_tokens=20),
-        id="trap-52",
+        id="null details",
     ),
     pytest.param(
-        {"input_tokens": Decimal("12.0")}, [{"output_tokens": "12"}], Usage(12, output_tokens=12), id="trap-56-readable"
+        {"input_tokens": Decimal("12.0")},
+        [{"output_tokens": "12"}],
+        Usage(12, output_tokens=12),
+        id="counts as a fraction or a string",
     ),
     pytest.param(
         {"input_tokens": True, "cache_read_input_tokens": -1},
         [{"output_tokens": 2}],
         Usage(output_tokens=2),
-        id="trap-56",
+        id="counts that are none",
     ),
     pytest.param(
         {"input_tokens": 9},
@@ -468,19 +692,32 @@ USAGE_OF_A_STREAM = [
         FULL_START,
         [{"cache_creation_input_tokens": 300, "output_tokens": 5}],
         Usage(3310, 3000, 300, 200, 5),
-        id="trap-54",
+        id="writes that no split tells apart are short-lived",
     ),
     pytest.param(
         FULL_START | {"cache_creation": {"ephemeral_5m_input_tokens": 50, "ephemeral_1h_input_tokens": 150}},
         [{"cache_creation_input_tokens": 160, "output_tokens": 5}],
         Usage(3170, 3000, 160, None, 5),
-        id="trap-54-split-exceeds",
+        id="a split of more than was written is of another pass",
     ),
     pytest.param(
         {"input_tokens": 1, "cache_creation_input_tokens": 20},
         [{"output_tokens": 5}],
         Usage(21, None, 20, None, 5),
-        id="trap-54-no-split",
+        id="no split",
+    ),
+    pytest.param(ZEROS, [{"output_tokens": 80}], Usage(None, None, 0, None, 80), id="an input of 0 is no count"),
+    pytest.param(
+        {"input_tokens": 900, "cache_read_input_tokens": 300},
+        [{"output_tokens": 5, "total_tokens": 905}],
+        Usage(900, 300, output_tokens=5),
+        id="the total tells that the input includes what was cached",
+    ),
+    pytest.param(
+        {"input_tokens": 900, "cache_read_input_tokens": 300, "total_tokens": 905},
+        [{"output_tokens": 5}],
+        Usage(1200, 300, output_tokens=5),
+        id="a total that was given before the output was counted tells nothing",
     ),
     pytest.param({"input_tokens": 2**63 - 1, "cache_read_input_tokens": 1}, [], Usage(None, 1), id="beyond SQLite"),
 ]
@@ -489,6 +726,20 @@ USAGE_OF_A_STREAM = [
 @pytest.mark.parametrize(("opening", "deltas", "usage"), USAGE_OF_A_STREAM)
 def test_usage_of_a_stream(opening: Json | None, deltas: list[Json | None], usage: Usage) -> None:
     assert read(start(opening), *(ends(counts, None) for counts in deltas)).usage == usage
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        ends({"output_tokens": 2, "input_tokens": 3}),
+        ends(usage={"output_tokens": 2, "input_tokens": 3}, stop_reason=None),
+        {"type": "message_delta", "delta": {"usage": {"output_tokens": 2, "input_tokens": 3}}},
+        STOP | {"usage": {"output_tokens": 2, "input_tokens": 3}},
+    ],
+    ids=["beside the reason", "without a reason", "inside the delta", "in message_stop"],
+)
+def test_where_the_counts_may_stand(end: Json) -> None:
+    assert read(start({"input_tokens": 1}), end, STOP).usage == Usage(3, output_tokens=2)
 
 
 @pytest.mark.parametrize(
@@ -521,7 +772,6 @@ def test_usage_is_reported_as_the_stream_left_it() -> None:
 
 
 def test_passes_that_the_counts_leave_out_are_listed_with_their_models() -> None:
-    """trap-55"""
     iterations = [
         {"type": "compaction", "input_tokens": 70, "output_tokens": 9},
         {"type": "message", "input_tokens": 10, "output_tokens": 5},
@@ -540,6 +790,105 @@ def test_passes_that_the_counts_leave_out_are_listed_with_their_models() -> None
         Pass(None, Usage(70, output_tokens=9)),
         Pass("claude-o", Usage(7, 4, output_tokens=2)),
     ]
+
+
+LOOP: list[Json] = [
+    {"type": "message", "input_tokens": 7, "cache_creation_input_tokens": 20, "output_tokens": 2},
+    {"type": "message", "input_tokens": 9, "cache_read_input_tokens": 20, "output_tokens": 3},
+]
+LOOP_USAGE: Json = {
+    "input_tokens": 16,
+    "cache_creation_input_tokens": 20,
+    "cache_read_input_tokens": 20,
+    "output_tokens": 5,
+}
+LOOP_PASSES = [Pass(None, Usage(27, None, 20, output_tokens=2)), Pass(None, Usage(29, 20, output_tokens=3))]
+
+
+@pytest.mark.parametrize(
+    ("usage", "passes"),
+    [
+        pytest.param(LOOP_USAGE | {"iterations": LOOP}, LOOP_PASSES, id="a loop of server tools"),
+        pytest.param(
+            LOOP_USAGE | {"iterations": [{"type": "compaction", "input_tokens": 70, "output_tokens": 9}, *LOOP]},
+            LOOP_PASSES,
+            id="beside a pass that the counts leave out",
+        ),
+        pytest.param(
+            LOOP_USAGE
+            | {
+                "iterations": [
+                    {"type": "message", "model": "claude-w", "input_tokens": 7, "output_tokens": 0},
+                    LOOP[1] | {"model": "claude-y", "type": "fallback_message"},
+                ]
+            },
+            [Pass("claude-w", Usage(7, output_tokens=0)), Pass("claude-y", LOOP_PASSES[1].usage)],
+            id="a model that declined, and the one that served",
+        ),
+        pytest.param(LOOP_USAGE | {"iterations": LOOP[:1]}, LOOP_PASSES[:1], id="whether or not they add up"),
+        pytest.param({"iterations": [{"type": "message"}]}, [Pass(None, Usage())], id="a pass without counts"),
+        pytest.param(LOOP_USAGE | {"iterations": None}, [], id="null"),
+        pytest.param(LOOP_USAGE, [], id="no passes"),
+    ],
+)
+def test_the_passes_that_an_answer_was_made_in(usage: Json, passes: list[Pass]) -> None:
+    assert read(start({"input_tokens": 7}), ends(usage)).passes == passes
+    assert read_body({"type": "message", "content": [], "usage": usage}).passes == passes
+
+
+@pytest.mark.parametrize(
+    ("used", "fees"),
+    [
+        ({"web_search_requests": 5, "web_fetch_requests": 0}, {"web_searches": 5}),
+        ({"web_search_requests": 0}, {}),
+        ({"code_execution_requests": 2}, {"code_executions": 2}),
+        ({"web_fetch_requests": 3, "tool_search_requests": 2}, {}),
+        ({"dream_requests": 1, "bad": "many", "worse": None}, {"dream_requests": 1}),
+        (None, {}),
+        (["web_search_requests"], {}),
+    ],
+    ids=["searches", "none", "code", "free of charge", "unknown", "null", "wrong type"],
+)
+def test_fees_are_named_as_the_price_table_does(used: object, fees: dict[str, int]) -> None:
+    usage = {"input_tokens": 9, "output_tokens": 5, "server_tool_use": used}
+    assert read(start({"server_tool_use": {"web_search_requests": 0}}), ends(usage)).fees == fees
+    assert read_body({"type": "message", "content": [], "usage": usage}).fees == fees
+
+
+@pytest.mark.parametrize(
+    ("credit", "context"),
+    [
+        ({"status": {"type": "redeemed"}}, {"fallback_credit": "redeemed"}),
+        ({"status": {"type": "not_applied", "reason": "expired"}}, {}),
+        ({"status": {"type": "dreamt"}}, {"fallback_credit": "dreamt"}),
+        ({"status": None}, {}),
+        (None, {}),
+    ],
+    ids=["redeemed", "not applied", "unknown", "no status", "null"],
+)
+def test_a_fallback_credit_changes_prices_where_it_was_redeemed(credit: object, context: dict[str, str]) -> None:
+    usage = {"input_tokens": 9, "output_tokens": 5, "fallback_credit": credit}
+    assert read(start({"input_tokens": 9}), ends(usage)).price_context == context
+    assert read_body({"type": "message", "content": [], "usage": usage}).price_context == context
+
+
+@pytest.mark.parametrize(
+    ("usage", "hidden", "warnings"),
+    [
+        pytest.param({"total_tokens": 1275}, False, [], id="the total is the sum"),
+        pytest.param({"total_tokens": 1015}, False, [], id="the total is the sum without what was cached"),
+        pytest.param({"total_tokens": 1300}, True, [], id="the total has more than the counts"),
+        pytest.param({"total_tokens": 1100}, False, ["usage_ambiguous"], id="the total fits neither reading"),
+        pytest.param({"total_tokens": 7}, False, [], id="a total that cannot be"),
+        pytest.param({"output_tokens_details": {"thinking_tokens": 40}}, True, [], id="more thinking than output"),
+        pytest.param({"output_tokens_details": {"thinking_tokens": 15}}, False, [], id="thinking is all of the output"),
+        pytest.param({}, False, [], id="no total"),
+    ],
+)
+def test_tokens_that_the_counts_hide(usage: Json, hidden: bool, warnings: list[str]) -> None:
+    usage = {"input_tokens": 1000, "cache_read_input_tokens": 260, "output_tokens": 15} | usage
+    for answer in (read(start({"input_tokens": 3}), ends(usage)), read_body({"type": "message", "usage": usage})):
+        assert (answer.hidden_tokens, answer.warnings) == (hidden, warnings)
 
 
 @pytest.mark.parametrize("key", ["provider_metadata", "providerMetadata"])
@@ -589,7 +938,7 @@ BODIES = [
     pytest.param(
         {"type": "message", "content": None, "usage": None},
         {"text": "", "ended": True, "usage": Usage(), "reported_usage": None, "usage_final": False},
-        id="trap-77",
+        id="no content",
     ),
     pytest.param(
         {"type": "message", "content": [], "usage": {"input_tokens": 0, "output_tokens": 0}},
@@ -603,12 +952,12 @@ BODIES = [
             "content": [{"type": "fallback", "from": {"model": "claude-x"}, "to": {"model": "claude-y"}}],
         },
         {"model": "claude-y"},
-        id="trap-104",
+        id="a fallback in the content",
     ),
     pytest.param(
         {"type": "error", "error": {"type": "not_found_error", "message": "Which model?"}, "request_id": "req_1"},
         {"error": Problem("Which model?", "not_found_error", 404), "recognised": True, "ended": False},
-        id="trap-36",
+        id="an error instead of a message",
     ),
     pytest.param({"input_tokens": 12}, {"recognised": False, "ended": False, "usage": Usage()}, id="another kind"),
     pytest.param(
@@ -653,7 +1002,152 @@ BODIES = [
         },
         id="how server tools fail",
     ),
+    pytest.param(
+        {"type": "message", "content": [{"type": "tool_use", "id": "toolu_1", "name": "look", "input": '{"at": 1}'}]},
+        {"tool_calls": [call('{"at": 1}')]},
+        id="an input that is a string",
+    ),
+    pytest.param(
+        {"type": "message", "content": "Hi.", "cost": "0.00042"},
+        {"text": "Hi.", "own_cost": "0.00042", "started": True},
+        id="a content that is a string, and a gateway's own figure",
+    ),
+    pytest.param(
+        {"type": "message", "content": [], "usage": {"input_tokens": 0, "output_tokens": 7}},
+        {"usage": Usage(None, output_tokens=7)},
+        id="an input of 0 is no count",
+    ),
 ]
+
+
+def file(**source: Any) -> Json:
+    return {"type": "document", "title": "X", "context": "of a house", "source": source}
+
+
+RESULTS = [
+    pytest.param(
+        "tool_search_tool_result",
+        {
+            "type": "tool_search_tool_search_result",
+            "tool_references": [
+                {"type": "tool_reference", "tool_name": "git_log"},
+                {"type": "tool_reference", "tool_name": "git_show"},
+            ],
+        },
+        "git_log\ngit_show",
+        False,
+        id="tools that a search found",
+    ),
+    pytest.param(
+        "web_fetch_tool_result",
+        {
+            "type": "web_fetch_result",
+            "url": "https://a.test",
+            "content": file(type="text", media_type="text/plain", data="a page"),
+        },
+        "https://a.test\nX\nof a house\na page",
+        False,
+        id="a page",
+    ),
+    pytest.param(
+        "web_fetch_tool_result",
+        {
+            "type": "web_fetch_result",
+            "url": "https://a.test",
+            "content": file(type="base64", media_type="application/pdf", data="aGVsbG8="),
+        },
+        "https://a.test\nX\nof a house",
+        False,
+        id="a file",
+    ),
+    pytest.param(
+        "mcp_tool_result",
+        [file(type="content", content=[{"type": "text", "text": "one"}, {"type": "text", "text": "two"}])],
+        "X\nof a house\none\ntwo",
+        False,
+        id="a document of blocks",
+    ),
+    pytest.param("mcp_tool_result", [file(type="content", content="one")], "X\nof a house\none", False, id="of text"),
+    pytest.param(
+        "text_editor_code_execution_tool_result",
+        {"type": "text_editor_code_execution_view_result", "content": "line 1\nline 2", "file_type": "text"},
+        "line 1\nline 2",
+        False,
+        id="a file's lines",
+    ),
+    pytest.param(
+        "text_editor_code_execution_tool_result",
+        {"type": "text_editor_code_execution_str_replace_result", "lines": ["-old", "+new"], "old_start": 1},
+        "-old\n+new",
+        False,
+        id="an edit",
+    ),
+    pytest.param(
+        "text_editor_code_execution_tool_result",
+        {"type": "text_editor_code_execution_create_result", "is_file_update": False},
+        None,
+        None,
+        id="a file created",
+    ),
+    pytest.param(
+        "text_editor_code_execution_tool_result",
+        {
+            "type": "text_editor_code_execution_tool_result_error",
+            "error_code": "file_not_found",
+            "error_message": "No x.",
+        },
+        "file_not_found\nNo x.",
+        True,
+        id="an error with a message",
+    ),
+    pytest.param(
+        "code_execution_tool_result",
+        {"type": "encrypted_code_execution_result", "encrypted_stdout": "eA==", "stderr": "careful", "return_code": 0},
+        "careful",
+        False,
+        id="an output that is encrypted but for the errors",
+    ),
+    pytest.param(
+        "code_execution_tool_result",
+        {"type": "code_execution_result", "stdout": "", "stderr": "", "return_code": 1, "content": []},
+        "",
+        True,
+        id="a failure without words",
+    ),
+    pytest.param(
+        "code_execution_tool_result",
+        {"type": "code_execution_result", "stdout": "", "stderr": "", "return_code": Decimal("-9.0")},
+        "",
+        True,
+        id="killed",
+    ),
+    pytest.param(
+        "web_search_tool_result",
+        [{"type": "web_search_tool_result_error", "error_code": "max_uses_exceeded"}],
+        "max_uses_exceeded",
+        True,
+        id="an error in a list",
+    ),
+    pytest.param("dream_tool_result", {"error_code": "woken"}, "woken", True, id="an error of a tool nobody knows"),
+    pytest.param("web_search_tool_result", [], None, None, id="nothing found"),
+    pytest.param("advisor_tool_result", {"type": "advisor_result", "text": "Stop."}, "Stop.", False, id="advice"),
+    pytest.param(
+        "advisor_tool_result",
+        {"type": "advisor_redacted_result", "encrypted_content": "eA=="},
+        None,
+        None,
+        id="advice that nobody may read",
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "content", "words", "is_error"), RESULTS)
+def test_results_of_server_tools(kind: str, content: object, words: str | None, is_error: bool | None) -> None:
+    """A tool that the server ran has a result if it brought text or failed."""
+    result = {"type": kind, "tool_use_id": "s1", "content": content}
+    expected = [] if words is None else [ToolResult("s1", None, words, is_error)]
+    assert read(start(), block(0, **result)).tool_results == expected
+    assert read_body({"type": "message", "content": [result]}).tool_results == expected
 
 
 @pytest.mark.parametrize(("body", "expected"), BODIES)
@@ -679,6 +1173,11 @@ def said(words: str) -> Json:
 LOOK: Json = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {"at": "top"}}
 FOUND: Json = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "a file"}
 
+
+def changes(how: str, **tool: Any) -> Json:
+    return {"type": f"tool_{how}", "tool": tool}
+
+
 REQUESTS = [
     pytest.param(
         {"model": "claude-x", "max_tokens": 4096, "stream": True, "messages": [user("Hi.")]},
@@ -701,7 +1200,7 @@ REQUESTS = [
     pytest.param(
         {"messages": ["Hi.", None, user(3), user([7, said("Well?")]), {"role": ["user"], "content": "No."}]},
         {"user_prompt": "Well?"},
-        id="trap-110",
+        id="elements that are no objects",
     ),
     pytest.param({"system": "Be brief.", "messages": []}, {"system_prompt": "Be brief."}, id="system string"),
     pytest.param(
@@ -718,7 +1217,7 @@ REQUESTS = [
             "messages": [user("Hi."), {"role": "system", "content": "It is late."}, user("Bye.")],
         },
         {"system_prompt": "Be brief.\nIt is late.", "user_prompt": "Bye."},
-        id="trap-85",
+        id="a system message in mid-conversation",
     ),
     pytest.param(
         {
@@ -741,17 +1240,17 @@ REQUESTS = [
     pytest.param(
         {"messages": [user("Where is it?"), assistant(LOOK), user([FOUND])]},
         {"user_prompt": "Where is it?"},
-        id="trap-78",
+        id="a turn of results only",
     ),
     pytest.param(
         {"messages": [user("Where?"), assistant(LOOK), user([FOUND, said("And quickly, please.")])]},
         {"user_prompt": "And quickly, please."},
-        id="trap-79",
+        id="words beside a result",
     ),
     pytest.param(
         {"messages": [user("Where?"), user([said("<system-reminder>Mind the list.</system-reminder>")])]},
         {"user_prompt": "Where?"},
-        id="trap-80",
+        id="a turn of reminders only",
     ),
     pytest.param(
         {
@@ -762,7 +1261,7 @@ REQUESTS = [
             ]
         },
         {"user_prompt": "What is this?"},
-        id="trap-98",
+        id="images and documents are no words",
     ),
     pytest.param(
         {
@@ -801,7 +1300,7 @@ REQUESTS = [
             ],
             "tools_used": ["look", "list"],
         },
-        id="trap-81",
+        id="results: without content, nested, failed",
     ),
     pytest.param(
         {
@@ -815,7 +1314,7 @@ REQUESTS = [
             ]
         },
         {"tool_results": [ToolResult("toolu_2", "look", "a file", False)]},
-        id="trap-106",
+        id="only results since the last answer are new",
     ),
     pytest.param(
         {"messages": [user("Go on."), assistant(LOOK), user([FOUND]), assistant(said("There."))]},
@@ -849,7 +1348,116 @@ REQUESTS = [
             ],
         },
         {"tools": ["look", "web_search", "shelf", "openrouter:datetime", "list", "attic", "draw"]},
-        id="trap-95",
+        id="what tools are known by",
+    ),
+    pytest.param(
+        {
+            "tools": [{"name": "ls"}, {"name": "rm"}, {"name": "mv"}],
+            "messages": [
+                user([said("Hi."), changes("removal", name="rm"), changes("removal", name="mv")]),
+                {"role": "system", "content": [changes("addition", name="mv"), changes("removal", name="cp")]},
+            ],
+        },
+        {"tools": ["ls", "mv"]},
+        id="tools withdrawn, and given back, in mid-conversation",
+    ),
+    pytest.param(
+        {
+            "tools": [
+                {
+                    "type": "mcp_toolset",
+                    "mcp_server_name": "shelf",
+                    "tools": [{"name": "fetch"}, {"name": "burn"}, {"name": "ls"}],
+                    "configs": {"burn": {"enabled": False}},
+                },
+                {"type": "mcp_toolset", "mcp_server_name": "attic", "default_config": {"enabled": False}},
+                {"type": "mcp_toolset", "mcp_server_name": "cellar"},
+                {"name": "ls"},
+            ],
+            "messages": [
+                assistant(
+                    {
+                        "type": "mcp_tool_listing",
+                        "mcp_server_name": "attic",
+                        "tools": [{"name": "climb"}, {"name": "sweep"}],
+                    },
+                    {"type": "mcp_tool_listing", "mcp_server_name": "cellar", "tools": [{"name": "dig"}]},
+                    {"type": "mcp_tool_listing", "mcp_server_name": "loft", "tools": [{"name": "open"}]},
+                ),
+                {
+                    "role": "system",
+                    "content": [
+                        changes("addition", server_name="attic", name="sweep"),
+                        changes("removal", server_name="shelf", name="fetch"),
+                        changes("addition", server_name="shelf"),
+                        changes("removal", server_name="cellar"),
+                        changes("removal", server_name="shelf", name="ls"),
+                    ],
+                },
+            ],
+        },
+        {"tools": ["shelf", "fetch", "attic", "ls", "sweep"]},
+        id="the tools of MCP servers, as far as they are listed and not withdrawn",
+    ),
+    pytest.param(
+        {
+            "tools": [{"name": "ls"}, {"name": "rm"}],
+            "messages": [
+                assistant(
+                    {
+                        "type": "compaction",
+                        "content": "They spoke.",
+                        "tool_changes": [changes("removal", name="rm"), changes("addition", definition={"name": "cp"})],
+                    }
+                )
+            ],
+        },
+        {"tools": ["ls", "cp"]},
+        id="changes that a compaction sums up",
+    ),
+    pytest.param(
+        {
+            "tools": [
+                {"type": "computer_toolset_20260801", "configs": {"zoom": {"enabled": False}}},
+                {"type": "web_search_20250305"},
+            ],
+            "messages": [
+                user("Go on."),
+                assistant(LOOK | {"name": "left_click", "toolset_name": "computer"}),
+                user([FOUND | {"toolset_name": "computer"}]),
+            ],
+        },
+        {
+            "tools": ["computer", "web_search"],
+            "tools_used": ["computer.left_click"],
+            "tool_results": [ToolResult("toolu_1", "computer.left_click", "a file", False)],
+        },
+        id="tools without a name are known by their type without its date",
+    ),
+    pytest.param(
+        {
+            "messages": [
+                user("Go on."),
+                assistant(LOOK),
+                user(
+                    [
+                        FOUND
+                        | {
+                            "content": [
+                                {
+                                    "type": "browser_state",
+                                    "tabs": [{"tab_id": "t1", "title": "Tides", "url": "https://a.test"}],
+                                    "state_changes": [{"type": "download_failed", "url": "", "error": "Lost it."}],
+                                },
+                                {"type": "tool_reference", "tool_name": "git_log"},
+                            ]
+                        }
+                    ]
+                ),
+            ]
+        },
+        {"tool_results": [ToolResult("toolu_1", "look", "Tides\nhttps://a.test\nLost it.\ngit_log", False)]},
+        id="what a browser shows",
     ),
     pytest.param(
         {"thread": {"type": "continue", "previous_message_id": "msg_0"}, "messages": [user([FOUND])]},
@@ -858,7 +1466,7 @@ REQUESTS = [
     ),
     pytest.param({"thread": {"type": "create"}, "messages": []}, {"previous_id": None}, id="a new thread"),
     pytest.param(
-        {"max_tokens": 0, "messages": [user("Hi.")]}, {"side_request": "warmup", "max_tokens": 0}, id="trap-57"
+        {"max_tokens": 0, "messages": [user("Hi.")]}, {"side_request": "warmup", "max_tokens": 0}, id="a warm-up"
     ),
     pytest.param({"max_tokens": 1, "messages": [user("quota")]}, {"side_request": "quota_probe"}, id="quota probe"),
     pytest.param(
@@ -949,14 +1557,18 @@ def test_effort_is_set_unless_the_client_wishes_otherwise(body: Json, operations
 
 # fmt: off
 KEYS = st.sampled_from([
-    "content", "content_block", "delta", "error", "id", "index", "input", "input_tokens", "iterations",
-    "message", "messages", "model", "name", "output_tokens", "partial_json", "role", "stop_details",
-    "stop_reason", "system", "text", "thread", "to", "tool", "tool_use_id", "tools", "type", "usage"
+    "configs", "content", "content_block", "cost", "default_config", "definition", "delta", "enabled", "error",
+    "fallback_credit", "id", "index", "input", "input_tokens", "iterations", "lines", "mcp_server_name", "message",
+    "messages", "model", "name", "output_tokens", "output_tokens_details", "partial_json", "return_code", "role",
+    "server_name", "server_tool_use", "shelf", "source", "status", "stop_details", "stop_reason", "system", "text",
+    "thinking_tokens", "thread", "to", "tool", "tool_changes", "tool_use_id", "tools", "toolset_name", "total_tokens",
+    "type", "usage", "web_search_requests"
 ])
 WORDS = st.sampled_from([
-    "assistant", "compaction", "content_block_delta", "content_block_start", "error", "fallback",
-    "fallback_message", "input_json_delta", "message", "message_delta", "message_start", "message_stop",
-    "system", "text", "text_delta", "thinking", "tool_addition", "tool_result", "tool_use", "user"
+    "assistant", "compaction", "compaction_delta", "content_block_delta", "content_block_start",
+    "content_block_stop", "error", "fallback", "fallback_message", "input_json_delta", "mcp_tool_listing",
+    "mcp_tool_result", "mcp_toolset", "message", "message_delta", "message_start", "message_stop", "shelf", "system",
+    "text", "text_delta", "thinking", "tool_addition", "tool_removal", "tool_result", "tool_use", "user"
 ])
 # fmt: on
 JSON = st.recursive(
@@ -1023,7 +1635,7 @@ WHOLE_STREAM = [
     block(0, type="thinking", thinking=""),
     thinks(0, "Where "),
     thinks(0, "then?"),
-    {"type": "content_block_stop", "index": 0},
+    stops(0),
     block(1, type="text", text=""),
     says(1, "I "),
     says(1, "look."),
