@@ -137,6 +137,8 @@ class Answer:
     """Tokens were billed that the counts leave out: what the answer cost cannot be estimated."""
     own_cost: object = None
     """A figure of the provider's own that stands outside of the usage (a frame, a `ping`, a top-level `cost`)."""
+    own_charge: object = None
+    """What the provider says it charges, where it tells that beside `own_cost`: less in a subscription."""
     warnings: list[Warning] = field(default_factory=list)
     """What of the answer could not be told for certain."""
     error: Problem | None = None

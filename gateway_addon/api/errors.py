@@ -12,7 +12,7 @@ from gateway_addon.wire import jsontext
 MAX_MESSAGE = 2_000
 """Characters of an error text that are kept."""
 
-STATUS_OF_NAME = {
+STATUS_OF_TYPE = {
     # Anthropic: "Errors", HTTP errors
     "invalid_request_error": 400,
     "authentication_error": 401,
@@ -47,7 +47,7 @@ STATUS_OF_NAME = {
 }
 """What providers call an error (its type, code or status word) and the HTTP status they send with it, in lower case."""
 
-STATUS_IN_NAME = {
+STATUS_IN_TYPE = {
     "bad_request": 400,
     "unauthorized": 401,
     "payment_required": 402,
@@ -173,8 +173,8 @@ def _problem(error: Json, beside: Json | None = None) -> Problem:
 def _status_of(names: list[str]) -> int | None:
     """The HTTP status that the names of an error, from the general to the particular, stand for."""
     known = [name.lower() for name in reversed(names)]
-    exact = (STATUS_OF_NAME.get(name) for name in known)
-    said = (status for name in known for part, status in STATUS_IN_NAME.items() if part in name)
+    exact = (STATUS_OF_TYPE.get(name) for name in known)
+    said = (status for name in known for part, status in STATUS_IN_TYPE.items() if part in name)
     return next(filter(None, chain(exact, said)), None)
 
 
