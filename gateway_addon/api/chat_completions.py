@@ -139,10 +139,8 @@ def _offered(body: Json) -> Iterator[str | None]:
 def _call_parts(message: Json) -> list[Json]:
     """The (parts of) tool calls in a message or delta; the legacy `function_call` counts as the only tool call."""
     parts = list(objects(message.get("tool_calls")))
-    legacy = message.get("function_call")
-    if not parts and isinstance(legacy, dict):
-        parts = [{"index": 0, "function": legacy}]
-    return parts
+    legacy = mapping(message.get("function_call"))
+    return parts or ([{"index": 0, "function": legacy}] if legacy else [])
 
 
 def _payload(call: Json) -> tuple[str, Json]:

@@ -441,6 +441,7 @@ def test_effort_never_overrides_the_client(wish: Json):
             completion({"function_call": {"name": "look", "arguments": {"at": 1}}}),
             {"tool_calls": [call(None, "look", '{"at":1}')]},
         ),
+        (completion({"function_call": {}}), {"tool_calls": []}),
         pytest.param(
             completion({"tool_calls": [part(name="look", id="call_1")], "function_call": {"name": "look"}}),
             {"tool_calls": [call("call_1", "look", "{}")]},
