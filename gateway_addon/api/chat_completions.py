@@ -235,6 +235,8 @@ class _Choice:
     calls: list[_Call] = field(default_factory=list)
     calls_by_key: dict[int | str, _Call] = field(default_factory=dict)
     """The calls by id, and by `index` the latest of each."""
+    executed: dict[int, Json] = field(default_factory=dict)
+    """Groq: what its own tools did, by `index`; an event repeats what an earlier one said and adds the outcome."""
 
     def add_call(self, call: Json, offered: list[str]) -> None:
         """Add a whole call, which no index or id may merge with another."""
@@ -258,6 +260,11 @@ class _Choice:
         if call_id:
             self.calls_by_key.setdefault(call_id, call)
         call.add(part, offered)
+
+    def add_executed(self, position: int, tool: Json) -> None:
+        index = count(tool.get("index"))
+        said = {name: value for name, value in tool.items() if value not in (None, "")}
+        self.executed.setdefault(position if index is None else index, {}).update(said)
 
     def _new_call(self, index: int | None) -> _Call:
         """A call in its place: the index says which, unless another call has it."""
@@ -294,6 +301,12 @@ class _Reader:
         self.answer.tool_calls = [
             call.finish() for choice in choices for call in sorted(choice.calls, key=lambda call: call.position)
         ]
+        for tool in (tool for choice in choices for _, tool in sorted(choice.executed.items())):
+            name, output = text(tool.get("name")) or text(tool.get("type")), written(tool.get("output"))
+            arguments = clean(written(tool.get("arguments")) or "{}")
+            self.answer.tool_calls.append(ToolCall(None, name, text(tool.get("type")) or "tool", "server", arguments))
+            if output:
+                self.answer.tool_results.append(ToolResult(None, name, clean(output), None))
         return self.answer
 
     def _end(self) -> None:
@@ -330,7 +343,10 @@ class _Reader:
         choice.reasoning += _reasoning(message)
         for call in _call_parts(message):
             add_call(call, self._offered)
-        answer.started = answer.started or bool(choice.texts or choice.reasoning or choice.calls)
+        for position, tool in enumerate(objects(message.get("executed_tools"))):
+            choice.add_executed(position, tool)
+        parts = (choice.texts, choice.reasoning, choice.calls, choice.executed)
+        answer.started = answer.started or any(parts)
         read_gateway(self.answer, message)
         answer.error = merge(answer.error, read_error(data))
         if finish_reason := text(data.get("finish_reason")):

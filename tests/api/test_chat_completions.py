@@ -862,6 +862,29 @@ def test_an_answer_spread_over_choices_as_copilot_does(places: list[Json]):
         assert (answer.text, answer.tool_calls) == expected
 
 
+SEARCHED: Json = {"index": 0, "type": "search", "arguments": '{"query": "tea"}', "output": "Tea is hot."}
+RAN: Json = {"index": 1, "type": "python", "arguments": '{"code": "1"}', "output": None}
+TOOLS_RUN = (
+    [
+        ToolCall(None, "search", "search", "server", '{"query": "tea"}'),
+        ToolCall(None, "python", "python", "server", '{"code": "1"}'),
+    ],
+    [ToolResult(None, "search", "Tea is hot.", None)],
+)
+
+
+def test_groq_tells_what_its_own_tools_did():
+    answer = read_body(completion({"content": "Hot.", "executed_tools": [SEARCHED, RAN]}))
+    assert (answer.tool_calls, answer.tool_results) == TOOLS_RUN
+
+
+def test_groq_tells_of_a_call_and_later_of_its_outcome():
+    events = [chunk({"executed_tools": [tool]}) for tool in (SEARCHED | {"output": None}, SEARCHED, RAN)]
+    answer = read(*events, chunk({"content": "Hot."}, "stop"))
+    assert (answer.tool_calls, answer.tool_results) == TOOLS_RUN
+    assert read(events[0]).started
+
+
 def test_calls_of_all_choices_are_kept():
     answer = read(
         chunk({"tool_calls": [part(0, "{1", name="a")]}, index=1),
@@ -996,6 +1019,7 @@ KEYS = [
     *("arguments", "input", "function_call", "functions", "finish_reason", "usage", "x_groq", "prompt_tokens"),
     *("prompt_tokens_details", "completion_tokens_details", "cached_tokens", "error", "provider_metadata", "gateway"),
     *("max_tokens", "tool_call_id", "stream", "audio", "transcript", "extra_content", "google", "thought", "cost"),
+    *("executed_tools", "output"),
 ]
 WORDS = [
     "user",
@@ -1057,6 +1081,18 @@ def interleaved_parts(draw: st.DrawFn) -> tuple[list[str], list[Json]]:
         )
     order = draw(st.permutations([index for index, queue in enumerate(queues) for _ in queue]))
     return arguments, [queues[index].pop(0) for index in order]
+
+
+@given(st.lists(st.lists(st.text('{}":1ä'), max_size=3), max_size=4))
+def test_calls_that_share_an_index_are_told_apart_by_their_ids(cut_arguments: list[list[str]]):
+    parts = [
+        part(0, piece, name=f"tool_{number}" if first else None, id=f"call_{number}" if first else "")
+        for number, pieces in enumerate(cut_arguments)
+        for first, piece in zip([True, *[False] * len(pieces)], ["", *pieces], strict=True)
+    ]
+    expected = [call(f"call_{n}", f"tool_{n}", "".join(pieces) or "{}") for n, pieces in enumerate(cut_arguments)]
+    assert read(*map(calls, parts)).tool_calls == expected
+    assert read(calls(*parts)).tool_calls == expected
 
 
 @given(interleaved_parts(), st.booleans())
