@@ -235,6 +235,7 @@ class _Choice:
     calls: list[_Call] = field(default_factory=list)
     calls_by_key: dict[int | str, _Call] = field(default_factory=dict)
     """The calls by id, and by `index` the latest of each."""
+    next_position: int = 0
     executed: dict[int, Json] = field(default_factory=dict)
     """Groq: what its own tools did, by `index`; an event repeats what an earlier one said and adds the outcome."""
 
@@ -268,8 +269,8 @@ class _Choice:
 
     def _new_call(self, index: int | None) -> _Call:
         """A call in its place: the index says which, unless another call has it."""
-        positions = [call.position for call in self.calls]
-        call = _Call(max(positions, default=-1) + 1 if index is None or index in positions else index)
+        call = _Call(self.next_position if index is None or index in self.calls_by_key else index)
+        self.next_position = max(self.next_position, call.position + 1)
         self.calls.append(call)
         return call
 

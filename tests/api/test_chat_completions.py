@@ -1083,6 +1083,13 @@ def interleaved_parts(draw: st.DrawFn) -> tuple[list[str], list[Json]]:
     return arguments, [queues[index].pop(0) for index in order]
 
 
+@given(st.lists(st.text("ab_", min_size=1, max_size=4), min_size=1, max_size=5), st.booleans())
+def test_the_name_of_a_tool_that_is_offered_may_be_cut_anywhere(pieces: list[str], repeated: bool):
+    name = "".join(pieces)
+    parts = [part(0, name=piece) for piece in [*pieces, *[name] * repeated]]
+    assert read(*map(calls, parts), offered=[name]).tool_calls == [call(None, name, "{}")]
+
+
 @given(st.lists(st.lists(st.text('{}":1ä'), max_size=3), max_size=4))
 def test_calls_that_share_an_index_are_told_apart_by_their_ids(cut_arguments: list[list[str]]):
     parts = [
