@@ -1,6 +1,6 @@
 """OpenAI Chat Completions (`/chat/completions`): what a request says, what an answer says, what may be refused or set.
 
-The facts of the format are in wire-formats §3; field names are those of the OpenAI API reference, "Chat".
+Field names are those of the OpenAI API reference, "Chat"; who else sends what else is said where it is read.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,13 +17,13 @@ from gateway_addon.api.base import (
     RequestFacts,
     ToolCall,
     ToolResult,
-    Usage,
 )
 from gateway_addon.api.errors import merge, read_error
-from gateway_addon.api.gateways import read_gateway
+from gateway_addon.api.gateways import read_gateway, read_own_cost
 from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_prompt, side_request
 from gateway_addon.api.refusals import check_model, check_object, openai_error_body
-from gateway_addon.api.values import count, mapping, objects, text
+from gateway_addon.api.usage import take_usage
+from gateway_addon.api.values import count, mapping, objects, text, written
 
 NAME = "chat_completions"
 SUFFIX = "/chat/completions"
@@ -36,7 +36,7 @@ ANSWER_OBJECTS = ("chat.completion", "chat.completion.chunk")
 
 MESSAGES_ONLY_FIELDS = ("system", "anthropic_version")
 MESSAGES_ONLY_BLOCKS = ("tool_use", "tool_result")
-"""Signs that a body with `messages` is an Anthropic Messages request (wire-formats §1)."""
+"""Signs that a body with `messages` is an Anthropic Messages request."""
 
 SYSTEM_ROLES = ("system", "developer")
 
@@ -44,7 +44,7 @@ CALL_PAYLOADS = {"function": "arguments", "custom": "input"}
 """The objects that hold a tool's or call's name, by type; each with the field that holds a call's arguments."""
 
 REASONING_FIELDS = ("reasoning", "reasoning_content")
-"""Names of one and the same text; OpenRouter repeats it in `reasoning_details` (wire-formats §3.4)."""
+"""Names of one and the same text; OpenRouter repeats it in `reasoning_details`."""
 
 REASONING_WISHES = ("reasoning", "reasoning_effort", "include_reasoning")
 """Request fields by which a client asks for (or against) reasoning itself."""
@@ -66,7 +66,7 @@ def is_answer(answer: Json) -> bool:
 
 
 def read_request(body: Json) -> RequestFacts:
-    """The facts of a request (wire-formats §3.1, 3.3, 6); what has a wrong type is as if it were absent."""
+    """The facts of a request; what has a wrong type is as if it were absent."""
     messages = list(objects(body.get("messages")))
     user_turns = [_texts(message) for message in reversed(messages) if message.get("role") == "user"]
     facts = RequestFacts(
@@ -88,12 +88,12 @@ def read_request(body: Json) -> RequestFacts:
 
 
 def reader(request: RequestFacts) -> Reader:
-    """A reader for the answer; a chat answer is read alike whatever was asked."""
-    return _Reader()
+    """A reader for the answer to `request`, whose tools tell how a name that comes in pieces goes on."""
+    return _Reader(request.tools)
 
 
 def validate(body: object) -> Refusal | None:
-    """What the gateway refuses before sending (design 2.6)."""
+    """What the gateway refuses before sending."""
     if refusal := check_object(body):
         return refusal
     request = mapping(body)
@@ -132,8 +132,9 @@ def _system_prompt(messages: Iterable[Json]) -> str | None:
 def _offered(body: Json) -> Iterator[str | None]:
     for tool in objects(body.get("tools")):
         kind = text(tool.get("type")) or "function"
-        # a tool without an object that names it is one of OpenRouter's own, which goes by its type
-        yield text(mapping(tool.get(kind)).get("name")) if kind in CALL_PAYLOADS else kind
+        # Moonshot's own tools are named like functions, Anthropic's in the tool itself; OpenRouter's go by their type
+        name = text(_payload(tool)[1].get("name")) or text(tool.get("name"))
+        yield name or (None if kind in CALL_PAYLOADS else kind)
     for function in objects(body.get("functions")):
         yield text(function.get("name"))
 
@@ -141,10 +142,8 @@ def _offered(body: Json) -> Iterator[str | None]:
 def _call_parts(message: Json) -> list[Json]:
     """The (parts of) tool calls in a message or delta; the legacy `function_call` counts as the only tool call."""
     parts = list(objects(message.get("tool_calls")))
-    legacy = message.get("function_call")
-    if not parts and isinstance(legacy, dict):
-        parts = [{"index": 0, "function": legacy}]
-    return parts
+    legacy = mapping(message.get("function_call"))
+    return parts or ([{"index": 0, "function": legacy}] if legacy else [])
 
 
 def _payload(call: Json) -> tuple[str, Json]:
@@ -161,11 +160,11 @@ def _calls_made(message: Json) -> Iterator[tuple[str | None, str | None]]:
 
 
 def _new_results(messages: list[Json]) -> list[ToolResult]:
-    """The results that follow the last assistant turn; the history repeats the earlier ones (trap 106)."""
+    """The results that follow the last assistant turn; the history repeats the earlier ones."""
     names: dict[str, str | None] = {}
     results: list[ToolResult] = []
     for message in messages:
-        content = join_texts(_texts(message)) or ""
+        content = _result(message.get("content")) or join_texts(_texts(message)) or ""
         match message.get("role"):
             case "assistant":
                 results.clear()
@@ -178,28 +177,55 @@ def _new_results(messages: list[Json]) -> list[ToolResult]:
     return results
 
 
+def _result(content: object) -> str | None:
+    """A result that a client hands over as the object it is."""
+    return clean(written(content) or "") if isinstance(content, dict) else None
+
+
 @dataclass(slots=True)
 class _Call:
     """A tool call in the making."""
 
     position: int
     call_id: str | None = None
-    name: str | None = None
+    name: str = ""
     type: str | None = None
     arguments: list[str] = field(default_factory=list)
 
-    def add(self, part: Json) -> None:
+    def add(self, part: Json, offered: list[str]) -> None:
         kind, payload = _payload(part)
         # some servers repeat these in every part, others send "" later: the first that says something holds
         self.call_id = self.call_id or text(part.get("id"))
-        self.name = self.name or text(payload.get("name"))
         self.type = self.type or text(part.get("type")) or (kind if payload else None)
-        if arguments := text(payload.get(CALL_PAYLOADS[kind])):
+        self.name = _joined(self.name, text(payload.get("name")) or "", offered)
+        if arguments := written(payload.get(CALL_PAYLOADS[kind])):
             self.arguments.append(arguments)
+
+    def goes_on_in(self, part: Json, offered: list[str]) -> bool:
+        """Whether a part without an index or id of its own belongs to this call, and is not the next one."""
+        call_id, payload = text(part.get("id")), _payload(part)[1]
+        if self.call_id and call_id:
+            return self.call_id == call_id
+        name = text(payload.get("name"))
+        if not (self.name and name):
+            return True
+        if self.arguments:  # the name is complete by then
+            more = written(payload.get("arguments")) or ""
+            is_next = self.arguments[-1].rstrip().endswith("}") and more.lstrip().startswith("{")
+            return name == self.name and not is_next
+        return _joined(self.name, name, offered) in offered or not {self.name, name} <= set(offered)
 
     def finish(self) -> ToolCall:
         arguments = clean("".join(self.arguments)) or "{}"
-        return ToolCall(self.call_id, self.name, self.type or "function", "client", arguments)
+        return ToolCall(self.call_id, self.name or None, self.type or "function", "client", arguments)
+
+
+def _joined(name: str, piece: str, offered: list[str]) -> str:
+    """A tool's name with the next piece of it: the rest of it (Kimi), or all there is so far, repeated by others."""
+    repeats = piece.startswith(name)
+    if repeats and (piece in offered or not any(tool.startswith(name + piece) for tool in offered)):
+        return piece
+    return name + piece
 
 
 @dataclass(slots=True)
@@ -211,28 +237,53 @@ class _Choice:
     reasoning: list[str] = field(default_factory=list)
     calls: list[_Call] = field(default_factory=list)
     calls_by_key: dict[int | str, _Call] = field(default_factory=dict)
-    """The calls by `index` and by id."""
+    """The calls by id, and by `index` the latest of each."""
+    next_position: int = 0
+    executed: dict[int, Json] = field(default_factory=dict)
+    """Groq: what its own tools did, by `index`; an event repeats what an earlier one said and adds the outcome."""
 
-    def add_call_part(self, part: Json) -> None:
-        """Add a part to the call of its index; without one, to the call of its id; without that, to the last call."""
+    def add_call(self, call: Json, offered: list[str]) -> None:
+        """Add a whole call, which no index or id may merge with another."""
+        self._new_call(None).add(call, offered)
+
+    def add_call_part(self, part: Json, offered: list[str]) -> None:
+        """Add a part to the call of its index; without one, to the call of its id; without that, to the last call.
+
+        Gemini, Ollama, LiteLLM and others give all parallel calls the same index: another id there is another call.
+        """
         index, call_id = count(part.get("index")), text(part.get("id"))
         key = call_id if index is None else index
         last = self.calls[-1] if self.calls else None
         call = last if key is None else self.calls_by_key.get(key)
+        if call and not call.goes_on_in(part, offered):
+            call = self.calls_by_key.get(call_id) if call_id else None
         if call is None:
-            call = _Call(len(self.calls) if index is None else index)
-            self.calls.append(call)
-        for name in (index, call_id):
-            if name is not None:
-                self.calls_by_key.setdefault(name, call)
-        call.add(part)
+            call = self._new_call(index)
+        if index is not None:
+            self.calls_by_key[index] = call
+        if call_id:
+            self.calls_by_key.setdefault(call_id, call)
+        call.add(part, offered)
+
+    def add_executed(self, position: int, tool: Json) -> None:
+        index = count(tool.get("index"))
+        said = {name: value for name, value in tool.items() if value not in (None, "")}
+        self.executed.setdefault(position if index is None else index, {}).update(said)
+
+    def _new_call(self, index: int | None) -> _Call:
+        """A call in its place: the index says which, unless another call has it."""
+        call = _Call(self.next_position if index is None or index in self.calls_by_key else index)
+        self.next_position = max(self.next_position, call.position + 1)
+        self.calls.append(call)
+        return call
 
 
 class _Reader:
     """Reads one answer; implements `base.Reader`."""
 
-    def __init__(self) -> None:
+    def __init__(self, offered: list[str]) -> None:
         self.answer = Answer()
+        self._offered = offered
         self._choices: dict[int, _Choice] = {}
 
     def event(self, event: Json, name: str = "") -> None:
@@ -248,12 +299,18 @@ class _Reader:
 
     def finish(self) -> Answer:
         choices = [self._choices[index] for index in sorted(self._choices)]
-        self.answer.finish_reason = choices[0].finish_reason if choices else None
+        self.answer.finish_reason = next((choice.finish_reason for choice in choices if choice.finish_reason), None)
         self.answer.text = join_texts("".join(choice.texts) for choice in choices) or ""
         self.answer.reasoning = join_texts("".join(choice.reasoning) for choice in choices) or ""
         self.answer.tool_calls = [
             call.finish() for choice in choices for call in sorted(choice.calls, key=lambda call: call.position)
         ]
+        for tool in (tool for choice in choices for _, tool in sorted(choice.executed.items())):
+            name, output = text(tool.get("name")) or text(tool.get("type")), written(tool.get("output"))
+            arguments = clean(written(tool.get("arguments")) or "{}")
+            self.answer.tool_calls.append(ToolCall(None, name, text(tool.get("type")) or "tool", "server", arguments))
+            if output:
+                self.answer.tool_results.append(ToolResult(None, name, clean(output), None))
         return self.answer
 
     def _end(self) -> None:
@@ -262,7 +319,7 @@ class _Reader:
 
     def _read(self, data: Json, name: str = "") -> None:
         answer = self.answer
-        error = read_error(data, name)
+        error = read_error(data, name) or read_error(mapping(data.get("x_groq")))
         answer.error = merge(answer.error, error)
         answer.recognised = answer.recognised or error is not None or is_answer(data)
         answer.response_id = answer.response_id or text(data.get("id"))
@@ -270,11 +327,11 @@ class _Reader:
         answer.service_tier = text(data.get("service_tier")) or answer.service_tier
         answer.inference_provider = text(data.get("provider")) or answer.inference_provider
         read_gateway(self.answer, data)
-        # Groq reports there, and only there if the client did not ask for usage (trap 118)
-        usage = mapping(data.get("usage")) or mapping(mapping(data.get("x_groq")).get("usage"))
-        if usage:
-            answer.reported_usage = usage
-            answer.usage = _read_usage(usage)
+        read_own_cost(self.answer, data)
+        # Groq and Moonshot report elsewhere, and only there if the client did not ask for usage
+        places = (data, mapping(data.get("x_groq")), *objects(data.get("choices")))
+        if usage := next(filter(None, (mapping(place.get("usage")) for place in places)), None):
+            take_usage(answer, usage, "prompt", "completion")
             answer.usage_final = answer.ended
         for position, choice in enumerate(objects(data.get("choices"))):
             index = count(choice.get("index"))
@@ -284,17 +341,16 @@ class _Reader:
         answer = self.answer
         choice = self._choices.setdefault(index, _Choice())
         delta = data.get("delta")
-        if isinstance(delta, dict):
-            message, calls = delta, _call_parts(delta)
-        else:
-            message = mapping(data.get("message"))
-            # each call is whole: neither an `index` nor a repeated id may merge two
-            calls = [call | {"index": position} for position, call in enumerate(_call_parts(message))]
-        choice.texts += filter(None, [*_content(message, "text"), text(message.get("refusal"))])
+        message = delta if isinstance(delta, dict) else mapping(data.get("message"))
+        add_call = choice.add_call_part if message is delta else choice.add_call
+        choice.texts += _said(message)
         choice.reasoning += _reasoning(message)
-        for call in calls:
-            choice.add_call_part(call)
-        answer.started = answer.started or bool(choice.texts or choice.reasoning or choice.calls)
+        for call in _call_parts(message):
+            add_call(call, self._offered)
+        for position, tool in enumerate(objects(message.get("executed_tools"))):
+            choice.add_executed(position, tool)
+        parts = (choice.texts, choice.reasoning, choice.calls, choice.executed)
+        answer.started = answer.started or any(parts)
         read_gateway(self.answer, message)
         answer.error = merge(answer.error, read_error(data))
         if finish_reason := text(data.get("finish_reason")):
@@ -315,42 +371,26 @@ def _content(message: Json, kind: str) -> list[str]:
     ]
 
 
+def _said(message: Json) -> list[str]:
+    """What a message or delta says: its content unless that is a thought, its refusal, the words of its audio."""
+    content = [] if _is_thought(message) else _content(message, "text")
+    spoken = text(mapping(message.get("audio")).get("transcript"))
+    return [*content, *filter(None, (text(message.get("refusal")), spoken))]
+
+
+def _is_thought(message: Json) -> bool:
+    """Whether Gemini's compatible API marks the content as reasoning."""
+    return mapping(mapping(message.get("extra_content")).get("google")).get("thought") is True
+
+
 def _reasoning(message: Json) -> list[str]:
     """The reasoning in a message or delta, once, however many fields repeat it."""
     if plain := next(filter(None, (text(message.get(name)) for name in REASONING_FIELDS)), None):
         return [plain]
     details = (detail.get("text") or detail.get("summary") for detail in objects(message.get("reasoning_details")))
-    return list(filter(None, map(text, details))) or _content(message, "thinking")
+    content = [*_content(message, "thinking"), *(_content(message, "text") if _is_thought(message) else [])]
+    return list(filter(None, map(text, details))) or content
 
 
 def _first_count(*values: object) -> int | None:
     return next((number for number in map(count, values) if number is not None), None)
-
-
-def _read_usage(usage: Json) -> Usage:
-    """The counts of a `usage` object (wire-formats §3.2, 8); what it does not say is None."""
-    prompt = mapping(usage.get("prompt_tokens_details"))
-    completion = mapping(usage.get("completion_tokens_details"))
-    input_tokens = count(usage.get("prompt_tokens"))
-    output_tokens = count(usage.get("completion_tokens"))
-    reasoning_tokens = count(completion.get("reasoning_tokens"))
-    if input_tokens is not None and output_tokens is not None and reasoning_tokens is not None:
-        output_with_reasoning = output_tokens + reasoning_tokens
-        # xAI alone leaves the reasoning out of the output; only the total tells (trap 113)
-        if count(usage.get("total_tokens")) == input_tokens + output_with_reasoning:
-            output_tokens = output_with_reasoning
-    return Usage(
-        input_tokens=input_tokens,
-        cache_read_tokens=_first_count(
-            prompt.get("cached_tokens"),
-            usage.get("prompt_cache_hit_tokens"),  # DeepSeek
-            usage.get("cached_tokens"),  # Moonshot
-        ),
-        cache_write_tokens=_first_count(
-            prompt.get("cache_write_tokens"),
-            prompt.get("cache_creation_input_tokens"),  # Alibaba
-            usage.get("cache_creation_input_tokens"),  # Vercel
-        ),
-        output_tokens=output_tokens,
-        reasoning_tokens=reasoning_tokens,
-    )

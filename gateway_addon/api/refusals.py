@@ -1,4 +1,4 @@
-"""What every kind refuses before sending, and the two shapes of the addon's own error replies (design 2.6)."""
+"""What every kind refuses before sending, and the two shapes of the addon's own error replies."""
 
 from gateway_addon.api.base import Json, Refusal
 

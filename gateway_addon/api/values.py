@@ -4,18 +4,19 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from gateway_addon.api.base import Json
+from gateway_addon.wire import jsontext
 
 MAX_COUNT = 2**63 - 1
 """SQLite's largest integer; a count above it is nonsense."""
 
 
 def text(value: object) -> str | None:
-    """A string with something in it; "" counts as absent (wire-formats §3.2, `finish_reason`)."""
+    """A string with something in it; "" counts as absent: some servers write it for what they do not know."""
     return value if isinstance(value, str) and value else None
 
 
 def count(value: object) -> int | None:
-    """A token count: an int, a float without fraction or a numeric string, not negative (trap 56)."""
+    """A token count: an int, a float without fraction or a numeric string, not negative."""
     if isinstance(value, bool):
         return None
     if isinstance(value, str):
@@ -38,5 +39,20 @@ def items(value: object) -> list[object]:
 
 
 def objects(value: object) -> Iterator[Json]:
-    """The objects in a JSON array; elements of other types are skipped (trap 110)."""
+    """The objects in a JSON array; elements of other types are skipped."""
     return (item for item in items(value) if isinstance(item, dict))
+
+
+def written(value: object) -> str | None:
+    """What a model wrote where the format has a text: a string as sent, anything else as compact JSON.
+
+    None for "", null and {}, which say no more than absence does.
+    """
+    if isinstance(value, str):
+        return value or None
+    if value is None or value == {}:
+        return None
+    try:
+        return jsontext.dumps(value)
+    except ValueError:  # nested too deeply
+        return None

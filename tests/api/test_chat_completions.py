@@ -1,5 +1,6 @@
 """OpenAI Chat Completions: what requests and answers say, told as tables of (body or events) → expected fields."""
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -49,8 +50,8 @@ def call(call_id: str | None, name: str | None, arguments: str, kind: str = "fun
     return ToolCall(call_id, name, kind, "client", arguments)
 
 
-def read(*events: Json, done: bool = False) -> Answer:
-    reader = chat_completions.reader(RequestFacts())
+def read(*events: Json, done: bool = False, offered: Sequence[str] = ()) -> Answer:
+    reader = chat_completions.reader(RequestFacts(tools=list(offered)))
     for event in events:
         reader.event(event)
     if done:
@@ -95,9 +96,22 @@ SEEN: Json = {"role": "tool", "tool_call_id": "call_1", "content": "a wall"}
         pytest.param(
             {"tools": [{"type": "custom", "custom": {"name": "patch", "format": {}}}]},
             {"tools": ["patch"]},
-            id="trap-95",
+            id="custom",
         ),
         ({"tools": [{"type": "openrouter:web_search", "parameters": {}}]}, {"tools": ["openrouter:web_search"]}),
+        pytest.param(
+            {"tools": [{"type": "builtin_function", "function": {"name": "$web_search"}}]},
+            {"tools": ["$web_search"]},
+            id="Moonshot's own tools are called like functions",
+        ),
+        pytest.param(
+            {"tools": [{"type": "web_search_20250305", "name": "web_search"}, {"type": "function", "name": "look"}]},
+            {"tools": ["web_search", "look"]},
+            id="a name in the tool itself",
+        ),
+        pytest.param(
+            {"tools": [{"type": "web_search", "web_search": {"enable": True}}]}, {"tools": ["web_search"]}, id="z.ai"
+        ),
         ({"functions": [{"name": "look"}, {"name": "look"}, {}]}, {"tools": ["look"]}),
         ({"tools": [{"type": "function"}, {"function": 3}, None, "look"]}, {"tools": []}),
         (
@@ -113,7 +127,7 @@ SEEN: Json = {"role": "tool", "tool_call_id": "call_1", "content": "a wall"}
                 ]
             },
             {"system_prompt": "a\nb\nc"},
-            id="trap-85",
+            id="system and developer messages anywhere",
         ),
         (
             {
@@ -142,7 +156,7 @@ SEEN: Json = {"role": "tool", "tool_call_id": "call_1", "content": "a wall"}
                 ]
             },
             {"user_prompt": "hello"},
-            id="trap-80",
+            id="the last turn with words of a person",
         ),
         pytest.param(
             {
@@ -160,7 +174,7 @@ SEEN: Json = {"role": "tool", "tool_call_id": "call_1", "content": "a wall"}
         pytest.param(
             {"messages": [None, "hello", {"role": "user", "content": 7}, {"role": ["user"]}]},
             {"user_prompt": None, "system_prompt": None},
-            id="trap-110",
+            id="nonsense",
         ),
         ({"messages": {"role": "user"}}, {"user_prompt": None}),
         ({}, {"model": None, "streamed": False, "max_tokens": None, "tools": [], "side_request": None}),
@@ -175,9 +189,7 @@ def test_what_a_request_says(body: Json, expected: Json):
     ("messages", "results"),
     [
         ([HELLO, LOOKED, SEEN], [ToolResult("call_1", "look", "a wall", None)]),
-        pytest.param(
-            [HELLO, LOOKED, SEEN, {"role": "assistant", "content": "A wall."}, HELLO], [], id="trap-106-old result"
-        ),
+        pytest.param([HELLO, LOOKED, SEEN, {"role": "assistant", "content": "A wall."}, HELLO], [], id="old result"),
         pytest.param([SEEN], [ToolResult("call_1", None, "a wall", None)], id="the call is not in the history"),
         pytest.param(
             [
@@ -190,6 +202,11 @@ def test_what_a_request_says(body: Json, expected: Json):
             ],
             [ToolResult("call_1", "look", "a\nb", None)],
             id="parts",
+        ),
+        pytest.param(
+            [LOOKED, SEEN | {"content": {"wall": Decimal("1.50")}}],
+            [ToolResult("call_1", "look", '{"wall":1.50}', None)],
+            id="an object",
         ),
         pytest.param(
             [LOOKED, {"role": "tool", "content": None}], [ToolResult(None, None, "", None)], id="neither id nor content"
@@ -325,16 +342,18 @@ def test_effort_never_overrides_the_client(wish: Json):
         pytest.param(
             completion(usage=None),
             {"usage": Usage(), "reported_usage": None, "usage_final": False, "ended": True},
-            id="trap-44",
+            id="no usage",
         ),
-        pytest.param(completion({"content": None}), {"text": "", "started": False}, id="trap-77-null"),
-        pytest.param(completion({"content": []}), {"text": ""}, id="trap-77-list"),
+        pytest.param(completion({"content": None}), {"text": "", "started": False}, id="no content"),
+        pytest.param(completion({"content": []}), {"text": ""}, id="empty content"),
         pytest.param(
             completion({"content": None, "refusal": "I won't."}),
             {"text": "I won't.", "finish_reason": "stop", "error": None},
-            id="trap-37",
+            id="refusal",
         ),
-        pytest.param(completion(finish_reason=""), {"finish_reason": None, "ended": True}, id="trap-119-finish_reason"),
+        pytest.param(
+            completion(finish_reason=""), {"finish_reason": None, "ended": True}, id="Snowflake: empty finish reason"
+        ),
         pytest.param(
             completion(
                 {
@@ -347,7 +366,7 @@ def test_effort_never_overrides_the_client(wish: Json):
                 }
             ),
             {"text": "Hello.", "reasoning": "Hm."},
-            id="trap-119-content",
+            id="Mistral: parts",
         ),
         (completion({"reasoning_content": "Hm."}), {"reasoning": "Hm.", "started": True}),
         (
@@ -381,7 +400,7 @@ def test_effort_never_overrides_the_client(wish: Json):
         pytest.param(
             completion({"tool_calls": [{"id": "call_1", "function": {"name": "look"}}]}),
             {"tool_calls": [call("call_1", "look", "{}")]},
-            id="trap-86-absent",
+            id="no arguments",
         ),
         pytest.param(
             completion({"tool_calls": [{"id": "", "index": 0, "function": {"name": n}} for n in ("look", "go")]}),
@@ -392,6 +411,37 @@ def test_effort_never_overrides_the_client(wish: Json):
             completion({"function_call": {"name": "look", "arguments": '{"at":1}'}}, "function_call"),
             {"tool_calls": [call(None, "look", '{"at":1}')], "finish_reason": "function_call"},
         ),
+        pytest.param(
+            completion(
+                {
+                    "tool_calls": [
+                        part(0, name="look", id="call_1")
+                        | {"function": {"name": "look", "arguments": {"at": [1, "ä"]}}},
+                        {
+                            "id": "call_2",
+                            "type": "custom",
+                            "custom": {"name": "patch", "input": {"a": Decimal("1.50")}},
+                        },
+                        part(2, name="go", id="call_3") | {"function": {"name": "go", "arguments": {}}},
+                        part(3, '{"at" : 1}', name="look", id="call_4"),
+                    ]
+                }
+            ),
+            {
+                "tool_calls": [
+                    call("call_1", "look", '{"at":[1,"ä"]}'),
+                    call("call_2", "patch", '{"a":1.50}', "custom"),
+                    call("call_3", "go", "{}"),
+                    call("call_4", "look", '{"at" : 1}'),
+                ]
+            },
+            id="arguments as an object are written as compact JSON, a string as sent",
+        ),
+        (
+            completion({"function_call": {"name": "look", "arguments": {"at": 1}}}),
+            {"tool_calls": [call(None, "look", '{"at":1}')]},
+        ),
+        (completion({"function_call": {}}), {"tool_calls": []}),
         pytest.param(
             completion({"tool_calls": [part(name="look", id="call_1")], "function_call": {"name": "look"}}),
             {"tool_calls": [call("call_1", "look", "{}")]},
@@ -413,21 +463,75 @@ def test_effort_never_overrides_the_client(wish: Json):
                 ]
             ),
             {"text": "one\ntwo", "finish_reason": "stop", "tool_calls": [call(None, "a", "{}"), call(None, "b", "{}")]},
-            id="trap-90",
+            id="choices",
         ),
+        pytest.param(
+            completion(
+                choices=[
+                    {"index": 0, "message": {"content": "I look."}, "finish_reason": ""},
+                    *(
+                        {
+                            "index": 0,
+                            "message": {"tool_calls": [part(0, name=name, id=i)]},
+                            "finish_reason": "tool_calls",
+                        }
+                        for name, i in (("look", "a"), ("go", "b"))
+                    ),
+                ]
+            ),
+            {
+                "text": "I look.",
+                "finish_reason": "tool_calls",
+                "tool_calls": [call("a", "look", "{}"), call("b", "go", "{}")],
+            },
+            id="Copilot: one answer in several choices, all of the same index",
+        ),
+        pytest.param(
+            completion(
+                choices=[
+                    {"message": {"content": "I look."}, "finish_reason": None},
+                    {"message": {"tool_calls": [part(0, name="look")]}, "finish_reason": "tool_calls"},
+                    {"message": {"tool_calls": [part(0, name="go")]}, "finish_reason": "stop"},
+                ]
+            ),
+            {
+                "text": "I look.",
+                "finish_reason": "tool_calls",
+                "tool_calls": [call(None, "look", "{}"), call(None, "go", "{}")],
+            },
+            id="Copilot: without an index",
+        ),
+        pytest.param(
+            completion({"content": None, "audio": {"id": "a", "data": "AAAA", "transcript": "Hello."}}),
+            {"text": "Hello.", "started": True},
+            id="spoken words",
+        ),
+        pytest.param(
+            completion({"content": "Hm.", "extra_content": {"google": {"thought": True}}}),
+            {"text": "", "reasoning": "Hm."},
+            id="Gemini: the content is a thought",
+        ),
+        pytest.param(
+            completion({"content": "Hi.", "extra_content": {"google": {"thought": False}}}),
+            {"text": "Hi.", "reasoning": ""},
+            id="Gemini: the content is none",
+        ),
+        pytest.param(completion(cost="0.00042"), {"own_cost": "0.00042", "own_charge": None}, id="a cost of its own"),
         pytest.param(
             {"error": {"code": 503, "message": "Down."}},
             {"error": Problem("Down.", None, 503), "usage": Usage(), "recognised": True},
-            id="trap-36",
+            id="error in a 200",
         ),
-        pytest.param(completion(error=None), {"error": None}, id="trap-34-null"),
-        pytest.param(completion(error={}), {"error": None}, id="trap-34-empty"),
+        pytest.param(completion(error=None), {"error": None}, id="null is no error"),
+        pytest.param(completion(error={}), {"error": None}, id="nor is an empty object"),
         ({}, {"recognised": False, "ended": False, "error": None}),
         (
             {"choices": "none", "usage": [], "id": 4, "model": {}},
             {"recognised": False, "response_id": None, "model": None},
         ),
-        pytest.param(completion({"content": "nul \0 and \ud800"}), {"text": "nul  and \ufffd"}, id="trap-99"),
+        pytest.param(
+            completion({"content": "nul \0 and \ud800"}), {"text": "nul  and \ufffd"}, id="text unfit for a database"
+        ),
         (
             completion({"content": "x", "provider_metadata": {"gateway": GATEWAY}}, generationId="gen_1"),
             {"gateway": GATEWAY, "generation_id": "gen_1"},
@@ -450,34 +554,85 @@ def test_a_whole_answer(body: Json, expected: Json):
         pytest.param(
             [says("Hi"), chunk(finish_reason="stop"), chunk(choices=[], usage=USAGE)],
             {"usage": COUNTS, "reported_usage": USAGE, "usage_final": True},
-            id="trap-41",
+            id="usage behind the end",
         ),
         pytest.param(
             [chunk(usage={"prompt_tokens": 9, "completion_tokens": n}) for n in (1, 2, 3)],
             {"usage": Usage(input_tokens=9, output_tokens=3), "usage_final": False},
-            id="trap-42",
+            id="usage in every chunk",
         ),
         pytest.param(
             [chunk({}, "stop", usage=USAGE), chunk(choices=[], usage=None)],
             {"usage": COUNTS, "usage_final": True},
-            id="trap-43",
+            id="usage with the end, null behind it",
         ),
-        pytest.param([chunk({}, "stop", x_groq={"id": "r", "usage": USAGE})], {"usage": COUNTS}, id="trap-118"),
+        pytest.param([chunk({}, "stop", x_groq={"id": "r", "usage": USAGE})], {"usage": COUNTS}, id="Groq"),
+        pytest.param(
+            [chunk(choices=[{"index": 0, "delta": {}, "finish_reason": "stop", "usage": USAGE}])],
+            {"usage": COUNTS, "reported_usage": USAGE, "usage_final": True},
+            id="Moonshot: usage in the choice",
+        ),
+        pytest.param(
+            [
+                chunk({}, "stop", usage=USAGE, choices=[{"index": 0, "usage": {"prompt_tokens": 1}}]),
+                chunk(choices=[{"index": 0, "delta": {}, "usage": None}]),
+            ],
+            {"usage": COUNTS},
+            id="usage in its usual place comes first",
+        ),
+        pytest.param(
+            [chunk({}, "stop"), chunk(choices=[], usage=USAGE | {"total_tokens": 999})],
+            {"usage": COUNTS, "hidden_tokens": True},
+            id="Google: thinking that only the total counts",
+        ),
+        pytest.param(
+            [
+                chunk({}, "stop"),
+                chunk(choices=[], usage={"prompt_tokens": 9, "completion_tokens": 1, "cache_read_input_tokens": 5}),
+            ],
+            {"usage": Usage(input_tokens=9, output_tokens=1, cache_read_tokens=5), "warnings": ["usage_ambiguous"]},
+            id="cache counts of another vendor, and nothing tells how they are meant",
+        ),
+        pytest.param(
+            [
+                chunk({"content": "Hm", "extra_content": {"google": {"thought": True}}}),
+                chunk({"content": ".", "extra_content": {"google": {"thought": True}}}),
+                chunk({"content": "Four.", "extra_content": {"google": {"thought_signature": "AAAA"}}}),
+            ],
+            {"text": "Four.", "reasoning": "Hm."},
+            id="Gemini: thoughts",
+        ),
+        pytest.param(
+            [
+                chunk({"audio": {"id": "a", "transcript": "Hel"}}),
+                chunk({"audio": {"data": "AAAA", "transcript": "lo."}}),
+                chunk({"audio": {"expires_at": 9}}),
+            ],
+            {"text": "Hello.", "started": True},
+            id="spoken words",
+        ),
+        pytest.param(
+            [{"choices": [{"index": 0, "delta": {}}], "x_groq": {"id": "r", "error": "Over capacity."}}],
+            {"error": Problem("Over capacity.")},
+            id="Groq: why a stream ends early",
+        ),
         pytest.param(
             [
                 {"id": "", "model": "", "object": "", "choices": [], "prompt_filter_results": [{}]},
                 says("Hi"),
             ],
             {"response_id": "c1", "model": "gpt-x", "text": "Hi"},
-            id="trap-102",
+            id="Azure: first chunk without id and model",
         ),
         ([says("Hi"), chunk(id="c2", model="gpt-y")], {"response_id": "c1", "model": "gpt-x"}),
-        pytest.param([chunk({}, "stop"), chunk(usage=USAGE)], {"finish_reason": "stop"}, id="trap-91"),
-        pytest.param([says("Hi")], {"ended": False, "finish_reason": None, "text": "Hi"}, id="trap-11"),
+        pytest.param(
+            [chunk({}, "stop"), chunk(usage=USAGE)], {"finish_reason": "stop"}, id="a finish reason is not taken back"
+        ),
+        pytest.param([says("Hi")], {"ended": False, "finish_reason": None, "text": "Hi"}, id="cut"),
         pytest.param(
             [chunk({"content": "b"}, "length", 1), chunk({"content": "a"}, "stop", 0)],
             {"finish_reason": "stop", "text": "a\nb"},
-            id="trap-90",
+            id="choices",
         ),
         ([chunk({"refusal": "I "}), chunk({"refusal": "won't."})], {"text": "I won't."}),
         (
@@ -497,7 +652,11 @@ def test_a_whole_answer(body: Json, expected: Json):
             {"text": "Hello.", "tool_calls": [call("call_1", "look", "{}")], "ended": True},
             id="a stream of one whole answer",
         ),
-        pytest.param([chunk({"future": 1}, new=[1]), {"type": "ping"}], {"text": "", "error": None}, id="trap-16"),
+        pytest.param(
+            [chunk({"future": 1}, new=[1]), {"type": "ping"}],
+            {"text": "", "error": None},
+            id="unknown fields and events",
+        ),
     ],
 )
 def test_a_streamed_answer(events: list[Json], expected: Json):
@@ -526,43 +685,41 @@ def test_halves_of_an_emoji_in_two_deltas_become_one():
                 part(1, "2}"),
             ],
             [call("call_1", "look", "{11}"), call("call_2", "go", "{22}")],
-            id="trap-88",
+            id="mixed",
         ),
         pytest.param(
             [part(None, "{1", name="look", id="call_1"), part(None, "1}"), part(None, "{2}", name="go", id="call_2")],
             [call("call_1", "look", "{11}"), call("call_2", "go", "{2}")],
-            id="trap-89-no index",
+            id="no index",
         ),
         pytest.param(
             [part(None, "{1", id="a"), part(None, "{2", id="b"), part(None, "1}", id="a"), part(None, "2}", id="b")],
             [call("a", None, "{11}"), call("b", None, "{22}")],
-            id="trap-89-no index, ids in turn",
+            id="no index, ids in turn",
         ),
         pytest.param(
             [part(0, "{1", name="look", id="call_1"), part(None, "1}", id="call_1")],
             [call("call_1", "look", "{11}")],
-            id="trap-89-index only at first",
+            id="index only at first",
         ),
         pytest.param(
             [part(0, "{1", name="look", id="call_1"), part(0, "1}", name="", id="")],
             [call("call_1", "look", "{11}")],
-            id="trap-89-empty id",
+            id="empty id later",
         ),
         pytest.param(
             [part(0, "{1", name="look", id="call_1"), part(0, "1}", name="look", id="call_1")],
             [call("call_1", "look", "{11}")],
-            id="trap-89-repeated id",
+            id="repeated id and name",
         ),
-        pytest.param(
-            [part(1, "{}", name="look", id="call_1")], [call("call_1", "look", "{}")], id="trap-119-first index is 1"
-        ),
+        pytest.param([part(1, "{}", name="look", id="call_1")], [call("call_1", "look", "{}")], id="first index is 1"),
         pytest.param(
             [part(0, name="look", id="call_1"), {"index": 0, "function": {"arguments": None}}],
             [call("call_1", "look", "{}")],
-            id="trap-119-null arguments",
+            id="null arguments",
         ),
-        pytest.param([part(0, "", name="look", id="call_1")], [call("call_1", "look", "{}")], id="trap-86"),
-        pytest.param([part(0, '{"at', name="look", id="call_1")], [call("call_1", "look", '{"at')], id="trap-87"),
+        pytest.param([part(0, "", name="look", id="call_1")], [call("call_1", "look", "{}")], id="empty arguments"),
+        pytest.param([part(0, '{"at', name="look", id="call_1")], [call("call_1", "look", '{"at')], id="cut arguments"),
         pytest.param(
             [part(5, "{5}", name="go", id="call_2"), part(2, "{2}", name="look", id="call_1")],
             [call("call_1", "look", "{2}"), call("call_2", "go", "{5}")],
@@ -577,11 +734,100 @@ def test_halves_of_an_emoji_in_two_deltas_become_one():
             id="custom",
         ),
         pytest.param([{}, {"index": "x", "function": []}], [call(None, None, "{}")], id="nonsense"),
+        pytest.param(
+            [
+                part(0, "{1}", name="look", id="a"),
+                part(0, "{2}", name="look", id="b"),
+                part(0, "{3}", name="go", id="c"),
+            ],
+            [call("a", "look", "{1}"), call("b", "look", "{2}"), call("c", "go", "{3}")],
+            id="one index, several ids",
+        ),
+        pytest.param(
+            [
+                *(part(0, id="a"), part(0, name="look"), part(0, "{1"), part(0, "1}")),
+                *(part(0, id="b"), part(0, name="go"), part(0, "{2"), part(0, "2}", id="")),
+            ],
+            [call("a", "look", "{11}"), call("b", "go", "{22}")],
+            id="one index, names and arguments follow without an id",
+        ),
+        pytest.param(
+            [
+                *(part(0, "{1", name="look", id="a"), part(0, "{2", name="go", id="b")),
+                *(part(0, "1", id="a"), part(0, "}"), part(0, "2", id="b"), part(0, "}")),
+            ],
+            [call("a", "look", "{11}"), call("b", "go", "{22}")],
+            id="one index, ids in turn",
+        ),
+        pytest.param(
+            [
+                part(1, "{1}", name="look", id="a"),
+                part(2, "{2}", name="go", id="b"),
+                part(1, "{3}", name="look", id="c"),
+            ],
+            [call("a", "look", "{1}"), call("b", "go", "{2}"), call("c", "look", "{3}")],
+            id="an index used again, in the order of arrival",
+        ),
+        pytest.param(
+            [
+                part(0, "{1}", name="look", id=""),
+                part(0, "{2}", name="look", id=""),
+                part(0, "{", name="go"),
+                part(0, "}"),
+            ],
+            [call(None, "look", "{1}"), call(None, "look", "{2}"), call(None, "go", "{}")],
+            id="one index, no ids: a name and arguments behind whole arguments",
+        ),
+        pytest.param(
+            [part(0, "{1", name="look"), part(0, "1}", name="look"), part(0, "", name="look")],
+            [call(None, "look", "{11}")],
+            id="no id, the name in every part",
+        ),
+        pytest.param(
+            [part(0, '{"at', name="look"), part(0, "{2}", name="go")],
+            [call(None, "look", '{"at'), call(None, "go", "{2}")],
+            id="one index, no ids: another name behind cut arguments",
+        ),
+        pytest.param(
+            [part(0, name="read"), part(0, name="read_file"), part(0, "{}", name="read_file")],
+            [call(None, "read_file", "{}")],
+            id="no id, a name that grows",
+        ),
+        pytest.param(
+            [part(0, name="look"), part(0, name="go"), part(None, name="look")],
+            [call(None, "look", "{}"), call(None, "go", "{}"), call(None, "look", "{}")],
+            id="one index, neither ids nor arguments, but tools that are offered",
+        ),
+        pytest.param(
+            [part(0, "{1}", name="look", id="a"), part(1, "{2}", name="go", id="a")],
+            [call("a", "look", "{1}"), call("a", "go", "{2}")],
+            id="one id, several indexes",
+        ),
+        pytest.param(
+            [part(0, name="look", id="a"), {"index": 0, "function": {"arguments": {"at": 1}}}],
+            [call("a", "look", '{"at":1}')],
+            id="arguments as an object",
+        ),
+        *(
+            pytest.param(
+                [part(0, name=piece, id="a") for piece in pieces], [call("a", name, "{}")], id=" ".join(pieces)
+            )
+            for pieces, name in [
+                (["read", "_file"], "read_file"),
+                (["read_file", "read_file", ""], "read_file"),
+                (["read", "_file", "read_file"], "read_file"),
+                (["re", "read", "read_file"], "read_file"),
+                (["f", "fmpeg"], "ffmpeg"),
+                (["mcp__", "un", "known"], "mcp__unknown"),
+                (["unknown", "unknown"], "unknown"),
+            ]
+        ),
     ],
 )
 def test_tool_calls_in_a_stream(parts: list[Json], expected: list[ToolCall]):
-    assert read(*(calls(part) for part in parts)).tool_calls == expected
-    assert read(calls(*parts)).tool_calls == expected
+    offered = ["look", "go", "read", "read_file", "ffmpeg"]
+    assert read(*(calls(part) for part in parts), offered=offered).tool_calls == expected
+    assert read(calls(*parts), offered=offered).tool_calls == expected
 
 
 def test_the_legacy_function_call_in_a_stream():
@@ -590,91 +836,61 @@ def test_the_legacy_function_call_in_a_stream():
     assert answer.tool_calls == [call(None, "look", '{"at":1}')]
 
 
+def test_the_legacy_function_call_in_pieces_of_any_kind():
+    deltas = [{"name": "read"}, {"name": "_file"}, {"arguments": {"at": 1}}]
+    answer = read(*(chunk({"function_call": delta}) for delta in deltas))
+    assert answer.tool_calls == [call(None, "read_file", '{"at":1}')]
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        pytest.param([{"index": 0}, {"index": 1}, {"index": 2}], id="apart"),
+        pytest.param([{"index": 0}, {"index": 0}, {"index": 0}], id="all the same"),
+        pytest.param([{}, {}, {}], id="none"),
+    ],
+)
+def test_an_answer_spread_over_choices_as_copilot_does(places: list[Json]):
+    deltas: list[Json] = [
+        {"content": "I look."},
+        {"tool_calls": [part(0, "{1}", name="look", id="a")]},
+        {"tool_calls": [part(0, "{2}", name="look", id="b")]},
+    ]
+    choices = [place | {"delta": delta} for place, delta in zip(places, deltas, strict=True)]
+    expected = "I look.", [call("a", "look", "{1}"), call("b", "look", "{2}")]
+    for answer in (read(chunk(choices=choices)), read(*(chunk(choices=[choice]) for choice in choices))):
+        assert (answer.text, answer.tool_calls) == expected
+
+
+SEARCHED: Json = {"index": 0, "type": "search", "arguments": '{"query": "tea"}', "output": "Tea is hot."}
+RAN: Json = {"index": 1, "type": "python", "arguments": '{"code": "1"}', "output": None}
+TOOLS_RUN = (
+    [
+        ToolCall(None, "search", "search", "server", '{"query": "tea"}'),
+        ToolCall(None, "python", "python", "server", '{"code": "1"}'),
+    ],
+    [ToolResult(None, "search", "Tea is hot.", None)],
+)
+
+
+def test_groq_tells_what_its_own_tools_did():
+    answer = read_body(completion({"content": "Hot.", "executed_tools": [SEARCHED, RAN]}))
+    assert (answer.tool_calls, answer.tool_results) == TOOLS_RUN
+
+
+def test_groq_tells_of_a_call_and_later_of_its_outcome():
+    events = [chunk({"executed_tools": [tool]}) for tool in (SEARCHED | {"output": None}, SEARCHED, RAN)]
+    answer = read(*events, chunk({"content": "Hot."}, "stop"))
+    assert (answer.tool_calls, answer.tool_results) == TOOLS_RUN
+    assert read(events[0]).started
+
+
 def test_calls_of_all_choices_are_kept():
     answer = read(
         chunk({"tool_calls": [part(0, "{1", name="a")]}, index=1),
         chunk({"tool_calls": [part(0, "{0", name="b")]}, index=0),
     )
     assert answer.tool_calls == [call(None, "b", "{0"), call(None, "a", "{1")]
-
-
-@pytest.mark.parametrize(
-    ("usage", "expected"),
-    [
-        pytest.param(
-            {"prompt_tokens": 100, "prompt_tokens_details": {"cached_tokens": 64}},
-            Usage(input_tokens=100, cache_read_tokens=64),
-            id="trap-50",
-        ),
-        pytest.param(
-            {"prompt_tokens": 2168, "prompt_tokens_details": {"cached_tokens": 2161, "cache_write_tokens": 2161}},
-            Usage(input_tokens=2168, cache_read_tokens=2161, cache_write_tokens=2161),
-            id="trap-51",
-        ),
-        pytest.param(
-            {"prompt_tokens": 1, "prompt_tokens_details": None, "completion_tokens_details": {}},
-            Usage(input_tokens=1),
-            id="trap-52",
-        ),
-        pytest.param(
-            {"completion_tokens": 20, "completion_tokens_details": {"reasoning_tokens": 8}},
-            Usage(output_tokens=20, reasoning_tokens=8),
-            id="trap-53",
-        ),
-        pytest.param(
-            {
-                "prompt_tokens": Decimal("12.0"),
-                "completion_tokens": "12",
-                "prompt_tokens_details": {"cached_tokens": -1},
-            },
-            Usage(input_tokens=12, output_tokens=12),
-            id="trap-56",
-        ),
-        pytest.param(
-            {
-                "prompt_tokens": 12,
-                "completion_tokens": 2,
-                "completion_tokens_details": {"reasoning_tokens": 340},
-                "total_tokens": 354,
-            },
-            Usage(input_tokens=12, output_tokens=342, reasoning_tokens=340),
-            id="trap-113-xAI",
-        ),
-        pytest.param(
-            {
-                "prompt_tokens": 43,
-                "completion_tokens": 10,
-                "completion_tokens_details": {"reasoning_tokens": 11},
-                "total_tokens": 53,
-            },
-            Usage(input_tokens=43, output_tokens=10, reasoning_tokens=11),
-            id="trap-113-not xAI",
-        ),
-        pytest.param(
-            {"prompt_tokens": 35, "completion_tokens": 12, "total_tokens": 109},
-            Usage(input_tokens=35, output_tokens=12),
-            id="nothing is derived from the total",
-        ),
-        pytest.param(
-            {"prompt_cache_hit_tokens": 5, "prompt_cache_miss_tokens": 6}, Usage(cache_read_tokens=5), id="DeepSeek"
-        ),
-        pytest.param({"cached_tokens": 5}, Usage(cache_read_tokens=5), id="Moonshot"),
-        pytest.param(
-            {"prompt_tokens_details": {"cache_creation_input_tokens": 5}}, Usage(cache_write_tokens=5), id="Alibaba"
-        ),
-        pytest.param({"cache_creation_input_tokens": 5}, Usage(cache_write_tokens=5), id="Vercel"),
-        pytest.param(
-            {"prompt_tokens_details": {"cached_tokens": 0}, "cached_tokens": 5},
-            Usage(cache_read_tokens=0),
-            id="a reported 0 is a number",
-        ),
-        pytest.param({"cost": {"total": 1}}, Usage(), id="Perplexity's cost is an object"),
-    ],
-)
-def test_usage(usage: Json, expected: Usage):
-    answer = read(chunk({}, "stop"), chunk(choices=[], usage=usage))
-    assert answer.usage == expected
-    assert answer.reported_usage == usage
 
 
 DOWN = {"code": 503, "message": "Down."}
@@ -686,22 +902,22 @@ DOWN = {"code": 503, "message": "Down."}
         pytest.param(
             [{"error": {"code": 402, "message": "No credit."}}],
             {"error": Problem("No credit.", None, 402), "model": None, "usage": Usage(), "ended": False},
-            id="trap-29",
+            id="nothing but an error",
         ),
         pytest.param(
             [says("Hi"), chunk({}, "stop", choices=[{"index": 0, "finish_reason": "stop", "error": DOWN}])],
             {"error": Problem("Down.", None, 503), "finish_reason": "stop"},
-            id="trap-30",
+            id="error in a choice",
         ),
         pytest.param(
             [chunk({}, "error", error=DOWN), chunk(choices=[], usage=USAGE)],
             {"error": Problem("Down.", None, 503), "finish_reason": "error", "usage": COUNTS},
-            id="trap-31",
+            id="error in a chunk, usage behind it",
         ),
         pytest.param(
             [chunk({}, "length"), chunk(error=DOWN, usage=USAGE)],
             {"error": Problem("Down.", None, 503), "finish_reason": "length", "usage": COUNTS, "usage_final": True},
-            id="trap-115",
+            id="error behind the finish reason",
         ),
         pytest.param(
             [chunk({}, "error")], {"error": Problem(), "finish_reason": "error"}, id="an error without a word"
@@ -709,7 +925,9 @@ DOWN = {"code": 503, "message": "Down."}
         pytest.param(
             [chunk({}, "error"), chunk(error=DOWN)], {"error": Problem("Down.", None, 503)}, id="and then with words"
         ),
-        pytest.param([chunk({}, "content_filter")], {"error": None, "finish_reason": "content_filter"}, id="trap-37"),
+        pytest.param(
+            [chunk({}, "content_filter")], {"error": None, "finish_reason": "content_filter"}, id="a filter is no error"
+        ),
     ],
 )
 def test_errors_in_a_stream(events: list[Json], expected: Json):
@@ -717,7 +935,7 @@ def test_errors_in_a_stream(events: list[Json], expected: Json):
 
 
 def test_an_error_event_needs_no_error_key():
-    """trap-114: Groq names the event instead, and sends no `[DONE]`."""
+    """Groq names the event instead, and sends no `[DONE]`."""
     reader = chat_completions.reader(RequestFacts())
     reader.event({"message": "Stop.", "code": "tool_use_failed"}, "error")
     answer = reader.finish()
@@ -730,6 +948,44 @@ def test_done_is_an_end_even_without_a_finish_reason():
     assert answer.ended
     assert answer.usage_final
     assert answer.finish_reason is None
+
+
+FRAME: Json = {"choices": [], "cost": "0.0004"}
+TYPED = FRAME | {"x-opencode-type": "inference-cost"}
+CHARGE: Json = {"choices": [], "cost": "0"}
+
+
+@pytest.mark.parametrize(
+    ("before_done", "behind_done", "own_charge"),
+    [
+        ([FRAME], [], None),
+        ([TYPED], [], None),
+        ([], [TYPED], None),
+        ([], [FRAME], None),
+        ([FRAME], [CHARGE], "0"),
+        ([TYPED], [CHARGE], "0"),
+        ([TYPED, CHARGE], [], "0"),
+        ([], [TYPED, CHARGE], "0"),
+        ([], [CHARGE, TYPED], "0"),
+    ],
+)
+def test_opencode_zen_sends_the_price_and_what_is_charged_in_frames_of_their_own(
+    before_done: list[Json], behind_done: list[Json], own_charge: str | None
+):
+    reader = chat_completions.reader(RequestFacts())
+    for event in [says("Hi"), chunk({}, "stop"), chunk(choices=[], usage=USAGE), *before_done]:
+        reader.event(event)
+    reader.done()
+    for event in behind_done:
+        reader.event(event)
+    answer = reader.finish()
+    assert (answer.own_cost, answer.own_charge) == ("0.0004", own_charge)
+    assert (answer.text, answer.usage, answer.usage_final, answer.ended) == ("Hi", COUNTS, True, True)
+
+
+def test_a_cost_that_grows_with_the_answer_is_no_charge():
+    answer = read(chunk({"content": "H"}, cost="0.1"), chunk({"content": "i"}, "stop", cost="0.2"))
+    assert (answer.own_cost, answer.own_charge) == ("0.2", None)
 
 
 @pytest.mark.parametrize(
@@ -762,7 +1018,8 @@ KEYS = [
     *("reasoning", "reasoning_details", "thinking", "refusal", "tool_calls", "tools", "function", "custom", "name"),
     *("arguments", "input", "function_call", "functions", "finish_reason", "usage", "x_groq", "prompt_tokens"),
     *("prompt_tokens_details", "completion_tokens_details", "cached_tokens", "error", "provider_metadata", "gateway"),
-    *("max_tokens", "tool_call_id", "stream"),
+    *("max_tokens", "tool_call_id", "stream", "audio", "transcript", "extra_content", "google", "thought", "cost"),
+    *("executed_tools", "output"),
 ]
 WORDS = [
     "user",
@@ -824,6 +1081,25 @@ def interleaved_parts(draw: st.DrawFn) -> tuple[list[str], list[Json]]:
         )
     order = draw(st.permutations([index for index, queue in enumerate(queues) for _ in queue]))
     return arguments, [queues[index].pop(0) for index in order]
+
+
+@given(st.lists(st.text("ab_", min_size=1, max_size=4), min_size=1, max_size=5), st.booleans())
+def test_the_name_of_a_tool_that_is_offered_may_be_cut_anywhere(pieces: list[str], repeated: bool):
+    name = "".join(pieces)
+    parts = [part(0, name=piece) for piece in [*pieces, *[name] * repeated]]
+    assert read(*map(calls, parts), offered=[name]).tool_calls == [call(None, name, "{}")]
+
+
+@given(st.lists(st.lists(st.text('{}":1ä'), max_size=3), max_size=4))
+def test_calls_that_share_an_index_are_told_apart_by_their_ids(cut_arguments: list[list[str]]):
+    parts = [
+        part(0, piece, name=f"tool_{number}" if first else None, id=f"call_{number}" if first else "")
+        for number, pieces in enumerate(cut_arguments)
+        for first, piece in zip([True, *[False] * len(pieces)], ["", *pieces], strict=True)
+    ]
+    expected = [call(f"call_{n}", f"tool_{n}", "".join(pieces) or "{}") for n, pieces in enumerate(cut_arguments)]
+    assert read(*map(calls, parts)).tool_calls == expected
+    assert read(calls(*parts)).tool_calls == expected
 
 
 @given(interleaved_parts(), st.booleans())

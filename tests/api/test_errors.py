@@ -1,4 +1,4 @@
-"""Every shape in which providers report errors (wire-formats §9.1) → message, type, status."""
+"""Every shape in which providers report errors → message, type, status."""
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,10 @@ JSON = st.recursive(
     lambda inner: (
         st.lists(inner)
         | st.dictionaries(
-            st.sampled_from(["error", "type", "code", "message", "detail", "object", "metadata", "raw", "loc"]), inner
+            st.sampled_from(
+                ["error", "type", "code", "status", "message", "detail", "object", "metadata", "raw", "loc"]
+            ),
+            inner,
         )
     ),
     max_leaves=12,
@@ -27,9 +30,9 @@ REPORTED = [
     pytest.param(
         {"type": "error", "error": {"type": "overloaded_error", "message": "Too busy."}, "request_id": "req_1"},
         Problem("Too busy.", "overloaded_error", 529),
-        id="trap-28",
+        id="anthropic",
     ),
-    pytest.param({"error": {"code": 402, "message": "No credit."}}, Problem("No credit.", None, 402), id="trap-29"),
+    pytest.param({"error": {"code": 402, "message": "No credit."}}, Problem("No credit.", None, 402), id="openrouter"),
     pytest.param({"error": {"code": "429", "message": "Slow."}}, Problem("Slow.", None, 429), id="numeric string"),
     pytest.param(
         {"error": {"code": 503, "type": "api_error", "message": "Down."}},
@@ -41,27 +44,51 @@ REPORTED = [
     pytest.param({"error": {"code": True, "type": 4, "message": []}}, Problem(), id="wrong types"),
     pytest.param(
         {"type": "error", "code": "server_error", "message": "Broke.", "param": None, "sequence_number": 3},
-        Problem("Broke.", "server_error", None),
-        id="trap-32-flat",
+        Problem("Broke.", "server_error", 500),
+        id="event of Responses as documented",
     ),
     pytest.param(
         {"type": "error", "error": {"type": "server_error", "code": "server_error", "message": "Broke."}},
-        Problem("Broke.", "server_error", None),
-        id="trap-32-nested",
+        Problem("Broke.", "server_error", 500),
+        id="event of Responses as sent",
     ),
     pytest.param(
         {"id": "gen-1", "choices": [], "error": {"code": 502, "message": "Upstream failed."}},
         Problem("Upstream failed.", None, 502),
-        id="trap-31",
+        id="chunk",
     ),
-    pytest.param({"error": "Out of order."}, Problem("Out of order.", None, None), id="trap-35-string"),
+    pytest.param({"error": "Out of order."}, Problem("Out of order.", None, None), id="string"),
     pytest.param({"code": "bad_key", "error": "Who?"}, Problem("Who?", "bad_key", None), id="string with code beside"),
     pytest.param(
         {"object": "error", "message": "Too long.", "type": "BadRequestError", "code": 400},
         Problem("Too long.", "BadRequestError", 400),
-        id="trap-35-object-error",
+        id="vLLM",
     ),
     pytest.param({"type": "error"}, Problem(), id="an error without a word"),
+    pytest.param(
+        {"error": {"code": 429, "message": "Used up.", "status": "RESOURCE_EXHAUSTED"}},
+        Problem("Used up.", "RESOURCE_EXHAUSTED", 429),
+        id="Google",
+    ),
+    pytest.param([{"error": {"code": 503, "message": "Down."}}], Problem("Down.", None, 503), id="in a list"),
+    pytest.param([None, "x", {}, {"error": "Down."}], Problem("Down."), id="somewhere in a list"),
+    pytest.param({"error": [{"code": 503, "message": "Down."}]}, Problem("Down.", None, 503), id="a list as error"),
+    pytest.param({"error": ["Down."]}, Problem("Down."), id="a list of words"),
+    pytest.param(
+        {"error": "Too fast.", "error_type": "rate_limit_exceeded", "message": "Try later."},
+        Problem("Too fast.", "rate_limit_exceeded", 429),
+        id="Kilo: string with type beside",
+    ),
+    pytest.param(
+        {"error": {"message": "Too fast.", "error_type": "rate_limit_exceeded"}},
+        Problem("Too fast.", "rate_limit_exceeded", 429),
+        id="type under another name",
+    ),
+    pytest.param(
+        {"type": "error", "status": 400, "error": {"type": "odd", "message": "No."}},
+        Problem("No.", "odd", 400),
+        id="event of a WebSocket",
+    ),
 ]
 
 
@@ -72,10 +99,47 @@ def test_an_error_is_read(body: Json, expected: Problem):
 
 
 @pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ({"code": "rate_limit_exceeded"}, 429),
+        ({"code": "server_error"}, 500),
+        ({"code": "invalid_prompt"}, 400),
+        ({"code": "invalid_base64_image"}, 400),
+        ({"code": "context_length_exceeded"}, 400),
+        ({"code": "vector_store_timeout"}, 504),
+        ({"code": "image_file_not_found"}, 404),
+        ({"code": "image_too_large"}, 413),
+        ({"code": "bio_policy"}, None),
+        ({"code": "empty_image_file"}, None),
+        ({"type": "tokens", "code": "rate_limit_exceeded"}, 429),
+        ({"type": "insufficient_quota", "code": "insufficient_quota"}, 429),
+        ({"type": "invalid_request_error", "code": "model_not_found"}, 404),
+        ({"type": "invalid_request_error", "code": "invalid_api_key"}, 401),
+        ({"type": "authentication_error", "code": "invalid_token"}, 401),
+        ({"type": "invalid_request_error", "code": "image_too_small"}, 400),
+        ({"type": "service_unavailable"}, 503),
+        ({"type": "overloaded_error"}, 529),
+        ({"status": "INVALID_ARGUMENT"}, 400),
+        ({"status": "UNAVAILABLE"}, 503),
+        ({"status": 402, "code": "rate_limit_exceeded"}, 402),
+        ({"code": 200, "type": "api_error"}, 500),
+        ({"code": "odd"}, None),
+    ],
+)
+def test_the_name_of_an_error_tells_its_http_status(error: Json, status: int | None):
+    problem = read_error({"error": error})
+    assert problem is not None
+    assert problem.status == status
+
+
+@pytest.mark.parametrize(
     "body",
     [
-        pytest.param({"id": "c1", "error": None}, id="trap-34-null"),
-        pytest.param({"id": "c1", "error": {}}, id="trap-34-empty"),
+        [{"id": "c1"}, {"error": None}],
+        {"error": []},
+        {"error": [None]},
+        pytest.param({"id": "c1", "error": None}, id="null"),
+        pytest.param({"id": "c1", "error": {}}, id="empty"),
         {"error": False},
         {"error": ""},
         {"detail": "nothing says that this is an error"},
@@ -94,11 +158,11 @@ def test_a_good_answer_is_no_error(body: object):
 @pytest.mark.parametrize(
     ("data", "name", "expected"),
     [
-        pytest.param({"error": {"message": "Stop."}}, "error", Problem("Stop."), id="trap-114"),
-        ({"message": "Stop.", "type": "server_error"}, "error", Problem("Stop.", "server_error")),
+        pytest.param({"error": {"message": "Stop."}}, "error", Problem("Stop."), id="Groq"),
+        ({"message": "Stop.", "type": "server_error"}, "error", Problem("Stop.", "server_error", 500)),
         ({"code": 500}, "error", Problem(status=500)),
         ({"message": "Stop."}, "", None),
-        pytest.param({"type": "message_delta", "usage": {}}, "error", None, id="trap-17"),
+        pytest.param({"type": "message_delta", "usage": {}}, "error", None, id="an event that has a type of its own"),
     ],
 )
 def test_the_name_of_an_event_tells_an_error_where_its_data_does_not(data: Json, name: str, expected: Problem | None):
@@ -131,16 +195,19 @@ def test_openrouter_names_the_type_in_the_metadata():
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        pytest.param({"detail": "Not found"}, Problem("Not found"), id="trap-35-detail"),
+        pytest.param({"detail": "Not found"}, Problem("Not found"), id="FastAPI"),
         pytest.param(
             {"detail": [{"loc": ["body", "messages", 0], "msg": "is required"}, {"msg": "and more"}, 3]},
             Problem("body.messages.0: is required; and more"),
-            id="trap-35-detail-list",
+            id="FastAPI: what is wrong where",
         ),
         ({"detail": {"error": "Not here"}}, Problem("Not here")),
         ({"detail": {"message": "Not here", "code": 404}}, Problem("Not here", None, 404)),
         ({"message": "Signature expired"}, Problem("Signature expired")),
         ({"error": None, "message": "Gone", "code": 410}, Problem("Gone", None, 410)),
+        ([{"message": "Gone", "code": 410}], Problem("Gone", None, 410)),
+        ([{"detail": "Not found"}], Problem("Not found")),
+        ([{}, 3], None),
         ({}, None),
         ({"detail": []}, None),
         ({"ok": False}, None),
@@ -154,15 +221,15 @@ def test_an_error_status_lets_looser_shapes_count(body: object, expected: Proble
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        pytest.param(b"", None, id="trap-22-empty"),
-        pytest.param(b" \r\n ", None, id="trap-21"),
-        pytest.param(b"slow down, please\n", "slow down, please", id="trap-22-text"),
+        pytest.param(b"", None, id="nothing"),
+        pytest.param(b" \r\n ", None, id="blank"),
+        pytest.param(b"slow down, please\n", "slow down, please", id="text"),
         pytest.param(
             b"<!DOCTYPE html>\n<html><head><title>502 Bad Gateway</title><style>h1 > b { x: y }</style>\n"
             b"<script>if (1 < 2) alert('no')</script></head>\n"
             b"<body><h1>502 Bad Gateway</h1><p>Tea &amp;\n biscuits</p></body></html>",
             "502 Bad Gateway Tea & biscuits",
-            id="trap-22-html",
+            id="HTML",
         ),
         (b"<html><script>never closed", None),
         (b"bad \xff byte", "bad \ufffd byte"),
@@ -212,7 +279,7 @@ def test_a_message_is_fit_for_a_database():
         (None, None, None),
         (Problem("a"), None, Problem("a")),
         (None, Problem("b"), Problem("b")),
-        pytest.param(Problem("a", "t"), Problem("b", "u", 500), Problem("a", "t", 500), id="trap-116"),
+        pytest.param(Problem("a", "t"), Problem("b", "u", 500), Problem("a", "t", 500), id="the first words hold"),
         (Problem(), Problem("b", "u", 500), Problem("b", "u", 500)),
     ],
 )

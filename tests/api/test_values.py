@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway_addon.api.values import MAX_COUNT, count, items, mapping, objects, text
+from gateway_addon.api.values import MAX_COUNT, count, items, mapping, objects, text, written
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.decimals() | st.text()
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
@@ -17,11 +17,11 @@ VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(s
     [
         (12, 12),
         (0, 0),
-        pytest.param(12.0, 12, id="trap-56-float"),
-        pytest.param(Decimal("12.0"), 12, id="trap-56-decimal"),
-        pytest.param("12", 12, id="trap-56-numeric-string"),
-        pytest.param(True, None, id="trap-56-bool"),
-        pytest.param(-1, None, id="trap-56-negative"),
+        pytest.param(12.0, 12, id="float"),
+        pytest.param(Decimal("12.0"), 12, id="decimal"),
+        pytest.param("12", 12, id="numeric string"),
+        pytest.param(True, None, id="bool"),
+        pytest.param(-1, None, id="negative"),
         (12.5, None),
         (Decimal("0.5"), None),
         (float("nan"), None),
@@ -64,11 +64,35 @@ def test_objects_skips_what_is_no_object():
     assert list(objects({"a": 1})) == []
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ('{"a" : 1}', '{"a" : 1}'),
+        ({"a": [1, Decimal("1.50"), "ä"]}, '{"a":[1,1.50,"ä"]}'),
+        ([], "[]"),
+        (0, "0"),
+        ({}, None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_what_is_no_string_is_written_as_compact_json(value: object, expected: str | None):
+    assert written(value) == expected
+
+
+def test_what_is_nested_too_deeply_is_not_written():
+    value: list[object] = []
+    for _ in range(100_000):
+        value = [value]
+    assert written(value) is None
+
+
 @given(VALUES)
 def test_no_value_raises_and_each_result_has_its_type(value: object):
     number = count(value)
     assert number is None or (type(number) is int and 0 <= number <= MAX_COUNT)
     assert text(value) is None or isinstance(value, str)
+    assert written(value) is None or isinstance(written(value), str)
     assert isinstance(mapping(value), dict)
     assert isinstance(items(value), list)
     assert all(isinstance(item, dict) for item in objects(value))
