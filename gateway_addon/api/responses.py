@@ -107,8 +107,9 @@ OUTCOME_FIELDS = (
 
 ERROR_FIELDS = ("error", "failure_reason")
 
+FOUND_FIELDS = ("results", "responses")
 HIT_FIELDS = ("title", "url", "text", "content", "snippet")
-"""The texts of one thing that a search found."""
+"""Fields that list what was found, and the texts of one such thing."""
 
 FAILED = ("failed", "incomplete")
 """What `status` says of an item that did not come to its end; other values are no verdict, even in finished answers."""
@@ -422,7 +423,7 @@ def _result(item: Json, namespaces: frozenset[str]) -> ToolResult | None:
     if _is_call(item):
         name = _call_name(item, namespaces)
         fields = [key for key in OUTCOME_FIELDS if key != "result" or kind not in PICTURE_CALLS]
-        found = [_outcome_text(item.get(key)) for key in fields]
+        found = [_outcome_text(key, item.get(key)) for key in fields]
         is_answered = any(found) or is_error or isinstance(item.get("output"), str)
         if _executor(item) != "server" or not is_answered:
             return None
@@ -436,10 +437,12 @@ def _result(item: Json, namespaces: frozenset[str]) -> ToolResult | None:
     return ToolResult(_link(item), name, clean("\n".join(filter(None, found))), is_error)
 
 
-def _outcome_text(content: object) -> str:
-    """What came of a server-run call, as text: of what a search found, the texts."""
-    hits = [hit for thing in objects(content) for key in HIT_FIELDS if (hit := text(thing.get(key)))]
-    return "\n".join(_texts(content) or hits) or _content_text(content)
+def _outcome_text(key: str, content: object) -> str:
+    """One field of what came of a server-run call, as text; pictures and files among `outputs` are none."""
+    if key == "outputs":
+        return "\n".join(_texts(content))
+    hits = [hit for thing in objects(content) for place in HIT_FIELDS if (hit := text(thing.get(place)))]
+    return "\n".join(hits) if hits and key in FOUND_FIELDS else _content_text(content)
 
 
 def _content_text(content: object) -> str:

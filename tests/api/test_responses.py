@@ -944,6 +944,7 @@ def test_what_came_of_a_server_run_call_stands_in_its_item(way, item, content, i
         {"type": "web_search_call", "status": "completed", "action": {"type": "search", "query": "pager"}},
         {"type": "file_search_call", "status": "completed", "results": []},
         {"type": "code_interpreter_call", "status": "completed", "outputs": None},
+        {"type": "code_interpreter_call", "outputs": [{"type": "image", "url": "https://x.example/plot.png"}]},
         {"type": "image_generation_call", "status": "completed", "result": "iVBORw0KGgo="},
         {"type": "openrouter:image_generation", "status": "completed", "result": "iVBORw0KGgo="},
         {"type": "openrouter:bash", "status": "completed", "exit_code": 0, "stdout": "", "stderr": ""},
