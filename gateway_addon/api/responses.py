@@ -611,7 +611,9 @@ class _Reader:
         _name_results(answer.tool_results, {call.call_id: call.name for call in answer.tool_calls if call.call_id})
         answer.text = join_texts(output.said.get("text", "") for output in outputs) or ""
         answer.reasoning = join_texts(output.said.get("reasoning", "") for output in outputs) or ""
-        answer.fees = _fees(self._tool_usage, outputs)
+        # as `tool_usage` says; where it says nothing as `usage` does, else by the calls
+        fees = _called_fees(outputs) | answer.fees | _named_fees(self._tool_usage)
+        answer.fees = {unit: times for unit, times in fees.items() if times}
         return answer
 
     def _read_response(self, response: Json) -> None:
@@ -756,11 +758,15 @@ def _piece(value: object, into: str) -> str | None:
     return _compact(value) if value and into == "arguments" else None
 
 
-def _fees(tool_usage: Json, outputs: Iterable[_Output]) -> dict[str, int]:
-    """How often each tool with a fee was used, by the price table's unit: as `tool_usage` says, else by the calls."""
-    called = Counter(output.fee for output in outputs if output.fee)
-    named = {tool: times for tool, usage in tool_usage.items() if (times := _uses(usage)) is not None}
-    return {FEES.get(tool, tool): times for tool, times in (dict(called) | named).items() if times}
+def _called_fees(outputs: Iterable[_Output]) -> dict[str, int]:
+    """How often tools with a fee were called, by the price table's unit."""
+    return dict(Counter(FEES[output.fee] for output in outputs if output.fee))
+
+
+def _named_fees(tool_usage: Json) -> dict[str, int]:
+    """How often tools with a fee were used, as `tool_usage` says."""
+    uses = {FEES.get(tool, tool): _uses(usage) for tool, usage in tool_usage.items()}
+    return {unit: times for unit, times in uses.items() if times is not None}
 
 
 def _uses(usage: object) -> int | None:

@@ -13,7 +13,8 @@ def take_usage(answer: Answer, usage: Json, given: str, made: str) -> None:
     """Take `usage` as the newest an answer has reported: its counts, what they hide, and whether they are in doubt.
 
     `given` and `made` are the kind's words for input and output: "prompt" and "completion", or "input" and "output".
-    Sets `reported_usage`, `usage`, `hidden_tokens` and the warning `usage_ambiguous`; an empty object changes nothing.
+    Sets `reported_usage`, `usage`, `fees`, `hidden_tokens` and the warning `usage_ambiguous`; an empty object changes
+    nothing.
 
     The output of OpenAI's own answers includes reasoning, and the input what was cached. Only `total_tokens` tells
     where that is not so: xAI leaves the reasoning out of the output, and some proxies write Anthropic's cache counts
@@ -57,10 +58,13 @@ def take_usage(answer: Answer, usage: Json, given: str, made: str) -> None:
         input_audio_tokens=count(input_details.get("audio_tokens")),
         output_audio_tokens=count(output_details.get("audio_tokens")),
     )
+    searches = mapping(usage.get("server_tool_use")).get("web_search_requests")  # OpenRouter, LiteLLM
+    fees = {"web_searches": count(searches), "output_image_tokens": count(output_details.get("image_tokens"))}
+    answer.fees |= {unit: number for unit, number in fees.items() if number}
     is_known = input_tokens is not None and output_tokens is not None and total is not None
     answer.hidden_tokens = is_known and (total or 0) > counted + cached_apart + reasoned_apart
     answer.warnings = [warning for warning in answer.warnings if warning != "usage_ambiguous"]
-    if beside and len(fitting) != 1:
+    if beside and input_tokens is not None and len(fitting) != 1:
         answer.warnings.append("usage_ambiguous")
 
 

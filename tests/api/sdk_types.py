@@ -29,6 +29,11 @@ def members(kind: Any) -> dict[str, Any]:
     return {kind.__name__ if isinstance(kind, type) else str(kind): kind}
 
 
+def fields(kind: Any) -> dict[str, Any]:
+    """The fields of an object's type by their names on the wire, with the type of each."""
+    return {name: field for name, (field, _) in _fields(_unwrapped(kind)).items()}
+
+
 def instance(kind: Any, path: str = "") -> Any:
     """The first of `instances`: it has every field."""
     return next(instances(kind, path))
@@ -62,16 +67,16 @@ def _values(kind: Any, path: str, inside: tuple[Any, ...]) -> Iterator[Any]:
         yield path or "text"
     elif kind in CONSTANTS:
         yield CONSTANTS[kind]
-    elif fields := _fields(kind):
-        yield from _objects(fields, path, (*inside, kind))
+    elif inner := _fields(kind):
+        yield from _objects(inner, path, (*inside, kind))
 
 
-def _objects(fields: dict[str, tuple[Any, bool]], path: str, inside: tuple[Any, ...]) -> Iterator[dict[str, Any]]:
-    values = {name: list(_values(kind, _join(path, name), inside)) for name, (kind, _) in fields.items()}
+def _objects(inner: dict[str, tuple[Any, bool]], path: str, inside: tuple[Any, ...]) -> Iterator[dict[str, Any]]:
+    values = {name: list(_values(kind, _join(path, name), inside)) for name, (kind, _) in inner.items()}
     whole = {name: alternatives[0] for name, alternatives in values.items() if alternatives}
     yield whole
-    if any(not is_required for _, is_required in fields.values()):
-        yield {name: value for name, value in whole.items() if fields[name][1]}
+    if any(not is_required for _, is_required in inner.values()):
+        yield {name: value for name, value in whole.items() if inner[name][1]}
     for name, alternatives in values.items():
         yield from (whole | {name: value} for value in islice(alternatives, 1, None))
 

@@ -1411,6 +1411,12 @@ def test_fees_of_tools_that_the_server_runs(tool_usage, output, fees):
     assert read(*items, ends(**fields | {"output": []})).fees == fees
 
 
+def test_fees_that_the_usage_names():
+    usage = USAGE | {"server_tool_use": {"web_search_requests": 2}}
+    assert read(ends(usage=usage, output=[SEARCH])).fees == {"web_searches": 2}
+    assert read(ends(usage=usage, tool_usage={"web_search": {"num_requests": 3}})).fees == {"web_searches": 3}
+
+
 @pytest.mark.parametrize(
     "answer",
     [

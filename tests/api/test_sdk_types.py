@@ -5,7 +5,7 @@ from typing import Any, Literal, Required, TypedDict
 import pytest
 from pydantic import BaseModel
 
-from tests.api.sdk_types import instance, instances, members
+from tests.api.sdk_types import fields, instance, instances, members
 
 
 class Text(TypedDict, total=False):
@@ -58,3 +58,9 @@ def test_the_members_of_a_union_have_names():
         "[Text]": list[Text],
         "typing.Literal['auto']": Literal["auto"],
     }
+
+
+def test_the_fields_of_an_object():
+    assert set(fields(Text)) == {"type", "text", "note"}
+    assert fields(Call)["name"] is str
+    assert fields(str) == {}

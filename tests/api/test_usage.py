@@ -182,6 +182,21 @@ def test_a_total_above_all_counts_means_hidden_tokens(read, usage: Json, hidden:
     assert answer.usage.output_tokens == usage.get("completion_tokens")
 
 
+@pytest.mark.parametrize("read", [chat, responses])
+@pytest.mark.parametrize(
+    ("usage", "fees"),
+    [
+        ({"server_tool_use": {"web_search_requests": 2, "web_fetch_requests": 1}}, {"web_searches": 2}),
+        ({"server_tool_use": {"web_search_requests": 0}}, {}),
+        ({"completion_tokens_details": {"image_tokens": 1290}}, {"output_image_tokens": 1290}),
+        ({"prompt_tokens_details": {"image_tokens": 1290}}, {}),
+        ({"server_tool_use": None}, {}),
+    ],
+)
+def test_what_has_a_price_of_its_own(read, usage: Json, fees: dict[str, int]):
+    assert read(usage).fees == fees
+
+
 def test_the_newest_usage_holds():
     answer = chat({"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 9} | BESIDE)
     answer.warnings.append("content_dropped")
