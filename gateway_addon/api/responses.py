@@ -463,12 +463,16 @@ def _is_error(item: Json) -> bool | None:
     if status in FAILED or any(item.get(key) for key in ERROR_FIELDS):
         return True
     runs = [item, *(outcome for output in objects(item.get("output")) if (outcome := mapping(output.get("outcome"))))]
-    if any(run.get("type") == "timeout" or run.get("exit_code") not in (0, None) for run in runs):
+    if any(run.get("type") == "timeout" or _is_failure(run.get("exit_code")) for run in runs):
         return True
     can_tell = _is_call(item) and _executor(item) == "server"
     if kind == "mcp_call" or len(runs) > 1:
         return False
     return False if status == "completed" and (can_tell or kind in TELLING_OUTPUTS) else None
+
+
+def _is_failure(exit_code: object) -> bool:
+    return isinstance(exit_code, int) and exit_code != 0
 
 
 def _name_results(results: list[ToolResult], names: Mapping[str, str | None]) -> None:
