@@ -1,11 +1,14 @@
 """OpenAI Responses (`/responses`): what a request says, what an answer says, what the gateway may refuse or set.
 
-The facts of the format are in wire-formats §4; field names are those of the OpenAI API reference, "Responses".
+Field names are those of the OpenAI API reference, "Responses" (also its multi-agent beta), and of OpenRouter's server
+tools.
 """
 
 import math
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -19,12 +22,12 @@ from gateway_addon.api.base import (
     RequestFacts,
     ToolCall,
     ToolResult,
-    Usage,
 )
 from gateway_addon.api.errors import merge, read_error
 from gateway_addon.api.gateways import read_gateway
 from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_prompt, side_request
 from gateway_addon.api.refusals import check_model, check_object, openai_error_body
+from gateway_addon.api.usage import take_usage
 from gateway_addon.api.values import count, items, mapping, objects, text
 from gateway_addon.wire.jsontext import dumps
 
@@ -38,8 +41,17 @@ USAGE_PLACES = ("/usage", "/response/usage")
 ANSWER_OBJECTS = ("response", "response.compaction")
 """What `object` says in a whole answer; the second is the answer of `/responses/compact`."""
 
-TERMINAL_STEPS = ("completed", "incomplete", "failed", "cancelled")
-"""The events `response.<step>` that end a stream; `cancelled` is not in OpenAI's types (wire-formats §4.5)."""
+TERMINAL_STEPS = {
+    "completed": "completed",
+    "incomplete": "incomplete",
+    "failed": "failed",
+    "cancelled": "cancelled",
+    "done": "completed",
+}
+"""The events `response.<step>` that end a stream, each with the status it stands for where the response names none.
+
+`cancelled` is not in OpenAI's types; `done` is the Realtime API's name, which some gateways use here.
+"""
 
 SYSTEM_ROLES = ("system", "developer")
 
@@ -50,8 +62,13 @@ PART_TEXT = {
     "summary_text": "text",
     "reasoning_text": "text",
     "refusal": "refusal",
+    "output_audio": "transcript",
+    "logs": "logs",
 }
-"""The content parts that hold text, each with the field that holds it."""
+"""The parts of contents and outputs that hold text, each with the field that holds it."""
+
+SERVER_TOOL = "openrouter:"
+"""How the types of OpenRouter's server tools begin: a call, its arguments and its outcome in one item."""
 
 NAMED_CALLS = ("function_call", "custom_tool_call", "mcp_call")
 """Calls of tools that somebody named; any other call is of a built-in tool, which goes by its type."""
@@ -72,13 +89,71 @@ TEXT_ARGUMENTS = ("arguments", "input", "code")
 ARGUMENT_FIELDS = (*TEXT_ARGUMENTS, "action", "actions", "operation", "commands", "queries")
 """Fields of a call that hold its arguments; of several, the first that holds anything."""
 
+LOOSE_ARGUMENTS = (
+    *("action", "operation", "command", "file_path", "file_id", "filename", "key", "value", "query", "url", "timezone"),
+    *("prompt", "revised_prompt", "task_name", "task_description", "server_label", "tool_name"),
+)
+"""Fields of a server-run call without arguments of its own that say, together, what the model asked for."""
+
+PICTURE_CALLS = ("image_generation_call", "openrouter:image_generation")
+"""Calls whose `result` is a picture."""
+
 RESULT_FIELDS = ("output", "tools", "result")
 """Fields of a `*_output` item that hold the result; `tools` is what a tool search found."""
 
-TOOL_ITEMS = ("additional_tools", "tool_search_output")
-"""Input items that offer further tools."""
+OUTCOME_FIELDS = (
+    *("outputs", "results", "output", "result", "content", "advice", "outcome", "analysis", "responses", "datetime"),
+    *("stdout", "stderr"),
+)
+"""Fields of a server-run call that hold what came of it."""
 
-MODEL_ITEMS = ("reasoning", "compaction", "item_reference")
+ERROR_FIELDS = ("error", "failure_reason")
+
+FOUND_FIELDS = ("results", "responses")
+HIT_FIELDS = ("title", "url", "text", "content", "snippet")
+"""Fields that list what was found, and the texts of one such thing."""
+
+FAILED = ("failed", "incomplete")
+"""What `status` says of an item that did not come to its end; other values are no verdict, even in finished answers."""
+
+OUTPUT_NAMES = {"program_output": "program", "tool_search_output": "tool_search"}
+"""Outputs that need not name their call, each with the name of it."""
+
+TELLING_OUTPUTS = ("apply_patch_call_output", "program_output")
+"""Outputs whose `status` says whether the tool did its work, so that `completed` means it did."""
+
+FEES = {
+    "web_search": "web_searches",
+    "file_search": "storage_searches",
+    "code_interpreter": "code_executions",
+    "image_gen": "image_gen",
+}
+"""The tools that cost a fee of their own, as `tool_usage` names them, each with the price table's unit.
+
+No price table has a unit for the tokens of a generated picture: its name stands for itself.
+"""
+
+FEE_CALLS = {
+    "web_search_call": "web_search",
+    "file_search_call": "file_search",
+    "code_interpreter_call": "code_interpreter",
+    "image_generation_call": "image_gen",
+}
+"""The calls of those tools: they are counted where `tool_usage` says nothing."""
+
+FREE_ACTIONS = ("open_page", "find_in_page")
+"""What a web search may do besides searching; OpenAI bills searches only."""
+
+TOOL_ITEMS = ("additional_tools", "tool_search_output", "mcp_list_tools")
+"""Items that name further tools."""
+
+CALLED_AS = {"computer_use": "computer", "programmatic_tool_calling": "program"}
+"""Built-in tools that are offered under another name than they are called."""
+
+MODEL_ITEMS = (
+    *("reasoning", "compaction", "item_reference", "agent_message", "mcp_list_tools", "mcp_approval_request"),
+    *("program_output", "multi_agent_call_output"),
+)
 """Input items, besides assistant messages and calls, that belong to the model's own earlier turns."""
 
 REASONING_WISHES = ("effort", "max_tokens", "enabled")
@@ -89,7 +164,7 @@ class Stream(NamedTuple):
     """How one family of events (`<family>.delta`, `<family>.done`) brings text in pieces."""
 
     into: str
-    """What the text is: `text`, `reasoning` or `arguments`."""
+    """What the text is: `text`, `reasoning`, `arguments` or `result`."""
     whole: str
     """The field of `.done` with the whole text."""
     part: str = ""
@@ -103,15 +178,25 @@ STREAMS = {
     "response.reasoning_summary_text": Stream("reasoning", "text", "summary_index"),
     "response.function_call_arguments": Stream("arguments", "arguments"),
     "response.custom_tool_call_input": Stream("arguments", "input"),
+    "response.audio.transcript": Stream("text", "transcript"),
     "response.mcp_call_arguments": Stream("arguments", "arguments"),
     "response.code_interpreter_call_code": Stream("arguments", "code"),
     "response.shell_call_command": Stream("arguments", "command", "command_index"),
     "response.apply_patch_call_operation_diff": Stream("arguments", "diff"),
+    "response.shell_call_output_content": Stream("result", "output", "command_index"),
 }
+
+PART_STREAMS = {
+    "output_text": "response.output_text",
+    "refusal": "response.refusal",
+    "reasoning_text": "response.reasoning_text",
+    "summary_text": "response.reasoning_summary_text",
+}
+"""The family of events that a part's text would come in: `<...>_part.done` brings it whole."""
 
 
 def is_request(body: Json) -> bool:
-    """Whether a request body may be of this kind: `input`, and no `messages` (wire-formats §1)."""
+    """Whether a request body may be of this kind: `input`, and no `messages`."""
     return "input" in body and "messages" not in body
 
 
@@ -121,14 +206,14 @@ def is_answer(answer: Json) -> bool:
 
 
 def read_request(body: Json) -> RequestFacts:
-    """What a request body says (wire-formats §4.1-4.3, 6, 7). Never raises."""
+    """What a request body says. Never raises."""
     history = list(objects(body.get("input")))
     offered = [tool for holder in _tool_holders(body, history) for tool in objects(holder.get("tools"))]
     namespaces = frozenset(name for tool in offered if _type(tool) == "namespace" and (name := text(tool.get("name"))))
     tools = _unique(name for tool in offered for name in _tool_names(tool))
     calls = [(item, name) for item in history if _is_call(item) and (name := _call_name(item, namespaces))]
-    results = [result for item in _after_model(history) if (result := _result(item))]
-    # the result of a local shell names its call by `id`, all others by `call_id` (wire-formats §4.2)
+    results = [result for item in _after_model(history) if (result := _result(item, namespaces))]
+    # the result of a local shell names its call by `id`, all others by `call_id`
     _name_results(results, {item_id: name for item, name in calls for item_id in _ids(item)})
     turns = list(_user_turns(body.get("input")))
     last_text = "\n".join(turns[0]) if turns else None
@@ -159,7 +244,7 @@ def reader(request: RequestFacts) -> Reader:
 
 
 def validate(body: object) -> Refusal | None:
-    """Refuse a body that is no object, an `input` of an impossible type, or no model (design 2.6)."""
+    """Refuse a body that is no object, an `input` of an impossible type, or no model."""
     if refusal := check_object(body):
         return refusal
     request = mapping(body)
@@ -185,7 +270,7 @@ def effort_operations(body: Json, effort: str) -> list[Operation]:
 
 
 def _own_side_request(body: Json) -> str | None:
-    """What the format itself calls something else than a turn: a warm-up (§4.6) or a compaction (§4.2)."""
+    """What the format itself calls something else than a turn: a warm-up or a compaction."""
     last = mapping(next(reversed(items(body.get("input"))), None))
     if body.get("generate") is False:
         return "warmup"
@@ -208,8 +293,17 @@ def _tool_names(tool: Json) -> Iterator[str]:
     if _type(tool) == "namespace":
         members = (text(member.get("name")) for member in objects(tool.get("tools")))
         yield from (f"{name}.{member}" for member in members if name and member)
-    elif known_as := name or text(tool.get("server_label")) or _type(tool):
+    elif known_as := name or text(tool.get("server_label")) or _called_as(_type(tool)):
         yield known_as
+
+
+def _called_as(kind: str) -> str:
+    """The name that calls of a built-in tool go by: without the dates and previews of the type that offers it."""
+    kind = _VERSION.sub("", kind)
+    return CALLED_AS.get(kind, kind)
+
+
+_VERSION = re.compile(r"(_preview)?(_\d{4}_?\d{2}_?\d{2})?$")
 
 
 def _role(item: Json) -> object:
@@ -218,7 +312,7 @@ def _role(item: Json) -> object:
 
 
 def _system_prompt(body: Json, history: Iterable[Json]) -> str | None:
-    """`instructions` and system messages; where a stored prompt stands for them, only its id is known (§6.1)."""
+    """`instructions` and system messages; where a stored prompt stands for them, only its id is known."""
     parts = _texts(body.get("instructions"))
     for item in history:
         if _role(item) in SYSTEM_ROLES:
@@ -236,14 +330,18 @@ def _user_turns(given: object) -> Iterator[list[str]]:
 
 
 def _after_model(history: list[Json]) -> list[Json]:
-    """The items since the model's last turn: what is new in a request that repeats its history (trap 106)."""
-    last = max((n for n, item in enumerate(history) if _is_by_model(item)), default=-1)
+    """The items since the model's last turn: what is new in a request that repeats its history."""
+    served = {item_id for item in history if _is_call(item) and _executor(item) == "server" for item_id in _ids(item)}
+    last = max((n for n, item in enumerate(history) if _is_by_model(item, served)), default=-1)
     return history[last + 1 :]
 
 
-def _is_by_model(item: Json) -> bool:
+def _is_by_model(item: Json, served: set[str]) -> bool:
+    """Whether an item was part of an answer; a result was if the server ran its call, whose id is then in `served`."""
     # a reference may come without its type, and then has no role either
     kind = _type(item) or ("message" if "role" in item else "item_reference")
+    if kind.endswith("_output") and (item.get("execution") == "server" or _link(item) in served):
+        return True
     return kind in MODEL_ITEMS or _is_call(item) or _role(item) == "assistant"
 
 
@@ -272,14 +370,23 @@ def _texts(content: object) -> list[str]:
 
 
 def _is_call(item: Json) -> bool:
-    return _type(item).endswith("_call")
+    kind = _type(item)
+    return kind.endswith("_call") or kind == "program" or kind.startswith(SERVER_TOOL)
 
 
 def _call_name(item: Json, namespaces: frozenset[str]) -> str | None:
     kind, name, namespace = _type(item), text(item.get("name")), text(item.get("namespace"))
+    if kind.startswith(SERVER_TOOL):
+        return kind  # `name` is what the agent that does the work is called
+    if kind == "multi_agent_call":
+        name = text(item.get("action")) or name
     if name is None:
         return None if kind in NAMED_CALLS else kind.removesuffix("_call")
-    # a function found by tool search is called with its own name for a namespace that nobody declared (trap 117)
+    return _full_name(name, namespace, namespaces)
+
+
+def _full_name(name: str, namespace: str | None, namespaces: frozenset[str]) -> str:
+    # a function found by tool search is called with its own name for a namespace that nobody declared
     return f"{namespace}.{name}" if namespace in namespaces else name
 
 
@@ -294,8 +401,12 @@ def _executor(item: Json) -> str:
 def _arguments(item: Json) -> str:
     """The arguments of a call item: text as the model wrote it, anything else as compact JSON; "" when none."""
     for key in ARGUMENT_FIELDS:
-        if value := item.get(key):
-            return value if isinstance(value, str) and key in TEXT_ARGUMENTS else _compact(value)
+        value = item.get(key)
+        if value and (key in TEXT_ARGUMENTS or not isinstance(value, str)):
+            return value if isinstance(value, str) else _compact(value)
+    if _type(item) in PICTURE_CALLS or _type(item).startswith(SERVER_TOOL):
+        asked = {key: value for key in LOOSE_ARGUMENTS if (value := item.get(key))}
+        return _compact(asked) if asked else ""
     return ""
 
 
@@ -306,21 +417,35 @@ def _compact(value: object) -> str:
         return "(nested too deeply)"
 
 
-def _result(item: Json) -> ToolResult | None:
-    """The result that an item carries: a `*_output` item, or a call that an MCP server has answered.
+def _result(item: Json, namespaces: frozenset[str]) -> ToolResult | None:
+    """The result that an item carries: a `*_output` item, or a server-run call that brought text or failed.
 
-    `name` is left open: it is the call's.
+    `name` is left open where only the call knows it.
     """
-    kind, error = _type(item), item.get("error")
-    if kind == "mcp_call":
-        content = _error_text(error) or item.get("output")
-        if content is None:
+    kind, is_error = _type(item), _is_error(item)
+    if _is_call(item):
+        name = _call_name(item, namespaces)
+        fields = [key for key in OUTCOME_FIELDS if key != "result" or kind not in PICTURE_CALLS]
+        found = [_outcome_text(key, item.get(key)) for key in fields]
+        is_answered = any(found) or is_error or isinstance(item.get("output"), str)
+        if _executor(item) != "server" or not is_answered:
             return None
     elif kind.endswith("_output"):
-        content = next((item[key] for key in RESULT_FIELDS if key in item), None)
+        own = text(item.get("name")) or text(item.get("action")) or OUTPUT_NAMES.get(kind)
+        name = _full_name(own, text(item.get("namespace")), namespaces) if own else None
+        found = [_content_text(next((item[key] for key in RESULT_FIELDS if key in item), None))]
     else:
         return None
-    return ToolResult(_link(item), None, clean(_content_text(content)), _is_error(item))
+    found += [_error_text(item.get(key)) for key in ERROR_FIELDS]
+    return ToolResult(_link(item), name, clean("\n".join(filter(None, found))), is_error)
+
+
+def _outcome_text(key: str, content: object) -> str:
+    """One field of what came of a server-run call, as text; pictures and files among `outputs` are none."""
+    if key == "outputs":
+        return "\n".join(_texts(content))
+    hits = [hit for thing in objects(content) for place in HIT_FIELDS if (hit := text(thing.get(place)))]
+    return "\n".join(hits) if hits and key in FOUND_FIELDS else _content_text(content)
 
 
 def _content_text(content: object) -> str:
@@ -328,31 +453,34 @@ def _content_text(content: object) -> str:
     return "\n".join(_texts(content)) or (_compact(content) if content else "")
 
 
-def _error_text(error: object) -> str | None:
-    """What an MCP call's error says: a string, or an object with `message` or `content` (trap 40)."""
+def _error_text(error: object) -> str:
+    """What an error of a tool says: a string, or an object with `message` or `content`."""
     if isinstance(error, dict) and error:
         return text(error.get("message")) or "\n".join(_texts(error.get("content"))) or _compact(error)
-    return text(error)
+    return text(error) or ""
 
 
 def _is_error(item: Json) -> bool | None:
-    """Whether a tool failed, by the signals of wire-formats §7; None where the item's type has none."""
+    """Whether a tool failed, by the signs its item has for it; None where it has none."""
     kind, status = _type(item), item.get("status")
-    outcomes = [outcome for output in objects(item.get("output")) if (outcome := mapping(output.get("outcome")))]
-    if status in ("failed", "incomplete"):
+    if status in FAILED or any(item.get(key) for key in ERROR_FIELDS):
         return True
-    if kind == "mcp_call":
-        return bool(item.get("error"))
-    if kind == "shell_call_output" and outcomes:
-        return any(
-            outcome.get("type") == "timeout" or outcome.get("exit_code") not in (0, None) for outcome in outcomes
-        )
-    return False if kind == "apply_patch_call_output" and status == "completed" else None
+    runs = [item, *(outcome for output in objects(item.get("output")) if (outcome := mapping(output.get("outcome"))))]
+    if any(run.get("type") == "timeout" or _is_failure(run.get("exit_code")) for run in runs):
+        return True
+    can_tell = _is_call(item) and _executor(item) == "server"
+    if kind == "mcp_call" or len(runs) > 1:
+        return False
+    return False if status == "completed" and (can_tell or kind in TELLING_OUTPUTS) else None
+
+
+def _is_failure(exit_code: object) -> bool:
+    return isinstance(exit_code, int) and exit_code != 0
 
 
 def _name_results(results: list[ToolResult], names: Mapping[str, str | None]) -> None:
     for result in results:
-        result.name = names.get(result.call_id or "")
+        result.name = names.get(result.call_id or "") or result.name
 
 
 def _unique(names: Iterable[str]) -> list[str]:
@@ -369,28 +497,43 @@ class _Output:
     call: ToolCall | None = None
     """Its arguments are in `said` until the reader has finished."""
     result: ToolResult | None = None
+    """Its content as well."""
     said: dict[str, str] = field(default_factory=dict)
-    """The texts that are not empty: `text`, `reasoning`, `arguments`."""
+    """The texts that are not empty: `text`, `reasoning`, `arguments`, `result`."""
+    fee: str | None = None
+    """The tool that costs a fee of its own, as `tool_usage` names it."""
 
 
 def _read_output(item: Json, namespaces: frozenset[str]) -> _Output:
-    call, said = None, {}
+    call, said, result = None, {}, _result(item, namespaces)
     if _is_call(item):
         call = ToolCall(_link(item), _call_name(item, namespaces), _type(item), _executor(item), "")
         said["arguments"] = _arguments(item)
     elif _type(item) == "reasoning":
         said["reasoning"] = "\n".join(_texts(item.get("summary")) + _texts(item.get("content")))
-    elif item.get("type") in (None, "message"):
+    elif item.get("type") in (None, "message", "agent_message"):
         said["text"] = "\n".join(_texts(item.get("content")))
-    return _Output(call, _result(item), {into: value for into, value in said.items() if value})
+    if result and result.content:
+        said["result"] = result.content
+    return _Output(call, result, {into: value for into, value in said.items() if value}, _fee(item))
+
+
+def _fee(item: Json) -> str | None:
+    is_free = item.get("status") == "failed" or mapping(item.get("action")).get("type") in FREE_ACTIONS
+    return None if is_free else FEE_CALLS.get(_type(item))
 
 
 @dataclass(slots=True)
 class _Item:
     """An output item while it is streamed."""
 
+    position: int | None
+    """`output_index`; some servers leave it out, others give the same one to all items."""
+    identity: tuple[str | None, ...] = ()
+    """Its type, `call_id` and name, once it was announced."""
     output: _Output = field(default_factory=_Output)
-    pieces: dict[tuple[str, int | None], list[str]] = field(default_factory=dict)
+    is_open: bool = True
+    pieces: dict[tuple[str, int], list[str]] = field(default_factory=dict)
     """Deltas by event family and part."""
 
     def said(self) -> dict[str, str]:
@@ -401,43 +544,60 @@ class _Item:
         return self.output.said | {into: "\n".join(parts) for into, parts in streamed.items()}
 
     def close(self, output: _Output) -> None:
-        """Take the finished item; what it leaves out stays as it was streamed."""
-        self.output = _Output(output.call or self.output.call, output.result, self.said() | output.said)
+        """Take the finished item; what it leaves out stays as it was announced and streamed."""
+        before, call = self.output, output.call or self.output.call
+        if call and before.call:
+            call.call_id, call.name = call.call_id or before.call.call_id, call.name or before.call.name
+        self.output = _Output(call, output.result or before.result, self.said() | output.said, output.fee)
+        self.is_open = False
         self.pieces.clear()
+
+    def may_be(self, identity: tuple[str | None, ...]) -> bool:
+        """Whether what an event says of an item fits this one. The name of an open one may not be whole yet."""
+        known = self.identity[:2] if self.is_open else self.identity
+        return all(before == after for before, after in zip(known, identity, strict=False) if before and after)
 
 
 class _Reader:
-    """Reads one answer: the stream of wire-formats §4.5, event by event, or a whole body (§4.4)."""
+    """Reads one answer: a stream, event by event, or a whole body."""
 
     def __init__(self, namespaces: frozenset[str]) -> None:
         self.answer = Answer()
         self._namespaces = namespaces
-        self._items: dict[int | str, _Item] = {}
-        self._open: int | str | None = None
-        """The key of the item that an event without any key belongs to."""
+        self._items: list[_Item] = []
+        self._newest: dict[int | None, _Item] = {}
+        """By `output_index`; None holds the item that an event without one, and without a known id, belongs to."""
+        self._known: dict[tuple[int | None, str], _Item] = {}
+        """By `output_index` and id, or `call_id`, of the item."""
         self._final: list[_Output] = []
         """The `output` of the terminal event or the whole body."""
+        self._tool_usage: Json = {}
 
     def event(self, event: Json, name: str = "") -> None:
         kind = _type(event) or name
         family, _, step = kind.rpartition(".")
+        self._note_cost(event)
         if not kind.startswith("response."):
             self._fail(read_error(event, kind))
             return
         self.answer.recognised = True
         if family in STREAMS:
             self._read_piece(event, family, step)
+        elif family.endswith("_part") and step == "done":
+            self._read_part(event)
         elif family == "response.output_item":
             self._read_item(event, step)
+        elif family.endswith("_call") and step == "failed":
+            self._fail_call(event)
         elif family == "response":
             response = mapping(event.get("response"))
             read_gateway(self.answer, event)
             self._read_response(response)
             if step in TERMINAL_STEPS:
-                self._end(response, step)
+                self._end(response, TERMINAL_STEPS[step])
 
     def done(self) -> None:
-        """`[DONE]` says nothing here: the end is a terminal event (wire-formats §4.5)."""
+        """`[DONE]` says nothing here: the end is a terminal event."""
 
     def body(self, body: Json) -> None:
         self._read_response(body)
@@ -453,88 +613,170 @@ class _Reader:
                 output.call.arguments = clean(output.said.get("arguments", "{}"))
                 answer.tool_calls.append(output.call)
             if output.result:
+                output.result.content = clean(output.said.get("result", ""))
                 answer.tool_results.append(output.result)
         _name_results(answer.tool_results, {call.call_id: call.name for call in answer.tool_calls if call.call_id})
         answer.text = join_texts(output.said.get("text", "") for output in outputs) or ""
         answer.reasoning = join_texts(output.said.get("reasoning", "") for output in outputs) or ""
+        # as `tool_usage` says; where it says nothing as `usage` does, else by the calls
+        fees = _called_fees(outputs) | answer.fees | _named_fees(self._tool_usage)
+        answer.fees = {unit: times for unit, times in fees.items() if times}
         return answer
 
     def _read_response(self, response: Json) -> None:
-        """Take a response object. What a later one says wins: through Copilot even the id changes (trap 125)."""
+        """Take a response object. What a later one says wins: through Copilot even the id changes."""
         answer = self.answer
         answer.response_id = text(response.get("id")) or answer.response_id
         answer.model = text(response.get("model")) or answer.model
         answer.service_tier = text(response.get("service_tier")) or answer.service_tier
-        if usage := mapping(response.get("usage")):
-            answer.usage, answer.reported_usage = _read_usage(usage), usage
+        take_usage(answer, mapping(response.get("usage")), "input", "output")
+        self._tool_usage = mapping(response.get("tool_usage")) or self._tool_usage
+        self._note_cost(response)
         read_gateway(self.answer, response)
         self._fail(read_error(response))
 
-    def _end(self, response: Json, step: str | None) -> None:
-        """Take the end of the answer: a whole body, or the response object of the terminal event `response.<step>`."""
+    def _end(self, response: Json, status: str | None) -> None:
+        """Take the end of the answer: a whole body, or the response object of a terminal event that means `status`."""
         answer = self.answer
+        # a second terminal event may say less than the first
+        answer.usage_final = bool(mapping(response.get("usage"))) or (answer.ended and answer.usage_final)
+        named = text(response.get("status"))
+        if named or not answer.ended:
+            answer.finish_reason = named or status
+            answer.finish_detail = text(mapping(response.get("incomplete_details")).get("reason"))
         answer.ended = True
-        answer.usage_final = bool(mapping(response.get("usage")))
-        answer.finish_reason = text(response.get("status")) or step
-        answer.finish_detail = text(mapping(response.get("incomplete_details")).get("reason"))
         if answer.finish_reason == "failed":
             self._fail(Problem())  # it failed even where it does not say why
-        # the output of a compaction is the history it was given, not something the model has said (trap 60)
+        # the output of a compaction is the history it was given, not something the model has said
         if response.get("object") != "response.compaction":
-            self._final = [_read_output(item, self._namespaces) for item in objects(response.get("output"))]
-            self._note_start(*self._final)
+            final = [_read_output(item, self._namespaces) for item in objects(response.get("output"))]
+            self._final = final or self._final
+            self._note_start(*final)
 
     def _read_item(self, event: Json, step: str) -> None:
         item = mapping(event.get("item"))
-        streamed = self._item_of(event, item)
         output = _read_output(item, self._namespaces)
         self._note_start(output)
-        if step == "added":
-            streamed.output = output
-        elif step == "done":
-            streamed.close(output)
-            self._open = None
+        if step in ("added", "done"):
+            streamed = self._item_of(event, step) or self._new_item(event)
+            streamed.identity = _identity(item)
+            if step == "added":
+                streamed.output = output
+            else:
+                streamed.close(output)
 
     def _read_piece(self, event: Json, family: str, step: str) -> None:
         stream = STREAMS[family]
         key = {"delta": "delta", "done": stream.whole}.get(step, "")
-        if piece := text(event.get(key)):
-            self.answer.started = True
-            part = family, count(event.get(stream.part))
-            pieces = self._item_of(event, {}).pieces
-            if step == "done":
-                pieces[part] = [piece]
-            else:
-                pieces.setdefault(part, []).append(piece)
+        self._take_piece(event, family, step, _piece(event.get(key), stream.into))
 
-    def _item_of(self, event: Json, item: Json) -> _Item:
-        """The item an event is about: by `output_index`, since ids can differ in every event (trap 125); else by id."""
-        key: int | str | None = count(event.get("output_index"))
-        if key is None:
-            key = text(event.get("item_id")) or text(item.get("id")) or self._open or f"#{len(self._items)}"
-        self._open = key
-        return self._items.setdefault(key, _Item())
+    def _read_part(self, event: Json) -> None:
+        part = mapping(event.get("part"))
+        if family := PART_STREAMS.get(_type(part)):
+            self._take_piece(event, family, "done", text(part.get(PART_TEXT[_type(part)])))
+
+    def _take_piece(self, event: Json, family: str, step: str, piece: str | None) -> None:
+        if not piece:
+            return
+        self.answer.started = True
+        item = self._item_of(event, step)
+        if item is None:
+            item = self._new_item(event)
+        elif not item.is_open:
+            return  # it has said this already
+        if item.output.call and not item.output.call.name:
+            item.output.call.name = text(event.get("name"))
+        part = family, count(event.get(STREAMS[family].part)) or 0
+        if step == "done":
+            item.pieces[part] = [piece]
+        else:
+            item.pieces.setdefault(part, []).append(piece)
+
+    def _fail_call(self, event: Json) -> None:
+        """Take `response.<type>_call.failed`, which comes before the item says so itself."""
+        item = self._item_of(event, "failed")
+        if item and item.output.call and item.output.result is None:
+            item.output.result = ToolResult(item.output.call.call_id, item.output.call.name, "", is_error=True)
+
+    def _item_of(self, event: Json, step: str) -> _Item | None:
+        """The item an event is about, None for a new one.
+
+        `output_index` counts more than ids, as these can differ in every event (Copilot). Where it is left out
+        (llama.cpp), or is the same for all items, ids tell them apart, and that an item was begun or has ended.
+        """
+        item, position, ids = mapping(event.get("item")), count(event.get("output_index")), _event_ids(event)
+        known = next((found for name in ids if (found := self._known.get((position, name)))), None)
+        newest = self._newest.get(position)
+        if step == "added" and newest and newest.identity and (ids or position is None):
+            newest = None
+        for found in (known, newest):
+            stays = step in ("done", "failed") and (found is known or not item)
+            if found and found.may_be(_identity(item)) and (found.is_open or stays):
+                self._note_item(event, found)
+                return found
+        return None
+
+    def _new_item(self, event: Json) -> _Item:
+        item = _Item(count(event.get("output_index")))
+        self._items.append(item)
+        self._note_item(event, item)
+        return item
+
+    def _note_item(self, event: Json, item: _Item) -> None:
+        self._newest[item.position] = item
+        if item.position is None or "item" in event:
+            self._known.update({(item.position, name): item for name in _event_ids(event)})
 
     def _streamed_outputs(self) -> list[_Output]:
-        in_order = sorted(self._items.items(), key=lambda entry: entry[0] if isinstance(entry[0], int) else math.inf)
-        return [_Output(item.output.call, item.output.result, item.said()) for _, item in in_order]
+        in_order = sorted(self._items, key=lambda item: math.inf if item.position is None else item.position)
+        return [replace(item.output, said=item.said()) for item in in_order]
 
     def _note_start(self, *outputs: _Output) -> None:
         if any(output.call or output.said for output in outputs):
             self.answer.started = True
+
+    def _note_cost(self, holder: Json) -> None:
+        """Take a gateway's own figure for the call, which may come in an event of its own after the end."""
+        if (cost := holder.get("cost")) is not None:
+            self.answer.own_cost = cost
 
     def _fail(self, problem: Problem | None) -> None:
         self.answer.error = merge(self.answer.error, problem)
         self.answer.recognised = self.answer.recognised or problem is not None
 
 
-def _read_usage(usage: Json) -> Usage:
-    """OpenAI's counts: the input includes what was cached, the output includes reasoning (wire-formats §8)."""
-    given, made = mapping(usage.get("input_tokens_details")), mapping(usage.get("output_tokens_details"))
-    return Usage(
-        input_tokens=count(usage.get("input_tokens")),
-        cache_read_tokens=count(given.get("cached_tokens")),
-        cache_write_tokens=count(given.get("cache_write_tokens")),
-        output_tokens=count(usage.get("output_tokens")),
-        reasoning_tokens=count(made.get("reasoning_tokens")),
-    )
+def _event_ids(event: Json) -> list[str]:
+    """The ids by which an event names the item it is about."""
+    names = (event.get("item_id"), event.get("call_id"), *_ids(mapping(event.get("item"))))
+    return [name for value in names if (name := text(value))]
+
+
+def _identity(item: Json) -> tuple[str | None, ...]:
+    return text(item.get("type")), text(item.get("call_id")), text(item.get("name"))
+
+
+def _piece(value: object, into: str) -> str | None:
+    """A piece of a text; arguments and results may come as objects."""
+    if isinstance(value, str):
+        return text(value)
+    if into == "result":
+        streams = (mapping(value).get(name) for name in ("stdout", "stderr"))
+        return "".join(part for stream in streams if (part := text(stream))) or _content_text(items(value)) or None
+    return _compact(value) if value and into == "arguments" else None
+
+
+def _called_fees(outputs: Iterable[_Output]) -> dict[str, int]:
+    """How often tools with a fee were called, by the price table's unit."""
+    return dict(Counter(FEES[output.fee] for output in outputs if output.fee))
+
+
+def _named_fees(tool_usage: Json) -> dict[str, int]:
+    """How often tools with a fee were used, as `tool_usage` says."""
+    uses = {FEES.get(tool, tool): _uses(usage) for tool, usage in tool_usage.items()}
+    return {unit: times for unit, times in uses.items() if times is not None}
+
+
+def _uses(usage: object) -> int | None:
+    """How often a tool was used, or the tokens it used where those are billed."""
+    counts = (count(mapping(usage).get(name)) for name in ("num_requests", "num_sessions", "total_tokens"))
+    return next((number for number in counts if number is not None), None)

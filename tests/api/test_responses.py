@@ -54,6 +54,10 @@ def ends(step: str = "completed", **fields: Any) -> Json:
     return {"type": f"response.{step}", "response": response(status=step, **fields)}
 
 
+def part(kind: str, text: str) -> Json:
+    return {"type": kind, "text": text}
+
+
 def read(*events: Json, namespaces: frozenset[str] = frozenset()) -> Answer:
     reader = responses.reader(RequestFacts(namespaces=namespaces))
     for event in events:
@@ -184,7 +188,7 @@ def test_effort_is_set_unless_the_client_has_a_wish(reasoning, operations):
             {"first_prompt": None, "user_prompt": "Bye"},
             id="begun-before",
         ),
-        pytest.param({"generate": False, "input": "Hi"}, {"side_request": "warmup"}, id="trap-57"),
+        pytest.param({"generate": False, "input": "Hi"}, {"side_request": "warmup"}, id="warm-up"),
         pytest.param(
             {"input": [user("Hi"), {"type": "compaction_trigger"}]},
             {"side_request": "compaction", "user_prompt": "Hi"},
@@ -214,7 +218,7 @@ def test_request_facts(body, expected):
                 "instructions": "Be brief.",
             },
             "Be brief.\nRule one.\nRule two.",
-            id="trap-85",
+            id="instructions-and-system-messages",
         ),
         pytest.param(
             {"input": [{"type": "additional_tools", "role": "developer", "content": "no", "tools": []}]},
@@ -223,7 +227,7 @@ def test_request_facts(body, expected):
         ),
         pytest.param({"prompt": {"id": "pmpt_1"}}, "pmpt_1", id="prompt-template"),
         pytest.param({"prompt": {"id": "pmpt_1"}, "instructions": "Be brief."}, "Be brief.", id="template-is-last"),
-        pytest.param({"instructions": "a\0b\ud800"}, "ab\ufffd", id="trap-99"),
+        pytest.param({"instructions": "a\0b\ud800"}, "ab\ufffd", id="cleaned"),
         pytest.param({"instructions": "x-anthropic-billing-header: cc_version=1;"}, None, id="billing-line"),
         pytest.param({}, None, id="none"),
     ],
@@ -238,9 +242,9 @@ PICTURE: Json = {"type": "input_image", "image_url": "data:image/png;base64,iVBO
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        pytest.param("Fix the test", "Fix the test", id="trap-83-string"),
-        pytest.param(None, None, id="trap-83-null"),
-        pytest.param([user("Fix the test")], "Fix the test", id="trap-84"),
+        pytest.param("Fix the test", "Fix the test", id="text"),
+        pytest.param(None, None, id="null"),
+        pytest.param([user("Fix the test")], "Fix the test", id="one-message"),
         pytest.param([{"type": "message"} | user("Fix the test")], "Fix the test", id="typed-message"),
         pytest.param(
             [
@@ -249,17 +253,19 @@ PICTURE: Json = {"type": "input_image", "image_url": "data:image/png;base64,iVBO
                 {"type": "function_call_output", "call_id": "call_1", "output": "a.py"},
             ],
             "Fix\nthe test",
-            id="trap-82",
+            id="parts-joined",
         ),
-        pytest.param([user("Fix the test"), user([PICTURE])], "Fix the test", id="trap-98"),
+        pytest.param([user("Fix the test"), user([PICTURE])], "Fix the test", id="picture-alone-is-no-prompt"),
         pytest.param(
-            [user("Fix the test"), user("<environment_context>cwd</environment_context>")], "Fix the test", id="trap-80"
+            [user("Fix the test"), user("<environment_context>cwd</environment_context>")],
+            "Fix the test",
+            id="harness-text-is-no-prompt",
         ),
         pytest.param(
             [user("Fix the test"), SAY_HELLO, {"type": "item_reference", "id": "msg_0"}], "Fix the test", id="walk"
         ),
         pytest.param([user("before"), "Fix the test"], "Fix the test", id="bare-string"),
-        pytest.param([user("Fix the test"), user(None), user(5), 5, None, []], "Fix the test", id="trap-110"),
+        pytest.param([user("Fix the test"), user(None), user(5), 5, None, []], "Fix the test", id="odd-values-skipped"),
         pytest.param([SAY_HELLO], None, id="no-user-turn"),
         pytest.param({"role": "user", "content": "Hi"}, None, id="neither-text-nor-list"),
     ],
@@ -289,8 +295,32 @@ def test_tools_by_name_label_or_type_also_those_of_input_items():
             {"type": "mcp_list_tools", "server_label": "wiki", "tools": [{"name": "page"}]},
         ],
     )
-    assert found.tools == ["read", "patch", "crm.find", "wiki", "web_search_2025_08_26", "late", "mail.send"]
+    assert found.tools == ["read", "patch", "crm.find", "wiki", "web_search", "late", "mail.send", "page"]
     assert found.namespaces == {"crm", "mail"}
+
+
+@pytest.mark.parametrize(
+    ("offered", "called"),
+    [
+        ("web_search", {"type": "web_search_call"}),
+        ("web_search_2025_08_26", {"type": "web_search_call"}),
+        ("web_search_preview", {"type": "web_search_call"}),
+        ("web_search_preview_2025_03_11", {"type": "web_search_call"}),
+        ("computer_use_preview", {"type": "computer_call"}),
+        ("computer", {"type": "computer_call"}),
+        ("file_search", {"type": "file_search_call"}),
+        ("local_shell", {"type": "local_shell_call"}),
+        ("programmatic_tool_calling", {"type": "program"}),
+        ("openrouter:web_search", {"type": "openrouter:web_search"}),
+    ],
+)
+def test_a_built_in_tool_is_offered_under_the_name_it_is_called_by(offered, called):
+    found = facts(tools=[{"type": offered}], input=[called | {"id": "1"}])
+    assert found.tools == found.tools_used
+
+
+def test_a_named_tool_keeps_its_name_whatever_it_looks_like():
+    assert facts(tools=[{"type": "function", "name": "web_search_preview"}]).tools == ["web_search_preview"]
 
 
 def test_tools_used_are_those_the_history_calls():
@@ -316,12 +346,10 @@ LIST_FILES_RESULT = ToolResult("call_1", "list_files", "a.py", None)
     ("history", "expected"),
     [
         pytest.param([user("Hi"), LIST_FILES, LIST_FILES_OUTPUT], [LIST_FILES_RESULT], id="new"),
-        pytest.param([LIST_FILES, LIST_FILES_OUTPUT, SAY_HELLO, user("Hi")], [], id="trap-106-before-message"),
-        pytest.param(
-            [LIST_FILES, LIST_FILES_OUTPUT, LIST_FILES | {"call_id": "call_2"}], [], id="trap-106-before-call"
-        ),
+        pytest.param([LIST_FILES, LIST_FILES_OUTPUT, SAY_HELLO, user("Hi")], [], id="before-message"),
+        pytest.param([LIST_FILES, LIST_FILES_OUTPUT, LIST_FILES | {"call_id": "call_2"}], [], id="before-call"),
         pytest.param([LIST_FILES, LIST_FILES_OUTPUT, {"type": "reasoning", "summary": []}], [], id="before-reasoning"),
-        pytest.param([LIST_FILES, LIST_FILES_OUTPUT, {"id": "msg_1"}], [], id="trap-106-before-reference"),
+        pytest.param([LIST_FILES, LIST_FILES_OUTPUT, {"id": "msg_1"}], [], id="before-reference"),
         pytest.param([LIST_FILES, LIST_FILES_OUTPUT, user("And now?")], [LIST_FILES_RESULT], id="user-turn-after-it"),
         pytest.param(
             [{"type": "function_call_output", "call_id": "call_9", "output": "x"}],
@@ -344,7 +372,7 @@ LIST_FILES_RESULT = ToolResult("call_1", "list_files", "a.py", None)
                 {"type": "local_shell_call_output", "id": "lsh_1", "output": '{"exit_code":0}'},
             ],
             [ToolResult("lsh_1", "local_shell", '{"exit_code":0}', None)],
-            id="trap-96-local-shell",
+            id="local-shell-by-id",
         ),
         pytest.param(
             [
@@ -363,7 +391,7 @@ LIST_FILES_RESULT = ToolResult("call_1", "list_files", "a.py", None)
                     False,
                 )
             ],
-            id="trap-96-shell",
+            id="shell",
         ),
         pytest.param(
             [
@@ -381,7 +409,32 @@ LIST_FILES_RESULT = ToolResult("call_1", "list_files", "a.py", None)
                     None,
                 )
             ],
-            id="trap-98-screenshot",
+            id="screenshot",
+        ),
+        pytest.param(
+            [LIST_FILES_OUTPUT | {"name": "list_files"}, LIST_FILES_OUTPUT | {"call_id": None, "name": "pwd"}],
+            [LIST_FILES_RESULT, ToolResult(None, "pwd", "a.py", None)],
+            id="result-names-its-tool",
+        ),
+        pytest.param(
+            [LIST_FILES, LIST_FILES_OUTPUT, {"type": "agent_message", "author": "scout", "content": []}],
+            [],
+            id="before-agent-message",
+        ),
+        pytest.param(
+            [
+                {"type": "multi_agent_call", "call_id": "call_1", "action": "spawn_agent", "arguments": "{}"},
+                {"type": "multi_agent_call_output", "call_id": "call_1", "action": "spawn_agent", "output": []},
+                {"type": "program", "call_id": "call_2", "code": "1"},
+                {"type": "program_output", "call_id": "call_2", "result": "1", "status": "completed"},
+                {"type": "shell_call", "call_id": "call_3", "environment": {"type": "container_reference"}},
+                {"type": "shell_call_output", "call_id": "call_3", "output": []},
+                {"type": "tool_search_output", "call_id": None, "execution": "server", "tools": []},
+                {"type": "openrouter:bash", "id": "st_1", "status": "failed"},
+                user("And now?"),
+            ],
+            [],
+            id="results-of-the-server-were-in-the-answer",
         ),
     ],
 )
@@ -400,6 +453,7 @@ def test_new_tool_results(history, expected):
         ({"type": "shell_call_output", "output": [{"outcome": {"type": "exit", "exit_code": 2}}]}, True),
         ({"type": "shell_call_output", "output": [{"outcome": {"type": "timeout"}}]}, True),
         ({"type": "shell_call_output", "output": [{"stdout": "a"}]}, None),
+        ({"type": "shell_call_output", "output": [], "error": "no such container"}, True),
     ],
 )
 def test_signs_of_a_failed_tool(result, is_error):
@@ -418,7 +472,7 @@ def test_signs_of_a_failed_tool(result, is_error):
         pytest.param(
             {"type": "function_call", "call_id": "call_1", "name": "now", "arguments": ""},
             ToolCall("call_1", "now", "function_call", "client", "{}"),
-            id="trap-86",
+            id="no-arguments",
         ),
         pytest.param(
             {"type": "function_call", "call_id": "call_1", "name": "find", "namespace": "crm", "arguments": "{}"},
@@ -428,7 +482,7 @@ def test_signs_of_a_failed_tool(result, is_error):
         pytest.param(
             {"type": "function_call", "call_id": "call_1", "name": "find", "namespace": "find", "arguments": "{}"},
             ToolCall("call_1", "find", "function_call", "client", "{}"),
-            id="trap-117",
+            id="undeclared-namespace",
         ),
         pytest.param(
             {"type": "custom_tool_call", "id": "ctc_1", "call_id": "call_1", "name": "patch", "input": "*** begin"},
@@ -438,12 +492,12 @@ def test_signs_of_a_failed_tool(result, is_error):
         pytest.param(
             {"type": "local_shell_call", "call_id": "call_1", "action": {"type": "exec", "command": ["ls", "-l"]}},
             ToolCall("call_1", "local_shell", "local_shell_call", "client", '{"type":"exec","command":["ls","-l"]}'),
-            id="trap-96-local-shell",
+            id="local-shell",
         ),
         pytest.param(
             {"type": "shell_call", "call_id": "call_1", "action": {"commands": ["ls"], "timeout_ms": Decimal("1.50")}},
             ToolCall("call_1", "shell", "shell_call", "client", '{"commands":["ls"],"timeout_ms":1.50}'),
-            id="trap-96-shell",
+            id="shell",
         ),
         pytest.param(
             {"type": "shell_call", "call_id": "call_1", "environment": {"type": "container_reference"}},
@@ -453,7 +507,7 @@ def test_signs_of_a_failed_tool(result, is_error):
         pytest.param(
             {"type": "apply_patch_call", "call_id": "call_1", "operation": {"type": "delete_file", "path": "a"}},
             ToolCall("call_1", "apply_patch", "apply_patch_call", "client", '{"type":"delete_file","path":"a"}'),
-            id="trap-96-apply-patch",
+            id="apply-patch",
         ),
         pytest.param(
             {"type": "computer_call", "call_id": "call_1", "actions": [{"type": "wait"}]},
@@ -478,7 +532,7 @@ def test_signs_of_a_failed_tool(result, is_error):
         pytest.param(
             {"type": "image_generation_call", "id": "ig_1", "result": "iVBORw0KGgo="},
             ToolCall("ig_1", "image_generation", "image_generation_call", "server", "{}"),
-            id="trap-98",
+            id="picture-is-not-kept",
         ),
         pytest.param(
             {
@@ -489,7 +543,7 @@ def test_signs_of_a_failed_tool(result, is_error):
                 "execution": "server",
             },
             ToolCall("ts_1", "tool_search", "tool_search_call", "server", '{"q":"mail"}'),
-            id="trap-120-tool-search",
+            id="tool-search",
         ),
         pytest.param(
             {"type": "tool_search_call", "id": "ts_1", "call_id": "call_1", "arguments": {}, "execution": "client"},
@@ -499,7 +553,7 @@ def test_signs_of_a_failed_tool(result, is_error):
         pytest.param(
             {"type": "x_search_call", "id": "xs_1", "call_id": "", "name": "x_search", "arguments": '{"q":"a"}'},
             ToolCall("xs_1", "x_search", "x_search_call", "server", '{"q":"a"}'),
-            id="trap-120-x-search",
+            id="x-search",
         ),
         pytest.param(
             {"type": "mcp_approval_request", "id": "mcpr_1", "name": "page", "arguments": "{}"}, None, id="approval"
@@ -508,9 +562,79 @@ def test_signs_of_a_failed_tool(result, is_error):
         pytest.param(
             {"type": "custom_tool_call", "call_id": "call_1", "name": "patch", "input": "a\0b\ud800"},
             ToolCall("call_1", "patch", "custom_tool_call", "client", "ab\ufffd"),
-            id="trap-99",
+            id="cleaned",
         ),
-        pytest.param({"type": "next_years_item", "name": "page"}, None, id="trap-16"),
+        pytest.param({"type": "next_years_item", "name": "page"}, None, id="unknown-type"),
+        pytest.param(
+            {"type": "function_call", "call_id": "call_1", "name": "ls", "arguments": {"n": Decimal("1.50")}},
+            ToolCall("call_1", "ls", "function_call", "client", '{"n":1.50}'),
+            id="arguments-are-an-object",
+        ),
+        pytest.param(
+            {"type": "program", "id": "p_1", "call_id": "call_1", "code": "await ls()", "fingerprint": "x"},
+            ToolCall("call_1", "program", "program", "server", "await ls()"),
+            id="program",
+        ),
+        pytest.param(
+            {
+                "type": "multi_agent_call",
+                "call_id": "call_1",
+                "action": "spawn_agent",
+                "arguments": '{"n":1}',
+                "agent": {"agent_name": "root"},
+            },
+            ToolCall("call_1", "spawn_agent", "multi_agent_call", "server", '{"n":1}'),
+            id="multi-agent",
+        ),
+        pytest.param(
+            {"type": "multi_agent_call", "call_id": "call_1", "action": "list_agents", "arguments": ""},
+            ToolCall("call_1", "list_agents", "multi_agent_call", "server", "{}"),
+            id="multi-agent-without-arguments",
+        ),
+        pytest.param(
+            {"type": "openrouter:bash", "id": "st_1", "call_id": "call_1", "arguments": '{"command":"ls"}'},
+            ToolCall("call_1", "openrouter:bash", "openrouter:bash", "server", '{"command":"ls"}'),
+            id="openrouter-arguments",
+        ),
+        pytest.param(
+            {"type": "openrouter:web_search", "id": "st_1", "action": {"type": "search", "query": "pager"}},
+            ToolCall(
+                "st_1", "openrouter:web_search", "openrouter:web_search", "server", '{"type":"search","query":"pager"}'
+            ),
+            id="openrouter-action",
+        ),
+        pytest.param(
+            {"type": "openrouter:memory", "id": "st_1", "action": "write", "key": "k", "value": {"n": 1}},
+            ToolCall(
+                "st_1",
+                "openrouter:memory",
+                "openrouter:memory",
+                "server",
+                '{"action":"write","key":"k","value":{"n":1}}',
+            ),
+            id="openrouter-loose-fields",
+        ),
+        pytest.param(
+            {"type": "openrouter:subagent", "id": "st_1", "name": "scout", "task_name": "look", "outcome": "found"},
+            ToolCall("st_1", "openrouter:subagent", "openrouter:subagent", "server", '{"task_name":"look"}'),
+            id="openrouter-agent-is-not-the-tool",
+        ),
+        pytest.param(
+            {"type": "openrouter:next_years_tool", "id": "st_1"},
+            ToolCall("st_1", "openrouter:next_years_tool", "openrouter:next_years_tool", "server", "{}"),
+            id="openrouter-unknown-tool",
+        ),
+        pytest.param(
+            {"type": "image_generation_call", "id": "ig_1", "action": "generate", "revised_prompt": "a pager"},
+            ToolCall(
+                "ig_1",
+                "image_generation",
+                "image_generation_call",
+                "server",
+                '{"action":"generate","revised_prompt":"a pager"}',
+            ),
+            id="picture-that-was-asked-for",
+        ),
     ],
 )
 @pytest.mark.parametrize("way", ["body", "terminal", "items"])
@@ -533,12 +657,14 @@ FULL_B = CALL_B | {"input": "+ line"}
 @pytest.mark.parametrize(
     ("events", "expected"),
     [
-        pytest.param([item_done(1, FULL_B), item_done(0, FULL_A), ends()], ['{"path":"a"}', "+ line"], id="trap-100"),
+        pytest.param(
+            [item_done(1, FULL_B), item_done(0, FULL_A), ends()], ['{"path":"a"}', "+ line"], id="in-order-of-position"
+        ),
         pytest.param([item_done(0, FULL_A), ends(output=[FULL_B])], ["+ line"], id="terminal-output-instead"),
         pytest.param(
             [item_done(0, FULL_A), ends(output=["odd", None])], ['{"path":"a"}'], id="terminal-output-unusable"
         ),
-        pytest.param([item_done(0, FULL_A)], ['{"path":"a"}'], id="trap-39"),
+        pytest.param([item_done(0, FULL_A)], ['{"path":"a"}'], id="cut-after-item"),
         pytest.param(
             [
                 added(0, CALL_A),
@@ -546,7 +672,7 @@ FULL_B = CALL_B | {"input": "+ line"}
                 delta("function_call_arguments", 0, 'th":'),
             ],
             ['{"path":'],
-            id="trap-87",
+            id="cut-in-arguments",
         ),
         pytest.param([added(0, FULL_A)], ['{"path":"a"}'], id="announced-in-full"),
         pytest.param(
@@ -575,7 +701,7 @@ FULL_B = CALL_B | {"input": "+ line"}
                 ends(),
             ],
             ['{"path":"a"}'],
-            id="trap-125",
+            id="ids-differ-in-every-event",
         ),
         pytest.param(
             [
@@ -609,12 +735,288 @@ FULL_B = CALL_B | {"input": "+ line"}
                 ends(),
             ],
             ['{"commands":["ls"]}'],
-            id="trap-97",
+            id="shell-command-in-pieces",
+        ),
+        pytest.param(
+            [
+                added(0, CALL_A),
+                {"type": "response.function_call_arguments.done", "output_index": 0, "arguments": {"path": "a"}},
+            ],
+            ['{"path":"a"}'],
+            id="arguments-done-as-object",
         ),
     ],
 )
 def test_arguments_of_streamed_calls(events, expected):
     assert [call.arguments for call in read(*events).tool_calls] == expected
+
+
+BEGINS_A, BEGINS_B = ({key: call[key] for key in call if key != "id"} for call in (CALL_A, CALL_B))
+
+
+@pytest.mark.parametrize("ends_early", [False, True], ids=["whole", "cut"])
+@pytest.mark.parametrize(
+    "events",
+    [
+        pytest.param(
+            [
+                added(None, BEGINS_A),
+                delta("function_call_arguments", None, '{"path":"a"}', item_id="call_a"),
+                added(None, BEGINS_B),
+                delta("custom_tool_call_input", None, "+ line", item_id="call_b"),
+                item_done(None, BEGINS_A | {"arguments": '{"path":"a"}'}),
+                item_done(None, BEGINS_B | {"input": "+ line"}),
+            ],
+            id="call-id-only",
+        ),
+        pytest.param(
+            [
+                added(None, BEGINS_A),
+                delta("function_call_arguments", None, '{"path":"a"}'),
+                added(None, BEGINS_B),
+                delta("custom_tool_call_input", None, "+ line"),
+            ],
+            id="deltas-without-any-id",
+        ),
+        pytest.param(
+            [
+                added(0, CALL_A),
+                added(0, CALL_B),
+                delta("custom_tool_call_input", 0, "+ line", item_id="ctc_b"),
+                delta("function_call_arguments", 0, '{"path":"a"}', item_id="fc_a"),
+                item_done(0, FULL_A),
+                item_done(0, FULL_B),
+            ],
+            id="one-index-for-all",
+        ),
+        pytest.param(
+            [
+                added(0, CALL_A),
+                delta("function_call_arguments", 0, '{"path":"a"}'),
+                item_done(0, FULL_A),
+                added(0, CALL_B | {"call_id": "call_b", "id": "fc_a"}),
+                delta("custom_tool_call_input", 0, "+ line"),
+                item_done(0, FULL_B | {"id": "fc_a"}),
+            ],
+            id="index-and-id-used-again",
+        ),
+        pytest.param([item_done(0, FULL_A), item_done(0, FULL_B)], id="finished-items-with-one-index"),
+        pytest.param([item_done(None, FULL_A), item_done(None, FULL_B)], id="finished-items-only"),
+    ],
+)
+def test_calls_are_told_apart_however_little_the_events_say(events, ends_early):
+    answer = read(*events) if ends_early else read(*events, ends())
+    assert [(call.call_id, call.name, call.arguments) for call in answer.tool_calls] == [
+        ("call_a", "read", '{"path":"a"}'),
+        ("call_b", "patch", "+ line"),
+    ]
+
+
+@pytest.mark.parametrize("index", [0, None])
+def test_calls_with_one_and_the_same_id_stay_two(index):
+    again = FULL_A | {"name": "write"}
+    answer = read(added(index, FULL_A), item_done(index, FULL_A), added(index, again), item_done(index, again))
+    assert [call.name for call in answer.tool_calls] == ["read", "write"]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [added(0, CALL_A), item_done(0, FULL_A | {"name": ""})],
+        [added(0, CALL_A | {"name": "re"}), item_done(0, FULL_A)],
+        [
+            added(0, CALL_A | {"name": None}),
+            {"type": "response.function_call_arguments.done", "output_index": 0, "name": "read", "arguments": "{}"},
+        ],
+        [added(0, CALL_A), item_done(0, {"type": "function_call", "arguments": "{}"})],
+    ],
+    ids=["only-at-first", "whole-at-last", "beside-the-arguments", "finished-item-says-less"],
+)
+def test_the_name_of_a_call_may_come_in_any_of_its_events(events):
+    assert [(call.call_id, call.name) for call in read(*events).tool_calls] == [("call_a", "read")]
+
+
+def test_messages_at_one_index_are_all_text():
+    one, two = (SAY_HELLO | {"id": text, "content": [{"type": "output_text", "text": text}]} for text in ("one", "two"))
+    events = [added(0, one), delta("output_text", 0, "one"), item_done(0, one), added(0, two)]
+    assert read(*events, delta("output_text", 0, "two")).text == "one\ntwo"
+    assert read(*events, item_done(0, two)).text == "one\ntwo"
+
+
+@pytest.mark.parametrize(
+    ("item", "content", "is_error"),
+    [
+        pytest.param(
+            {"type": "code_interpreter_call", "outputs": [{"type": "logs", "logs": "1"}, {"type": "image"}]},
+            "1",
+            None,
+            id="logs",
+        ),
+        pytest.param(
+            {
+                "type": "code_interpreter_call",
+                "status": "failed",
+                "outputs": [{"type": "logs", "logs": "ZeroDivisionError"}],
+            },
+            "ZeroDivisionError",
+            True,
+            id="logs-of-a-failure",
+        ),
+        pytest.param(
+            {
+                "type": "file_search_call",
+                "status": "completed",
+                "results": [{"file_id": "f", "filename": "a.md", "score": 0.5, "text": "one"}, {"text": "two"}],
+            },
+            "one\ntwo",
+            False,
+            id="file-search",
+        ),
+        pytest.param(
+            {"type": "web_search_call", "results": [{"title": "A pager", "url": "https://x.example"}]},
+            "A pager\nhttps://x.example",
+            None,
+            id="search-hits",
+        ),
+        pytest.param(
+            {"type": "image_generation_call", "status": "failed", "error": {"type": "blocked", "message": "No."}},
+            "No.",
+            True,
+            id="picture-refused",
+        ),
+        pytest.param({"type": "web_search_call", "status": "failed"}, "", True, id="failure-without-words"),
+        pytest.param({"type": "file_search_call", "status": "incomplete"}, "", True, id="not-finished"),
+        pytest.param(
+            {"type": "mcp_call", "name": "page", "status": "failed", "error": None}, "", True, id="mcp-without-words"
+        ),
+        pytest.param(
+            {"type": "openrouter:bash", "status": "completed", "exit_code": 2, "stdout": "a", "stderr": "b"},
+            "a\nb",
+            True,
+            id="exit-code",
+        ),
+        pytest.param(
+            {"type": "openrouter:shell", "output": [{"stdout": "a", "outcome": {"type": "timeout"}}]},
+            '[{"stdout":"a","outcome":{"type":"timeout"}}]',
+            True,
+            id="time-out",
+        ),
+        pytest.param(
+            {"type": "openrouter:web_fetch", "status": "completed", "url": "https://x.example", "content": "words"},
+            "words",
+            False,
+            id="page",
+        ),
+        pytest.param(
+            {"type": "openrouter:subagent", "status": "failed", "error": "no outcome"}, "no outcome", True, id="agent"
+        ),
+        pytest.param(
+            {"type": "openrouter:fusion", "status": "completed", "responses": [{"model": "m", "content": "words"}]},
+            "words",
+            False,
+            id="panel",
+        ),
+        pytest.param(
+            {"type": "openrouter:fusion", "status": "completed", "failure_reason": "nobody answered"},
+            "nobody answered",
+            True,
+            id="panel-failed",
+        ),
+        pytest.param({"type": "openrouter:advisor", "advice": "Rest."}, "Rest.", None, id="advice"),
+        pytest.param({"type": "x_search_call", "name": "x_search", "output": ["hit"]}, '["hit"]', None, id="json"),
+    ],
+)
+@pytest.mark.parametrize("way", ["body", "terminal", "items"])
+def test_what_came_of_a_server_run_call_stands_in_its_item(way, item, content, is_error):
+    item = item | {"id": "st_1"}
+    if way == "body":
+        answer = read_body(response(output=[item]))
+    else:
+        answer = read(added(0, item), item_done(0, item), ends(output=[item] if way == "terminal" else []))
+    name = answer.tool_calls[0].name
+    assert answer.tool_results == [ToolResult("st_1", name, content, is_error)]
+    assert answer.error is None
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "web_search_call", "status": "completed", "action": {"type": "search", "query": "pager"}},
+        {"type": "file_search_call", "status": "completed", "results": []},
+        {"type": "code_interpreter_call", "status": "completed", "outputs": None},
+        {"type": "code_interpreter_call", "outputs": [{"type": "image", "url": "https://x.example/plot.png"}]},
+        {"type": "image_generation_call", "status": "completed", "result": "iVBORw0KGgo="},
+        {"type": "openrouter:image_generation", "status": "completed", "result": "iVBORw0KGgo="},
+        {"type": "openrouter:bash", "status": "completed", "exit_code": 0, "stdout": "", "stderr": ""},
+        {"type": "function_call", "name": "ls", "status": "incomplete"},
+    ],
+    ids=lambda item: item["type"],
+)
+def test_a_call_that_brought_no_text_and_did_not_fail_has_no_result(item):
+    assert read_body(response(output=[item])).tool_results == []
+
+
+@pytest.mark.parametrize(
+    ("call", "output", "expected"),
+    [
+        pytest.param(
+            {"type": "program", "call_id": "call_1", "code": "1"},
+            {"type": "program_output", "call_id": "call_1", "result": "1", "status": "completed"},
+            ToolResult("call_1", "program", "1", False),
+            id="program",
+        ),
+        pytest.param(
+            {"type": "program", "call_id": "call_1", "code": "1"},
+            {"type": "program_output", "call_id": "call_1", "result": "", "status": "incomplete"},
+            ToolResult("call_1", "program", "", True),
+            id="program-that-did-not-end",
+        ),
+        pytest.param(
+            {"type": "multi_agent_call", "call_id": "call_1", "action": "spawn_agent", "arguments": "{}"},
+            {
+                "type": "multi_agent_call_output",
+                "call_id": "call_1",
+                "action": "spawn_agent",
+                "output": [{"type": "output_text", "text": "started"}],
+            },
+            ToolResult("call_1", "spawn_agent", "started", None),
+            id="multi-agent",
+        ),
+        pytest.param(
+            {"type": "tool_search_call", "id": "ts_1", "call_id": None, "execution": "server"},
+            {"type": "tool_search_output", "id": "tso_1", "call_id": None, "execution": "server", "tools": []},
+            ToolResult("tso_1", "tool_search", "", None),
+            id="tool-search",
+        ),
+    ],
+)
+def test_results_of_the_server_in_items_of_their_own(call, output, expected):
+    assert read_body(response(output=[call, output])).tool_results == [expected]
+    assert read(item_done(0, call), item_done(1, output)).tool_results == [expected]
+    assert read_body(response(output=[output])).tool_results == [expected]  # without its call
+
+
+def test_a_failed_call_has_a_result_also_in_a_cut_stream():
+    events = [added(0, MCP_CALL), {"type": "response.mcp_call.failed", "output_index": 0, "item_id": "mcp_1"}]
+    assert read(*events).tool_results == [ToolResult("mcp_1", "page", "", True)]
+    told = item_done(0, MCP_CALL | {"error": "no such page"})
+    assert read(*events, told).tool_results == [ToolResult("mcp_1", "page", "no such page", True)]
+
+
+def test_the_output_of_the_providers_shell_is_kept_in_a_cut_stream():
+    family = "shell_call_output_content"
+    events = [
+        added(0, {"type": "shell_call", "call_id": "call_1", "environment": {"type": "container_reference"}}),
+        added(1, {"type": "shell_call_output", "call_id": "call_1", "output": []}),
+        {"type": f"response.{family}.delta", "output_index": 1, "command_index": 0, "delta": {"stdout": "a"}},
+        {"type": f"response.{family}.delta", "output_index": 1, "command_index": 0, "delta": {"stderr": "b"}},
+    ]
+    assert read(*events).tool_results == [ToolResult("call_1", "shell", "ab", None)]
+    outputs = [{"stdout": "a", "stderr": "b", "outcome": {"type": "exit", "exit_code": 0}}]
+    whole = {"type": f"response.{family}.done", "output_index": 1, "command_index": 0, "output": outputs}
+    assert [result.content for result in read(*events, whole).tool_results] == [
+        '[{"stdout":"a","stderr":"b","outcome":{"type":"exit","exit_code":0}}]'
+    ]
 
 
 MCP_CALL: Json = {"type": "mcp_call", "id": "mcp_1", "name": "page", "arguments": "{}"}
@@ -623,18 +1025,18 @@ MCP_CALL: Json = {"type": "mcp_call", "id": "mcp_1", "name": "page", "arguments"
 @pytest.mark.parametrize(
     ("outcome", "expected"),
     [
-        pytest.param({"error": "no such page"}, ToolResult("mcp_1", "page", "no such page", True), id="trap-40-string"),
+        pytest.param({"error": "no such page"}, ToolResult("mcp_1", "page", "no such page", True), id="error-is-text"),
         pytest.param(
             {"error": {"type": "http_error", "code": 404, "message": "no such page"}},
             ToolResult("mcp_1", "page", "no such page", True),
-            id="trap-40-object",
+            id="error-is-object",
         ),
         pytest.param(
             {"error": {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": "no such page"}]}},
             ToolResult("mcp_1", "page", "no such page", True),
-            id="trap-40-content",
+            id="error-has-content",
         ),
-        pytest.param({"error": {"code": 5}}, ToolResult("mcp_1", "page", '{"code":5}', True), id="trap-40-other"),
+        pytest.param({"error": {"code": 5}}, ToolResult("mcp_1", "page", '{"code":5}', True), id="error-has-no-words"),
         pytest.param({"error": None, "output": "text"}, ToolResult("mcp_1", "page", "text", False), id="good"),
         pytest.param({"error": {}, "output": ""}, ToolResult("mcp_1", "page", "", False), id="good-and-empty"),
         pytest.param({"error": None, "output": None}, None, id="not-run"),
@@ -692,7 +1094,7 @@ def test_results_of_the_providers_shell_are_named_by_their_call():
             "",
             id="finished-item-without-its-text",
         ),
-        pytest.param([delta("refusal", 0, "I will not.", content_index=0), ends()], "I will not.", "", id="trap-37"),
+        pytest.param([delta("refusal", 0, "I will not.", content_index=0), ends()], "I will not.", "", id="refusal"),
         pytest.param(
             [delta("output_text", 1, "two"), delta("output_text", 0, "one"), ends()], "one\ntwo", "", id="by-position"
         ),
@@ -724,9 +1126,70 @@ def test_results_of_the_providers_shell_are_named_by_their_call():
             ],
             "",
             "",
-            id="trap-101",
+            id="echoed-settings-are-no-output",
         ),
-        pytest.param([delta("output_text", 0, "a\0b\ud800"), ends()], "ab\ufffd", "", id="trap-99"),
+        pytest.param([delta("output_text", 0, "a\0b\ud800"), ends()], "ab\ufffd", "", id="cleaned"),
+        pytest.param(
+            [
+                {
+                    "type": "response.reasoning_summary_part.done",
+                    "output_index": 0,
+                    "part": part("summary_text", "Hm."),
+                },
+                {"type": "response.content_part.done", "output_index": 1, "part": part("reasoning_text", "Look.")},
+                {"type": "response.content_part.done", "output_index": 2, "part": part("output_text", "Hello.")},
+            ],
+            "Hello.",
+            "Hm.\nLook.",
+            id="finished-parts-only",
+        ),
+        pytest.param(
+            [
+                delta("output_text", 0, "Hel"),
+                delta("output_text", 0, "lo."),
+                {
+                    "type": "response.content_part.done",
+                    "output_index": 0,
+                    "content_index": 0,
+                    "part": part("output_text", "Hello."),
+                },
+            ],
+            "Hello.",
+            "",
+            id="finished-part-after-its-pieces",
+        ),
+        pytest.param(
+            [
+                {"type": "response.audio.transcript.delta", "delta": "Hel"},
+                {"type": "response.audio.delta", "delta": "UklGR"},
+                {"type": "response.audio.transcript.delta", "delta": "lo."},
+                {"type": "response.audio.transcript.done"},
+            ],
+            "Hello.",
+            "",
+            id="spoken",
+        ),
+        pytest.param(
+            [
+                item_done(
+                    0, SAY_HELLO | {"content": [{"type": "output_audio", "data": "UklGR", "transcript": "Hello."}]}
+                )
+            ],
+            "Hello.",
+            "",
+            id="spoken-item",
+        ),
+        pytest.param(
+            [
+                item_done(
+                    0, {"type": "agent_message", "content": [part("input_text", "Look."), part("text", "Found.")]}
+                ),
+                item_done(1, SAY_HELLO | {"agent": {"agent_name": "root"}}),
+            ],
+            "Look.\nFound.\nHello.",
+            "",
+            id="between-agents",
+        ),
     ],
 )
 def test_text_and_reasoning(events, text, reasoning):
@@ -779,17 +1242,17 @@ def test_pieces_of_pictures_are_not_kept():
         pytest.param(
             [ends("incomplete", incomplete_details={"reason": "max_output_tokens"})],
             ("incomplete", "max_output_tokens", True),
-            id="trap-38-max-tokens",
+            id="max-tokens",
         ),
         pytest.param(
             [ends("incomplete", incomplete_details={"reason": "content_filter"})],
             ("incomplete", "content_filter", True),
-            id="trap-38-filter",
+            id="content-filter",
         ),
         pytest.param(
             [ends("incomplete", incomplete_details={"reason": "steered"})],
             ("incomplete", "steered", True),
-            id="trap-38",
+            id="steered",
         ),
         pytest.param([ends("cancelled")], ("cancelled", None, True), id="cancelled"),
         pytest.param([ends("failed")], ("failed", None, True), id="failed"),
@@ -797,13 +1260,38 @@ def test_pieces_of_pictures_are_not_kept():
         pytest.param(
             [{"type": "response.in_progress", "response": response(status="in_progress")}],
             (None, None, False),
-            id="trap-39",
+            id="cut",
         ),
     ],
 )
 def test_the_end_of_a_stream(events, expected):
     answer = read(*events)
     assert (answer.finish_reason, answer.finish_detail, answer.ended) == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"status": "completed"}, ("completed", None, True)),
+        ({}, ("completed", None, True)),
+        (
+            {"status": "incomplete", "incomplete_details": {"reason": "content_filter"}},
+            ("incomplete", "content_filter", True),
+        ),
+        ({"status": "failed"}, ("failed", None, True)),
+        ({"status": "cancelled"}, ("cancelled", None, True)),
+    ],
+)
+def test_done_ends_a_stream_by_its_status(fields, expected):
+    answer = read({"type": "response.done", "response": {"object": "response", "usage": USAGE} | fields})
+    assert (answer.finish_reason, answer.finish_detail, answer.ended) == expected
+    assert (answer.usage, answer.usage_final) == (COUNTS, True)
+    assert (answer.error is not None) is (answer.finish_reason == "failed")
+
+
+def test_a_second_end_that_says_less_takes_nothing_away():
+    end = ends("incomplete", incomplete_details={"reason": "max_output_tokens"}, usage=USAGE, output=[SAY_HELLO])
+    assert read(end, {"type": "response.done"}) == read(end)
 
 
 def test_done_marker_alone_is_no_end():
@@ -820,7 +1308,6 @@ def test_the_event_line_names_an_event_without_type():
 
 
 def test_type_decides_against_the_event_line():
-    """Trap 17."""
     reader = responses.reader(RequestFacts())
     reader.event(delta("output_text", 0, "Hi"), "response.completed")
     assert not reader.answer.ended
@@ -829,11 +1316,11 @@ def test_type_decides_against_the_event_line():
 @pytest.mark.parametrize(
     ("usage", "expected"),
     [
-        pytest.param(USAGE, COUNTS, id="trap-53"),
+        pytest.param(USAGE, COUNTS, id="all"),
         pytest.param(
             {"input_tokens": 5, "output_tokens": 0, "input_tokens_details": None},
             Usage(input_tokens=5, output_tokens=0),
-            id="trap-52",
+            id="no-details",
         ),
         pytest.param(
             {
@@ -842,12 +1329,10 @@ def test_type_decides_against_the_event_line():
                 "output_tokens_details": {"reasoning_tokens": True},
             },
             Usage(input_tokens=12, output_tokens=12),
-            id="trap-56",
+            id="numbers-of-other-types",
         ),
-        pytest.param(
-            {"input_tokens": -1, "output_tokens": [], "input_tokens_details": 5}, Usage(), id="trap-56-nonsense"
-        ),
-        pytest.param(None, Usage(), id="trap-44"),
+        pytest.param({"input_tokens": -1, "output_tokens": [], "input_tokens_details": 5}, Usage(), id="nonsense"),
+        pytest.param(None, Usage(), id="null"),
     ],
 )
 def test_usage(usage, expected):
@@ -857,13 +1342,112 @@ def test_usage(usage, expected):
     assert streamed.reported_usage == whole.reported_usage == usage
 
 
+@pytest.mark.parametrize(
+    ("total", "counts", "warnings"),
+    [
+        (1010, Usage(input_tokens=1000, cache_read_tokens=600, cache_write_tokens=300, output_tokens=10), []),
+        (1910, Usage(input_tokens=1900, cache_read_tokens=600, cache_write_tokens=300, output_tokens=10), []),
+        (
+            1234,
+            Usage(input_tokens=1000, cache_read_tokens=600, cache_write_tokens=300, output_tokens=10),
+            ["usage_ambiguous"],
+        ),
+    ],
+    ids=["included", "beside", "neither"],
+)
+def test_cache_counts_under_anthropics_names(total, counts, warnings):
+    usage = {
+        "input_tokens": 1000,
+        "cache_read_input_tokens": 600,
+        "cache_creation_input_tokens": 300,
+        "output_tokens": 10,
+        "total_tokens": total,
+    }
+    for answer in (read(ends(usage=usage)), read_body(response(usage=usage))):
+        assert (answer.usage, answer.warnings) == (counts, warnings)
+
+
+def test_tokens_that_only_the_total_counts_are_hidden():
+    usage = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 90}
+    assert read(ends(usage=usage)).hidden_tokens
+    assert read_body(response(usage=usage)).hidden_tokens
+    assert not read(ends(usage=USAGE)).hidden_tokens
+
+
+IMAGE_TOKENS = {"input_tokens": 30, "output_tokens": 70, "total_tokens": 100}
+SEARCH: Json = {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search"}}
+
+
+@pytest.mark.parametrize(
+    ("tool_usage", "output", "fees"),
+    [
+        pytest.param({"web_search": {"num_requests": 3}}, [], {"web_searches": 3}, id="searches"),
+        pytest.param({"image_gen": IMAGE_TOKENS}, [], {"image_gen": 100}, id="tokens-of-pictures"),
+        pytest.param(
+            {"image_gen": IMAGE_TOKENS | {"total_tokens": 0}, "web_search": {"num_requests": 0}}, [], {}, id="nothing"
+        ),
+        pytest.param({"file_search": {"num_requests": 2}}, [], {"storage_searches": 2}, id="file-searches"),
+        pytest.param({"code_interpreter": {"num_sessions": 1}}, [], {"code_executions": 1}, id="code"),
+        pytest.param({"oracle": {"num_requests": 1}}, [], {"oracle": 1}, id="tool-of-next-year"),
+        pytest.param({"web_search": {"num_requests": 0}}, [SEARCH], {}, id="search-that-was-free"),
+        pytest.param({"web_search": None, "odd": 5}, [SEARCH], {"web_searches": 1}, id="usage-says-nothing"),
+        pytest.param(None, [SEARCH, SEARCH | {"id": "ws_2"}], {"web_searches": 2}, id="counted-by-calls"),
+        pytest.param(None, [SEARCH | {"action": {"type": "open_page"}}], {}, id="opening-a-page-is-free"),
+        pytest.param(None, [SEARCH | {"status": "failed"}], {}, id="failed-search"),
+        pytest.param(
+            None,
+            [{"type": "file_search_call"}, {"type": "code_interpreter_call"}, {"type": "image_generation_call"}],
+            {"storage_searches": 1, "code_executions": 1, "image_gen": 1},
+            id="other-calls",
+        ),
+        pytest.param(None, [LIST_FILES, SAY_HELLO, {"type": "mcp_call", "name": "page"}], {}, id="free-tools"),
+    ],
+)
+def test_fees_of_tools_that_the_server_runs(tool_usage, output, fees):
+    fields = {"tool_usage": tool_usage, "output": output}
+    items = [item_done(n, item) for n, item in enumerate(output)]
+    assert read_body(response(**fields)).fees == fees
+    assert read(*items, ends(**fields)).fees == fees
+    assert read(*items, ends(**fields | {"output": []})).fees == fees
+
+
+def test_fees_that_the_usage_names():
+    usage = USAGE | {"server_tool_use": {"web_search_requests": 2}}
+    assert read(ends(usage=usage, output=[SEARCH])).fees == {"web_searches": 2}
+    assert read(ends(usage=usage, tool_usage={"web_search": {"num_requests": 3}})).fees == {"web_searches": 3}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda: read(ends(usage=USAGE), {"type": "ping", "cost": "0.00042"}),
+        lambda: read(ends(usage=USAGE), {"choices": [], "cost": "0.00042"}),
+        lambda: read({"type": "ping", "cost": "0.1"}, {"type": "ping", "cost": "0.00042"}, ends(usage=USAGE)),
+        lambda: read(ends(usage=USAGE, cost="0.00042")),
+        lambda: read(ends(usage=USAGE) | {"cost": "0.00042"}),
+        lambda: read_body(response(usage=USAGE, cost="0.00042")),
+    ],
+    ids=["ping", "frame", "newest", "response", "event", "body"],
+)
+def test_the_gateways_own_figure_outside_of_the_usage(answer):
+    found = answer()
+    assert (found.own_cost, found.usage, found.error) == ("0.00042", COUNTS, None)
+
+
+def test_what_comes_after_the_done_marker_is_read():
+    reader = responses.reader(RequestFacts())
+    reader.event(ends(usage=USAGE))
+    reader.done()
+    reader.event({"type": "ping", "cost": "0.00042"})
+    assert reader.finish().own_cost == "0.00042"
+
+
 def test_usage_before_the_end_is_not_final():
     answer = read({"type": "response.in_progress", "response": response(usage=USAGE)})
     assert (answer.usage, answer.usage_final) == (COUNTS, False)
 
 
 def test_null_usage_after_usage_keeps_it():
-    """Trap 43."""
     answer = read({"type": "response.in_progress", "response": response(usage=USAGE)}, ends(usage=None))
     assert (answer.usage, answer.usage_final) == (COUNTS, False)
 
@@ -919,12 +1503,12 @@ def test_vercel_metadata(place, key):
         pytest.param(
             response(status="queued", usage=None, background=True),
             {"ended": True, "finish_reason": "queued", "usage": Usage(), "usage_final": False, "error": None},
-            id="trap-61",
+            id="queued",
         ),
         pytest.param(
             {"id": "cmp_1", "object": "response.compaction", "output": [user("Hi"), LIST_FILES], "usage": USAGE},
             {"ended": True, "recognised": True, "tool_calls": [], "text": "", "usage": COUNTS, "response_id": "cmp_1"},
-            id="trap-60",
+            id="compaction",
         ),
         pytest.param({"output": [SAY_HELLO]}, {"recognised": True, "text": "Hello."}, id="server-without-object"),
         pytest.param({"error": {"message": "no"}}, {"ended": False, "recognised": True}, id="only-an-error"),
@@ -947,11 +1531,11 @@ FAILED = ends("failed", id="resp_2", error={"code": "rate_limit_error", "message
 @pytest.mark.parametrize(
     ("events", "response_id"),
     [
-        pytest.param([FLAT], None, id="trap-32-flat"),
-        pytest.param([NESTED], None, id="trap-32-nested"),
-        pytest.param([FAILED], "resp_2", id="trap-33"),
-        pytest.param([FLAT, FAILED], "resp_2", id="trap-116-flat"),
-        pytest.param([NESTED, FAILED], "resp_2", id="trap-116-nested"),
+        pytest.param([FLAT], None, id="flat"),
+        pytest.param([NESTED], None, id="nested"),
+        pytest.param([FAILED], "resp_2", id="failed"),
+        pytest.param([FLAT, FAILED], "resp_2", id="flat-then-failed"),
+        pytest.param([NESTED, FAILED], "resp_2", id="nested-then-failed"),
         pytest.param([{"error": TOO_BUSY}], None, id="bare"),
     ],
 )
@@ -967,11 +1551,11 @@ def test_errors_in_a_stream(events, response_id):
     ("body", "message", "status"),
     [
         pytest.param(
-            response(status="failed", error={"code": "server_error", "message": "Broken"}), "Broken", None, id="failed"
+            response(status="failed", error={"code": "odd", "message": "Broken"}), "Broken", None, id="failed"
         ),
         pytest.param(response(status="failed", error=None), None, None, id="failed-without-a-word"),
-        pytest.param({"error": {"code": 402, "message": "No credit"}}, "No credit", 402, id="trap-36"),
-        pytest.param({"error": "Broken"}, "Broken", None, id="trap-35"),
+        pytest.param({"error": {"code": 402, "message": "No credit"}}, "No credit", 402, id="status-as-code"),
+        pytest.param({"error": "Broken"}, "Broken", None, id="text"),
     ],
 )
 def test_errors_in_a_body(body, message, status):
@@ -982,7 +1566,6 @@ def test_errors_in_a_body(body, message, status):
 
 @pytest.mark.parametrize("nothing", [None, {}, False, ""])
 def test_an_empty_error_is_none(nothing):
-    """Trap 34."""
     assert read_body(response(error=nothing)).error is None
     assert read(ends(error=nothing)).error is None
 
@@ -999,7 +1582,10 @@ TYPES = st.sampled_from(
     [
         *(f"{family}.{step}" for family in responses.STREAMS for step in ("delta", "done")),
         *(f"response.{step}" for step in ("output_item.added", "output_item.done", "created", "completed", "failed")),
+        *("response.done", "response.content_part.done", "response.mcp_call.failed", "ping"),
         *("error", "response", "response.compaction", "message", "input_text", "output_text", "namespace"),
+        *("openrouter:bash", "program", "program_output", "multi_agent_call", "agent_message", "code_interpreter_call"),
+        *("file_search_call", "web_search_call", "image_generation_call", "mcp_list_tools"),
         *("reasoning", "function_call", "mcp_call", "shell_call", "shell_call_output", "tool_search_output"),
     ]
 )
@@ -1021,6 +1607,7 @@ KEYS = st.sampled_from(
         ),
         *("role", "content", "text", "refusal", "summary", "instructions", "prompt", "conversation", "reasoning"),
         *("execution", "environment", "outcome", "incomplete_details", "provider_metadata", "max_output_tokens"),
+        *("outputs", "results", "result", "stdout", "exit_code", "part", "tool_usage", "num_requests", "cost"),
     ]
 )
 NEARLY_RIGHT = st.recursive(
@@ -1058,7 +1645,6 @@ def test_no_request_makes_its_reading_raise(body):
 
 @given(st.lists(st.text(min_size=1), max_size=4), st.lists(st.text(min_size=1), max_size=4), st.randoms())
 def test_any_interleaving_of_two_calls_gives_the_same_calls(pieces_a, pieces_b, random):
-    """Trap 88."""
     a = [added(0, CALL_A), *(delta("function_call_arguments", 0, piece) for piece in pieces_a)]
     b = [added(1, CALL_B), *(delta("custom_tool_call_input", 1, piece) for piece in pieces_b)]
     one_by_one = read(*a, *b)
