@@ -135,8 +135,12 @@ class Answer:
     """How often something was used that costs a fee of its own, by the price table's unit: `web_searches`, ..."""
     hidden_tokens: bool = False
     """Tokens were billed that the counts leave out: what the answer cost cannot be estimated."""
+    passes: list[Pass] = field(default_factory=list)
+    """The sampling passes that `usage` sums up, where the answer tells them apart; a price may depend on each."""
     own_cost: object = None
     """A figure of the provider's own that stands outside of the usage (a frame, a `ping`, a top-level `cost`)."""
+    own_charge: object = None
+    """What the provider says there that it charged in the end, where that is another figure."""
     warnings: list[Warning] = field(default_factory=list)
     """What of the answer could not be told for certain."""
     error: Problem | None = None
