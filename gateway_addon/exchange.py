@@ -14,6 +14,8 @@ from gateway_addon.api.base import Answer, ApiKind, Json, Problem, RequestFacts
 from gateway_addon.record import Content, Record
 from gateway_addon.wire import jsontext
 
+PRICES = cost.PriceTable()
+
 MAX_PACE = 4096
 """Entries kept of when an answer's bytes came; beyond that every second one goes."""
 
@@ -264,7 +266,9 @@ def _count(record: Record, answer: Answer) -> None:
 
 def _charge(record: Record, answer: Answer, exchange: Exchange, *, may_load_prices: bool) -> None:
     dialect = dialects.detect(exchange.configured_dialect, answer, exchange.kind.VENDOR)
-    bill = dialect.read_bill(answer, exchange.response_headers)
+    bill = dialects.read_bill(answer, exchange.response_headers, dialect)
+    if may_load_prices:
+        PRICES.load()
     price = cost.price(
         answer,
         bill,
@@ -274,7 +278,7 @@ def _charge(record: Record, answer: Answer, exchange: Exchange, *, may_load_pric
         started_at=datetime.fromtimestamp(exchange.started, UTC),
         subscription=not exchange.key_injected
         and clients.is_subscription(exchange.request_headers, exchange.host or "", exchange.path or ""),
-        may_load=may_load_prices,
+        table=PRICES,
     )
     record.dialect = dialect.NAME
     record.inference_provider = bill.inference_provider or answer.inference_provider

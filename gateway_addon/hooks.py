@@ -18,7 +18,7 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.hooks import UpdateHook
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
-from gateway_addon import __version__, cost, flowfile, options
+from gateway_addon import __version__, exchange, flowfile, options
 from gateway_addon.calls import Calls, describe
 from gateway_addon.store.schema import StoreError
 from gateway_addon.store.writer import Writer
@@ -93,7 +93,7 @@ class GatewayAddon:
             # now, before a listener is up
             options.prefer_lazy_connections(ctx.options)
             self.calls = Calls(Writer(wanted.db, __version__), wanted)
-            threading.Thread(target=cost.warm_up, name="price table", daemon=True).start()
+            threading.Thread(target=exchange.PRICES.load, name="price table", daemon=True).start()
             # mitmproxy may also leave by sys.exit, which `done` cannot tell from a reload
             atexit.register(self._close)
             return
