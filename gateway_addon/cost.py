@@ -116,7 +116,8 @@ class NoPrice(Exception):
 
 def unpriced(names: Iterable[str]) -> tuple[Unpriced, ...]:
     """The flags that say of these units or modifiers that the list has no price for them."""
-    return tuple(Unpriced(f"unpriced:{name}") for name in names)
+    # a unit may be named by the answer, which may name anything
+    return tuple(Unpriced(f"unpriced:{re.sub(r'\W', '_', name)[:40]}") for name in names)
 
 
 @dataclass(slots=True, frozen=True)

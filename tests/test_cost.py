@@ -337,6 +337,7 @@ def toy_price(toy: cost.PriceTable, of: Answer, model: str, host: str = "api.ant
         pytest.param("searching", {"code_executions": 1}, "unpriced:code_executions", id="no-price-for-this-unit"),
         pytest.param("plain", {"web_searches": 1}, "unpriced:web_searches", id="no-price-at-this-model"),
         pytest.param("plain", {"images": 1}, "unpriced:images", id="a-unit-the-table-has-not"),
+        pytest.param("plain", {"a b\n" * 20: 1}, "unpriced:" + "a_b_" * 10, id="a-unit-that-is-no-name"),
         pytest.param("some:free", {"web_searches": 1}, "unpriced:web_searches", id="a-free-model's-fees-are-not-free"),
         pytest.param(
             "plain",
