@@ -10,7 +10,7 @@ from typing import Literal
 from gateway_addon import clients
 from gateway_addon.api.base import ApiKind, Json, Operation, RequestFacts
 from gateway_addon.gateway.answers import AnswerChange
-from gateway_addon.terms import Source, Warning
+from gateway_addon.terms import SideRequest, Source, Warning
 from gateway_addon.wire import encodings, jsontext
 from gateway_addon.wire.headers import Headers
 
@@ -85,7 +85,7 @@ class Passage:
     kind: ApiKind
     destination: Destination | None
     """None: it goes nowhere, the addon answers it."""
-    side_request: str | None = None
+    side_request: SideRequest | None = None
     """What its path says it is; else its body and headers tell."""
     rewrites: tuple[Operation, ...] = ()
     """RFC 6902 over `{"url", "headers", "body"}`, from the client's request to what was sent."""

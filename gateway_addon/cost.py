@@ -1,37 +1,85 @@
 """What a call cost: the provider's bill, else an estimate from a table of list prices, in microdollars.
 
-The table is the package genai-prices. It takes a second to import, so nothing here imports it before it is needed:
-a live proxy calls `warm_up` in a thread and prices without the table until that is done.
+The table is the package genai-prices. It takes a second to import, so nothing here imports it before `PriceTable.load`:
+a live proxy calls that in a thread, and prices without the table until it is done.
 """
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
-from typing import TypedDict
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from gateway_addon.api.base import Answer, Pass, Usage
 from gateway_addon.dialects.amounts import MAX_USD
 from gateway_addon.dialects.base import Bill
+from gateway_addon.terms import CostFlag, CostSource, Unpriced
+
+if TYPE_CHECKING:
+    from genai_prices.data_snapshot import DataSnapshot
+    from genai_prices.types import ModelInfo
 
 MICRODOLLAR = Decimal("0.000001")
 
 FAR_OFF = 3
-"""A reported cost this many times above or below the estimate is marked (wire-formats §11.2)."""
+"""A reported cost this many times above or below the estimate is marked."""
 
-TIERS = {
-    "flex": {"service_tier": "flex"},
-    "priority": {"service_tier": "priority"},
-    "fast": {"service_tier": "fast"},
-    "batch": {"processing": "batch"},
+ORDINARY = {
+    "service_tier": ("auto", "default", "on_demand", "standard"),  # `on_demand` is Groq's
+    "speed": ("standard",),
+    "inference_geo": ("global", "not_available"),
+    "completion_window": ("soonest",),
 }
-"""The table's words for the service tiers that have prices of their own; any other tier has the list price."""
+"""By price modifier: the values at which the list price holds as it is."""
 
-HOSTS = {"chatgpt.com": "api.openai.com"}
-"""Hosts the table does not know, and the host whose prices to take: a ChatGPT login's calls as if they were billed."""
+TABLE_WORDS = {("service_tier", "batch"): ("processing", "batch")}
+"""Modifiers that the table calls otherwise."""
+
+FREE = dict.fromkeys(
+    (
+        "input_mtok",
+        "cache_read_mtok",
+        "cache_write_mtok",
+        "cache_write_1h_mtok",
+        "input_audio_mtok",
+        "output_mtok",
+        "output_audio_mtok",
+    ),
+    Decimal(0),
+)
+"""The prices of a model whose tokens are free. Fees are not."""
+
+HOSTS = {
+    r"chatgpt\.com": "openai",  # a ChatGPT login's calls, as if they were billed
+    r"[a-z]{2}\.api\.openai\.com": "openai",
+    r"api\.(individual|business|enterprise)\.githubcopilot\.com": "github-copilot",
+    r"copilot-api\.[^.]+\.ghe\.com": "github-copilot",
+    r"ai-gateway\.vercel\.sh": "vercel",
+}
+"""Hosts that the table does not know, and whose list holds there."""
+
+REGIONS = {
+    # https://developers.openai.com/api/docs/guides/data-residency: 10 % more for models since March 2026 (GPT-5.4)
+    r"[a-z]{2}\.api\.openai\.com": r"gpt-(3|4|5(\.[1-3])?(?![.\d]))|o\d",
+    # https://cloud.google.com/vertex-ai/generative-ai/pricing: 10 % more for Claude 4.5 or later
+    r"[a-z]+-[a-z]+\d+-aiplatform\.googleapis\.com|aiplatform\.(us|eu)\.rep\.googleapis\.com": (
+        r"(?!claude)|claude-(3|(opus|sonnet)-4(-1|-2025|@|$))"
+    ),
+}
+"""Hosts that serve from one region, and the models that cost there what the list says; the others cost more."""
+
+VARIANTS = (":exacto", ":floor", ":nitro", ":online", ":thinking")
+"""What a model's id may end in to say how it is to be routed or run; it has a price of its own only where it is listed.
+
+Source: https://openrouter.ai/docs/guides/routing/model-variants
+"""
+
+VENDORS = {"meta-llama": "meta", "models": "google", "z-ai": "zai"}
+"""The table's names of vendors, where the ids of models begin with another one."""
 
 type Entry = tuple[str, str]
 """Where a price stands: the table's name of the provider, and the model's name there."""
@@ -53,81 +101,190 @@ ENTRIES: dict[str, Callable[[str], list[Entry]]] = {
 """By configured provider: the entries to try for a model, the best one first."""
 
 
+class NoPrice(Exception):
+    """Why an answer has no list price: `flags`, for the column `cost_flags`."""
+
+    def __init__(self, *flags: CostFlag) -> None:
+        super().__init__(*flags)
+        self.flags = flags
+
+
+def unpriced(names: Iterable[str]) -> tuple[Unpriced, ...]:
+    """The flags that say of these units or modifiers that the list has no price for them."""
+    # a unit may be named by the answer, which may name anything
+    return tuple(Unpriced(f"unpriced:{re.sub(r'\W', '_', name)[:40]}") for name in names)
+
+
+@dataclass(slots=True, frozen=True)
+class Place:
+    """Whose prices hold, where and when."""
+
+    provider: str | None
+    """The configured provider's id; where `ENTRIES` does not have it, the host tells."""
+    host: str | None
+    started_at: datetime
+
+    @property
+    def list_name(self) -> str | None:
+        """A key of `ENTRIES`, or the table's name of a provider, where either is known without the table."""
+        if self.provider in ENTRIES:
+            return self.provider
+        return next((name for pattern, name in HOSTS.items() if re.fullmatch(pattern, self.host or "")), None)
+
+    @property
+    def may_have_a_list(self) -> bool:
+        """False for a server of one's own: an address instead of a name, or a name without a domain."""
+        return self.list_name is not None or re.search(r"[^.:\[]\.[A-Za-z-]{2,}$", self.host or "") is not None
+
+    def is_dearer_for(self, model: str) -> bool:
+        """Whether the model costs more than the list says because the host serves from one region."""
+        return any(
+            re.fullmatch(host, self.host or "") and not re.match(models, model.lower().rpartition("/")[2])
+            for host, models in REGIONS.items()
+        )
+
+
+@dataclass(slots=True, frozen=True)
+class ListPrice:
+    """What a model costs in one place, at one time and under the modifiers of one call."""
+
+    rates: Mapping[str, Any]
+    """USD by the table's keys: per million tokens (`input_mtok`) or per thousand uses (`web_searches_kcount`); a
+    `Decimal`, or tiers by the total input; without a key there is no price."""
+
+    def of_tokens(self, usage: Usage) -> Decimal:
+        """The price of one sampling pass in USD. Raises `NoPrice`."""
+        counts = _token_counts(usage)
+        if "output_reasoning_mtok" in self.rates:  # elsewhere it costs as output
+            reasoning = _within(usage.reasoning_tokens, counts["output"])
+            counts |= {"output": counts["output"] - reasoning, "output_reasoning": reasoning}
+        per_call = self._rate("requests_kcount") or Decimal(0)
+        return self._sum(counts, "_mtok", usage.input_tokens or 0) / 1_000_000 + per_call / 1000
+
+    def of_fees(self, fees: Mapping[str, int]) -> Decimal:
+        """What uses cost that have a fee of their own, in USD. Raises `NoPrice`."""
+        return self._sum(fees, "_kcount", 0) / 1000
+
+    def has_long_context(self, input_tokens: int) -> bool:
+        """Whether a pass of so much input costs more a token than a short one."""
+        return any(input_tokens > tier.start for rate in self.rates.values() for tier in getattr(rate, "tiers", ()))
+
+    def _sum(self, counts: Mapping[str, int], measure: str, input_tokens: int) -> Decimal:
+        total, missing = Decimal(0), []
+        for unit, number in counts.items():
+            if number > 0:
+                rate = self._rate(unit + measure, input_tokens)
+                if rate is None:
+                    missing.append(unit + ("_tokens" if measure == "_mtok" else ""))
+                else:
+                    total += rate * number
+        if missing:
+            raise NoPrice(*unpriced(missing))
+        return total
+
+    def _rate(self, key: str, input_tokens: int = 0) -> Decimal | None:
+        """The price that holds at so much input: a long context is dearer as a whole, cached or not."""
+        rate = self.rates.get(key)
+        tiers = getattr(rate, "tiers", ())  # in rising order
+        exceeded = [tier.price for tier in tiers if input_tokens > tier.start]
+        return exceeded[-1] if exceeded else getattr(rate, "base", rate)
+
+
+class PriceTable:
+    """The list prices, once they are loaded. Any thread may load it and ask it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._snapshot: DataSnapshot | None = None
+        self._entry = lru_cache(maxsize=256)(self._look_up)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the table answers, and at once."""
+        return self._snapshot is not None
+
+    def load(self) -> None:
+        """Load the table if it is not, which takes about a second. Never raises: without it, `loaded` stays false."""
+        with self._lock, suppress(Exception):
+            if self._snapshot is None:
+                from genai_prices.data_snapshot import get_snapshot
+
+                self._snapshot = get_snapshot()
+
+    def find(self, model: str, place: Place, modifiers: Mapping[str, str]) -> ListPrice:
+        """What `model` costs there. Raises `NoPrice` for what the table does not know, or while it is not loaded."""
+        if self._snapshot is None:
+            raise NoPrice("price_table_loading")
+        try:
+            name = place.list_name or self._snapshot.find_provider(None, None, f"https://{place.host}/").id
+        except LookupError:
+            raise NoPrice("unknown_host") from None
+        entries = ENTRIES[name](model) if name in ENTRIES else [(name, model)]
+        entry = next((found for each in entries if (found := self._entry(*each))), None)
+        if _is_free(model) and (entry or entries[-1][0] == "openrouter"):
+            return ListPrice(FREE)
+        if entry is None:
+            raise NoPrice("unknown_model")
+        info, has_own_variants = entry
+        if place.is_dearer_for(model):
+            modifiers = {**modifiers, "region": place.host or ""}
+        return ListPrice(_rates(info, place.started_at, modifiers, has_own_variants))
+
+    def _look_up(self, provider: str, model: str) -> "tuple[ModelInfo, bool] | None":
+        """The model in a provider's list, and whether it is the provider's own, not one of another that it sells.
+
+        It is listed as it is called, else without its variant, without the vendor that the list is of, or both.
+        """
+        assert self._snapshot is not None
+        names = [model]
+        if model.lower().endswith(VARIANTS):
+            names.append(model.rpartition(":")[0])
+        for name in dict.fromkeys((*names, *(self._without_vendor(provider, name) for name in names))):
+            with suppress(LookupError):
+                seller, info = self._snapshot.find_provider_model(name, None, provider, None)
+                return info, any(info is own for own in seller.models)
+        return None
+
+    def _without_vendor(self, provider: str, model: str) -> str:
+        assert self._snapshot is not None
+        vendor, _, name = model.partition("/")
+        with suppress(LookupError):
+            seller = self._snapshot.find_provider(None, provider, None)
+            maker = self._snapshot.find_provider(None, VENDORS.get(vendor, vendor), None)
+            if name and maker.id in (seller.id, *(seller.fallback_model_providers or ())):
+                return name
+        return model
+
+
+@dataclass(slots=True, frozen=True)
+class Estimate:
+    """The list price of an answer, or why there is none."""
+
+    usd: Decimal | None = None
+    cache_miss: Decimal | None = None
+    """What it cost more than if its whole input had been read from the cache; None also where nothing is cached."""
+    flags: tuple[CostFlag, ...] = ()
+    """Why `usd` is None, for the column `cost_flags`; empty where it is not."""
+
+
 @dataclass(slots=True, frozen=True)
 class Price:
-    """The cost columns of a row (design 2.4)."""
+    """The cost columns of a row."""
 
     cost_microdollars: int | None
-    cost_source: str | None
+    cost_source: CostSource | None
     charged_microdollars: int | None
     is_byok: bool | None
-    cost_flags: list[str]
+    cost_flags: tuple[CostFlag, ...]
+    """Never empty where the cost is None."""
     cache_miss_microdollars: int | None
     """What the call cost more than if its whole input had been read from the cache, by list price."""
 
 
-class _Place(TypedDict):
-    """Where and when a price holds, as `estimate` takes it."""
-
-    provider: str | None
-    host: str | None
-    started_at: datetime
-
-
 def microdollars(usd: Decimal) -> int:
-    """Millionths of a USD, ties up (wire-formats §11.1). For 0 <= `usd` <= `MAX_USD`."""
+    """Millionths of a USD, ties up. For 0 <= `usd` <= `MAX_USD`."""
     # quantize rounds the exact value once; a product would be rounded to 28 digits before
     return int(usd.quantize(MICRODOLLAR, ROUND_HALF_UP).scaleb(6))
-
-
-class PriceTable:
-    """The table of list prices: a value that is loaded or not. Loading takes up to a second, and is done once."""
-
-    def __init__(self) -> None:
-        self._loaded = threading.Event()
-        self._lock = threading.Lock()
-
-    @property
-    def loaded(self) -> bool:
-        return self._loaded.is_set()
-
-    def load(self) -> None:
-        """Load the table. Never raises: where it cannot be loaded, `loaded` stays false."""
-        with self._lock, suppress(Exception):
-            if self.loaded:
-                return
-            from genai_prices import Usage as Tokens
-            from genai_prices import calc_price
-
-            # the first price builds the table's indexes, whether or not the table still knows this model
-            with suppress(LookupError):
-                calc_price(Tokens(input_tokens=1), "gpt-5", provider_id="openai")
-            self._loaded.set()
-
-
-def estimate(
-    answer: Answer, model: str | None, *, provider: str | None, host: str | None, started_at: datetime
-) -> Decimal | None:
-    """The list price of an answer in USD, including the passes that its usage does not count.
-
-    `provider` is the configured provider's id; where `ENTRIES` does not have it, `host` tells whose prices hold. A
-    host the table does not know, such as a server of one's own, has no known price. Neither has an unknown model, nor
-    an answer whose counts are not final: what a cut stream cost is not known. None in all these cases, and for counts
-    that cannot be true. Loads the table while `ready()` is false. Never raises.
-
-    Not in the table: surcharges by `inference_geo`, code execution, images; not in the counts: searches
-    (wire-formats §11.3).
-    """
-    if not model or not answer.usage_final:
-        return None
-    context = TIERS.get(answer.service_tier or "", {}) | answer.price_context
-    total = Decimal(0)
-    for each in (Pass(model, answer.usage), *answer.extra_passes):
-        usd = _list_price(each.usage, each.model or model, provider, host, started_at, context)
-        if usd is None:
-            return None
-        total += usd
-    return total if total <= MAX_USD else None
 
 
 def price(
@@ -143,80 +300,155 @@ def price(
 ) -> Price:
     """Put a call's cost together: what was reported, else (unless the bill is final) an estimate, else unknown.
 
-    `model` is the one that answered, where the bill names none; `provider`, `host`, `started_at` as for `estimate`.
-    `subscription`: a flat fee pays for the call, its cost is notional. `may_load`: the table may be loaded on the
-    spot; otherwise, until it is ready, a cost that only it could tell stays unknown, flagged `price_table_loading`.
-    Never raises.
+    `model` is the one that answered, where the bill names none; `provider`, `host`, `started_at` as in `Place`.
+    `subscription`: a flat fee pays for the call, its cost is notional. While `table` is not loaded, a cost that only it
+    could tell stays unknown, flagged `price_table_loading`. Never raises.
     """
     model = bill.model or model
-    has_table = table.loaded or not _has_price_list(provider, host)
-    place: _Place = {"provider": provider, "host": host, "started_at": started_at}
-    listed = estimate(answer, model, **place) if has_table else None
-    miss = None if listed is None else _cache_miss(answer, model, listed, place)
+    listed = estimate(answer, model, Place(provider, host, started_at), table)
     cost, source = bill.cost, bill.source
-    if cost is None:
-        cost, source = (None, None) if bill.final or listed is None else (listed, "estimate")
-    marks = {
-        "price_table_loading": cost is None and not bill.final and not has_table and answer.usage_final,
+    reasons: tuple[CostFlag, ...] = bill.flags
+    if cost is None and not bill.final:
+        cost, source, reasons = listed.usd, "estimate", (*reasons, *listed.flags)
+    marks: dict[CostFlag, bool] = {
         "zero_cost": cost == 0 and bool(answer.usage.output_tokens) and not bill.is_byok and not _is_free(model),
-        "off_estimate": _is_far_off(cost, listed),
+        "off_estimate": _is_far_off(cost, listed.usd),
         "cached_exceeds_input": _cached_exceeds_input(answer.usage),
         "subscription": subscription,
     }
     return Price(
-        cost_microdollars=None if cost is None else microdollars(cost),
-        cost_source=source,
-        charged_microdollars=None if bill.charged is None else microdollars(bill.charged),
+        cost_microdollars=_rounded(cost),
+        cost_source=None if cost is None else source,
+        charged_microdollars=_rounded(bill.charged),
         is_byok=bill.is_byok,
-        cost_flags=[*bill.flags, *(flag for flag, holds in marks.items() if holds)],
-        cache_miss_microdollars=None if miss is None else microdollars(miss),
+        cost_flags=(*reasons, *(flag for flag, holds in marks.items() if holds)),
+        cache_miss_microdollars=_rounded(listed.cache_miss),
     )
 
 
-def _cache_miss(answer: Answer, model: str | None, listed: Decimal, place: _Place) -> Decimal | None:
+def estimate(answer: Answer, model: str | None, place: Place, table: PriceTable) -> Estimate:
+    """The list price of an answer, with the passes and fees that its usage leaves out. Never raises.
+
+    What is not known for certain has none: a cut stream, tokens that were not counted, an unknown model or host, and
+    anything that the answer names and the model's own list does not. An estimate that leaves something out is wrong.
+    """
+    try:
+        return _estimate(answer, model, place, table)
+    except NoPrice as reason:
+        return Estimate(flags=reason.flags)
+    except Exception:  # the table is fed what strangers sent; whatever it makes of that, the call goes on
+        return Estimate(flags=unpriced(["usage"]))
+
+
+def _estimate(answer: Answer, model: str | None, place: Place, table: PriceTable) -> Estimate:
+    if reason := _why_uncounted(answer):
+        raise NoPrice(reason)
+    if not model:
+        raise NoPrice("unknown_model")
+    if not place.may_have_a_list:
+        raise NoPrice("unknown_host")
+    modifiers = _modifiers(answer)
+    own = table.find(model, place, modifiers)
+
+    def priced(each: Pass) -> Decimal:
+        return (table.find(each.model, place, modifiers) if each.model else own).of_tokens(each.usage)
+
+    passes = _passes(answer, own)
+    tokens = sum(map(priced, passes), Decimal(0))
+    usd = tokens + sum(map(priced, answer.extra_passes), own.of_fees(answer.fees))
+    if usd > MAX_USD:
+        raise NoPrice("implausible_cost")
+    if answer.usage.cache_read_tokens is None and answer.usage.cache_write_tokens is None:
+        return Estimate(usd)  # nothing tells that there is a cache
+    with suppress(NoPrice):
+        return Estimate(usd, max(tokens - sum(priced(_all_cached(each)) for each in passes), Decimal(0)))
+    return Estimate(usd)
+
+
+def _why_uncounted(answer: Answer) -> CostFlag | None:
+    """Why there are no counts to price, if there are none."""
     usage = answer.usage
-    if usage.cache_read_tokens is None and usage.cache_write_tokens is None:
-        return None  # nothing tells that there is a cache
-    hit = replace(usage, cache_read_tokens=usage.input_tokens, cache_write_tokens=0, cache_write_1h_tokens=0)
-    cheapest = estimate(replace(answer, usage=hit), model, **place)
-    return None if cheapest is None else max(listed - cheapest, Decimal(0))
+    if answer.usage_final:
+        if usage.input_tokens is None or usage.output_tokens is None:
+            return "no_usage"
+        return "hidden_tokens" if answer.hidden_tokens else None
+    is_counted = usage.input_tokens is not None or usage.output_tokens is not None
+    is_cut = not answer.ended and (answer.started or (answer.recognised and answer.error is None))
+    return "cut" if is_counted or is_cut else "no_usage"
 
 
-def _list_price(
-    usage: Usage, model: str, provider: str | None, host: str | None, started_at: datetime, context: dict[str, str]
-) -> Decimal | None:
-    counts = _counts(usage)
-    if counts is None:
-        return None
-    # the table is fed what strangers sent; whatever it makes of that, the call goes on
-    with suppress(Exception):
-        from genai_prices import Usage as Tokens
-        from genai_prices import calc_price
-
-        for price_list, name in _entries(model, provider, host):
-            with suppress(LookupError):
-                return calc_price(
-                    Tokens(**counts),
-                    name,
-                    provider_id=price_list,
-                    genai_request_timestamp=started_at,
-                    price_context=context,
-                ).total_price
-    return None
+def _modifiers(answer: Answer) -> dict[str, str]:
+    """What changes the price of this answer, by name."""
+    named = {"service_tier": answer.service_tier} | answer.price_context
+    return {name: value for name, value in named.items() if value and value not in ORDINARY.get(name, ())}
 
 
-def _counts(usage: Usage) -> dict[str, int] | None:
-    """The usage in the table's words, which refuses subsets larger than the input, as good answers have (trap 51)."""
-    if usage.input_tokens is None or usage.output_tokens is None:
-        return None
-    read = _within(usage.cache_read_tokens, usage.input_tokens)
-    write = _within(usage.cache_write_tokens, usage.input_tokens - read)
+def _rates(
+    info: "ModelInfo", started_at: datetime, modifiers: Mapping[str, str], has_own_variants: bool
+) -> Mapping[str, Any]:
+    """A model's prices that day. Raises `NoPrice` for modifiers that are not priced together, as they are in the call.
+
+    The table's own calculation ignores modifiers that it does not know. Tokens that it does not price under a modifier
+    have no price then; fees are the same under all.
+    """
+    rates = vars(info.get_prices(started_at))
+    if not modifiers:
+        return rates
+    wanted = dict(TABLE_WORDS.get(modifier, modifier) for modifier in modifiers.items())
+    for variant in info.price_variants or () if has_own_variants else ():
+        if variant.when == wanted and (variant.constraint is None or variant.constraint.active(started_at)):
+            return {key: rate for key, rate in rates.items() if key.endswith("_kcount")} | vars(variant.prices)
+    raise NoPrice(*unpriced(modifiers))
+
+
+def _passes(answer: Answer, listed: ListPrice) -> list[Pass]:
+    """The passes to price one by one, because a long context is dearer by the pass. Raises `NoPrice` if in doubt."""
+    usage, passes = answer.usage, answer.passes
+    if len(passes) < 2:
+        return [Pass(None, usage)]
+    if _add_up(passes, usage, "input_tokens", "output_tokens"):
+        if _add_up(passes, usage, "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens"):
+            return passes
+        if not listed.has_long_context(usage.input_tokens or 0):
+            return [Pass(None, usage)]
+    # such as one that was declined before another model answered: whether it is billed is not known
+    raise NoPrice(*unpriced(["passes"]))
+
+
+def _add_up(passes: Iterable[Pass], usage: Usage, *counts: str) -> bool:
+    return all(
+        sum(getattr(each.usage, count) or 0 for each in passes) == (getattr(usage, count) or 0) for count in counts
+    )
+
+
+def _all_cached(each: Pass) -> Pass:
+    hit = replace(each.usage, cache_read_tokens=each.usage.input_tokens, cache_write_tokens=0, cache_write_1h_tokens=0)
+    return replace(each, usage=hit)
+
+
+def _token_counts(usage: Usage) -> dict[str, int]:
+    """The tokens of a pass, each once, by the unit that prices them. Parts that exceed the whole are cut off.
+
+    Raises `NoPrice` for counts that are missing, and where part of the audio may have been cached, which costs
+    otherwise.
+    """
+    given, made = usage.input_tokens, usage.output_tokens
+    if given is None or made is None or given < 0 or made < 0:
+        raise NoPrice("no_usage")
+    read = _within(usage.cache_read_tokens, given)
+    written = _within(usage.cache_write_tokens, given - read)
+    written_1h = _within(usage.cache_write_1h_tokens, written)
+    heard, said = _within(usage.input_audio_tokens, given), _within(usage.output_audio_tokens, made)
+    if heard and (read or written):
+        raise NoPrice(*unpriced(["cached_audio_tokens"]))
     return {
-        "input_tokens": usage.input_tokens,
-        "cache_read_tokens": read,
-        "cache_write_tokens": write,
-        "cache_write_1h_tokens": _within(usage.cache_write_1h_tokens, write),
-        "output_tokens": usage.output_tokens,
+        "input": given - read - written - heard,
+        "cache_read": read,
+        "cache_write": written - written_1h,
+        "cache_write_1h": written_1h,
+        "input_audio": heard,
+        "output": made - said,
+        "output_audio": said,
     }
 
 
@@ -224,20 +456,8 @@ def _within(part: int | None, whole: int) -> int:
     return min(max(part or 0, 0), whole)
 
 
-def _entries(model: str, provider: str | None, host: str | None) -> list[Entry]:
-    """Where to look for a model's price. Raises `LookupError` if neither provider nor host is known."""
-    if provider in ENTRIES:
-        return ENTRIES[provider](model)
-    if not _has_price_list(provider, host):
-        raise LookupError(host)
-    from genai_prices.data_snapshot import get_snapshot
-
-    return [(get_snapshot().find_provider(None, None, f"https://{HOSTS.get(host or '', host)}/").id, model)]
-
-
-def _has_price_list(provider: str | None, host: str | None) -> bool:
-    """False for a server of one's own: an address instead of a name, or a name without a domain."""
-    return provider in ENTRIES or (host is not None and re.search(r"[^.:\[]\.[A-Za-z-]{2,}$", host) is not None)
+def _rounded(usd: Decimal | None) -> int | None:
+    return None if usd is None else microdollars(usd)
 
 
 def _is_free(model: str | None) -> bool:

@@ -264,4 +264,4 @@ def _charge(record: Record, answer: Answer, reading: Reading, table: cost.PriceT
     record.charged_microdollars = price.charged_microdollars
     record.cache_miss_microdollars = price.cache_miss_microdollars
     record.is_byok = price.is_byok
-    record.cost_flags = tuple(price.cost_flags)
+    record.cost_flags = price.cost_flags

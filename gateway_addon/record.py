@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway_addon import times
 from gateway_addon.api.base import Json, Operation, ToolCall, ToolResult
-from gateway_addon.terms import Outcome, Source, Warning
+from gateway_addon.terms import CostFlag, CostSource, Outcome, SideRequest, Source, Warning
 from gateway_addon.wire import jsontext
 
 
@@ -56,14 +56,12 @@ class Record:
     """As reported, with the cost fields of a gateway; exact numbers, no text."""
     usage_is_lower_bound: bool | None = None
     cost_microdollars: int | None = None
-    cost_source: str | None = None
-    """One of `terms.CostSource`."""
+    cost_source: CostSource | None = None
     charged_microdollars: int | None = None
     cache_miss_microdollars: int | None = None
     """What the call cost more than if its whole input had been read from the cache, by list price."""
     is_byok: bool | None = None
-    cost_flags: tuple[str, ...] = ()
-    """Of `terms.CostFlag`."""
+    cost_flags: tuple[CostFlag, ...] = ()
     client: str | None = None
     client_version: str | None = None
     client_credential: str | None = None
@@ -73,8 +71,7 @@ class Record:
     """Tells the conversations of one session and agent apart (`clients.Client`)."""
     agent_id: str | None = None
     parent_agent_id: str | None = None
-    side_request: str | None = None
-    """One of `terms.SideRequest`."""
+    side_request: SideRequest | None = None
     time_to_first_byte_ms: float | None = None
     time_to_first_token_ms: float | None = None
     duration_ms: float | None = None

@@ -1,6 +1,6 @@
 """The words that rows, views and reports use, each defined here and nowhere else. NULL, or absence, is "unknown"."""
 
-from typing import Literal
+from typing import Literal, NewType
 
 type Source = Literal["live", "file", "replay"]
 """Where a call was seen: as it happened, in a flow file, or in a replay of one."""
@@ -19,7 +19,7 @@ type Outcome = Literal[
 
 type CostSource = Literal["openrouter", "vercel", "reported", "estimate"]
 
-type CostFlag = Literal[
+type Doubt = Literal[
     # why a cost is NULL
     "no_usage",
     "unknown_model",
@@ -39,7 +39,12 @@ type CostFlag = Literal[
     "upstream_unexpected",
     "zero_cost",
 ]
-"""Besides these there is `unpriced:WHAT`, for what a usage names and no price list has (`cost.unpriced`)."""
+"""Why a cost is NULL, or what to think of it."""
+
+Unpriced = NewType("Unpriced", str)
+"""`unpriced:WHAT`: the usage names a unit, or the answer a modifier, that no price list of ours has."""
+
+type CostFlag = Doubt | Unpriced
 
 type Warning = Literal[
     "content_dropped",

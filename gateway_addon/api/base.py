@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from gateway_addon.terms import Warning
+from gateway_addon.terms import SideRequest, Warning
 
 Json = dict[str, Any]
 """A JSON object as `gateway_addon.wire.jsontext.parse` returns it: fractions are `Decimal`, so no digit is lost."""
@@ -68,7 +68,7 @@ class RequestFacts:
     """The part of the system prompt before the first turn; later parts are not in every request of a conversation."""
     first_prompt: str | None = None
     """The first real one; None where the conversation may have begun before the history that is sent."""
-    side_request: str | None = None
+    side_request: SideRequest | None = None
     """None for a real turn; else `title`, `quota_probe`, `warmup`, `compaction`, `suggestion`, ..."""
     previous_id: str | None = None
     """Where the history is kept on the server: `previous_response_id`, `conversation`, or a continued thread."""

@@ -15,6 +15,7 @@ from gateway_addon.api.gateways import read_gateway, read_own_cost
 from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_prompt, side_request
 from gateway_addon.api.refusals import anthropic_error_body, check_model, check_object
 from gateway_addon.api.values import count, mapping, objects, text
+from gateway_addon.terms import SideRequest
 from gateway_addon.wire import jsontext
 
 NAME = "messages"
@@ -155,7 +156,7 @@ def read_request(body: Json) -> RequestFacts:
     )
 
 
-def _own_side_request(body: Json) -> str | None:
+def _own_side_request(body: Json) -> SideRequest | None:
     """What the format itself calls something else than a turn: with `compaction` the answer is a summary only."""
     return "compaction" if mapping(body.get("compaction")) else None
 

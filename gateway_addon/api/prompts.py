@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from gateway_addon.api.base import RequestFacts
+from gateway_addon.terms import SideRequest
 
 ENVELOPES = (
     "userRequest",  # Copilot
@@ -345,7 +346,7 @@ def _may_be_a_harness(name: str) -> bool:
 
 _PROBES = ("quota", "test")
 
-_ORDERS = {
+_ORDERS: dict[SideRequest, re.Pattern[str]] = {
     # Codex wraps it in an element
     "suggestion": re.compile(r"\[SUGGESTION MODE:|<next_prompt_suggestion>"),
     "compaction": re.compile(
@@ -367,7 +368,9 @@ def _is_order(text: str) -> bool:
     return any(opening.match(text) for opening in _ORDERS.values())
 
 
-def side_request(system: str | None, last_user_text: str | None, max_tokens: int | None, n_tools: int) -> str | None:
+def side_request(
+    system: str | None, last_user_text: str | None, max_tokens: int | None, n_tools: int
+) -> SideRequest | None:
     """What a request is for if it is no turn of a person (`terms.SideRequest`); None for a real turn.
 
     `last_user_text` is the text of the last user turn as sent, `n_tools` how many tools are offered.
@@ -384,7 +387,7 @@ def side_request(system: str | None, last_user_text: str | None, max_tokens: int
         or ("<session>" in text and "Write the title" in f"{system}\n{text}")
         or _TITLE_SYSTEM.search(system) is not None
     )
-    signs = (
+    signs: tuple[tuple[SideRequest, object], ...] = (
         ("warmup", max_tokens == 0 or text == "Warmup"),
         ("quota_probe", max_tokens == 1 and text.lower() in _PROBES),
         *((name, opening.match(text)) for name, opening in _ORDERS.items()),

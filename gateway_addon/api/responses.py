@@ -29,6 +29,7 @@ from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_promp
 from gateway_addon.api.refusals import check_model, check_object, openai_error_body
 from gateway_addon.api.usage import take_usage
 from gateway_addon.api.values import count, items, mapping, objects, text
+from gateway_addon.terms import SideRequest
 from gateway_addon.wire.jsontext import dumps
 
 NAME = "responses"
@@ -269,7 +270,7 @@ def effort_operations(body: Json, effort: str) -> list[Operation]:
 # ---- Requests ----
 
 
-def _own_side_request(body: Json) -> str | None:
+def _own_side_request(body: Json) -> SideRequest | None:
     """What the format itself calls something else than a turn: a warm-up or a compaction."""
     last = mapping(next(reversed(items(body.get("input"))), None))
     if body.get("generate") is False:

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
+from gateway_addon.terms import CostFlag
+
 MAX_USD = Decimal(10_000)
-"""More than one call can cost; a larger figure is a mistake of unit or worse (wire-formats §11.1)."""
+"""More than one call can cost; a larger figure is a mistake of unit or worse."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -12,14 +14,15 @@ class Amount:
     """A reported amount. Both fields are None where nothing was reported."""
 
     usd: Decimal | None = None
-    flag: str | None = None
-    """Why a reported figure is not believed: `invalid_cost` or `implausible_cost`, names in `cost_flags`."""
+    flag: CostFlag | None = None
+    """Why a reported figure is not believed: `invalid_cost` or `implausible_cost`."""
 
 
 def amount(value: object) -> Amount:
     """Read an amount in USD from a JSON value: a number or a numeric string, finite and not negative.
 
-    `None` counts as not reported; everything else that is no such number is refused (wire-formats §11.2).
+    `None` counts as not reported; everything else that is no such number is refused: bools, words, and the `NaN` and
+    `Infinity` that some servers write.
     """
     if value is None:
         return Amount()
@@ -29,7 +32,7 @@ def amount(value: object) -> Amount:
     return Amount(number) if number <= MAX_USD else Amount(flag="implausible_cost")
 
 
-def flags_of(*amounts: Amount) -> tuple[str, ...]:
+def flags_of(*amounts: Amount) -> tuple[CostFlag, ...]:
     """The flags of the refused ones among `amounts`, without repeats."""
     return tuple(dict.fromkeys(each.flag for each in amounts if each.flag))
 

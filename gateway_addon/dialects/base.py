@@ -6,24 +6,25 @@ from decimal import Decimal
 from typing import Protocol
 
 from gateway_addon.api.base import Answer
+from gateway_addon.terms import CostFlag, CostSource
 
 
 @dataclass(slots=True, frozen=True)
 class Bill:
     """What a provider says a call cost, exact, in USD. None is unknown."""
 
-    source: str | None = None
+    source: CostSource | None = None
     """The value of `cost_source` if `cost` is taken: `openrouter`, `vercel`, `reported`."""
     cost: Decimal | None = None
     """Price of the inference, whoever pays."""
     charged: Decimal | None = None
     """What the gateway billed."""
     is_byok: bool | None = None
-    flags: tuple[str, ...] = ()
-    """`cost_flags` the figures gave rise to (wire-formats §11.2)."""
+    flags: tuple[CostFlag, ...] = ()
+    """What the figures gave rise to."""
     final: bool = False
     """True: no estimate may take the place of a missing `cost` (the reported one was refused, or is known to be
-    unknown, as with BYOK without an upstream price)."""
+    unknown, as with BYOK without an upstream price). `flags` then says why."""
     inference_provider: str | None = None
     model: str | None = None
     """The model that really served, where the gateway's metadata names it."""
@@ -39,9 +40,9 @@ class Dialect(Protocol):
         """Members with which the gateway tells money, or which model really served, without a cost in their name."""
 
     def read_bill(self, answer: Answer, headers: Mapping[str, str]) -> Bill:
-        """Read the cost fields of an answer.
+        """Read the cost fields that this dialect puts into an answer.
 
-        `headers` are the answer's, names in lower case. Never raises, whatever the types (wire-formats §11.2).
+        `headers` are the answer's, names in lower case. Never raises, whatever the types.
         """
 
     def key_headers(self, kind: str, key: str) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""OpenRouter: the bill is in `usage`, only a fee where the caller brings a key (wire-formats §10.1, 11.2)."""
+"""OpenRouter: the bill is in `usage`, only a fee where the caller brings a key.
+
+https://openrouter.ai/docs/guides/administration/usage-accounting
+"""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -7,6 +10,7 @@ from gateway_addon.api.base import Answer
 from gateway_addon.api.values import mapping
 from gateway_addon.dialects.amounts import Amount, amount, flags_of
 from gateway_addon.dialects.base import Bill
+from gateway_addon.terms import CostFlag
 
 NAME = "openrouter"
 HIDDEN_MEMBERS = ("openrouter_metadata",)
@@ -21,6 +25,14 @@ def is_spoken(answer: Answer) -> bool:
     """Whether an answer from an unknown provider reads like OpenRouter's: `usage.cost` is a number."""
     cost = mapping(answer.reported_usage).get("cost")
     return isinstance(cost, int | float | Decimal) and not isinstance(cost, bool)
+
+
+def has_bill(answer: Answer, headers: Mapping[str, str]) -> bool:
+    """Whether the fields stand in `usage` that only OpenRouter writes beside its cost."""
+    usage = mapping(answer.reported_usage)
+    return isinstance(usage.get("is_byok"), bool) or any(
+        key.startswith("upstream_inference_") for key in mapping(usage.get("cost_details"))
+    )
 
 
 def read_bill(answer: Answer, headers: Mapping[str, str]) -> Bill:
@@ -51,7 +63,7 @@ def key_headers(kind: str, key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
 
 
-def _doubts_with_byok(fee: Amount, upstream: Amount) -> list[str]:
+def _doubts_with_byok(fee: Amount, upstream: Amount) -> list[CostFlag]:
     if upstream == Amount():
         return ["byok_no_upstream"]
     # Nothing but this ratio tells the two figures apart. Once the fee rule changes, or the figures are swapped, every
@@ -61,12 +73,12 @@ def _doubts_with_byok(fee: Amount, upstream: Amount) -> list[str]:
     return []
 
 
-def _doubts_without_byok(cost: Amount, upstream: Amount) -> list[str]:
+def _doubts_without_byok(cost: Amount, upstream: Amount) -> list[CostFlag]:
     # usual with server tools, which the cost includes
     return ["upstream_unexpected"] if upstream.usd and cost.usd is not None and upstream.usd != cost.usd else []
 
 
-def _doubts_if_unknown(cost: Amount, upstream: Amount) -> list[str]:
+def _doubts_if_unknown(cost: Amount, upstream: Amount) -> list[CostFlag]:
     # the cost may be the whole price or only the fee
     return ["byok_unknown"] if cost.usd or upstream.usd else []
 

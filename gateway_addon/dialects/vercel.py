@@ -1,4 +1,7 @@
-"""Vercel AI Gateway: the bill is in a metadata object, in newer chat answers in `usage` too (wire-formats §10.2)."""
+"""Vercel AI Gateway: the bill is in a metadata object, in newer chat answers in `usage` too.
+
+https://vercel.com/docs/ai-gateway
+"""
 
 from collections.abc import Mapping
 
@@ -16,11 +19,14 @@ CREDENTIALS = {"byok": True, "system": False}
 
 def is_spoken(answer: Answer) -> bool:
     """Whether an answer from an unknown provider is Vercel's: its metadata, its amounts in `usage`, or its id."""
-    return (
-        answer.gateway is not None
-        or not {"market_cost", "gateway_cost"}.isdisjoint(mapping(answer.reported_usage))
-        or any(each is not None and each.startswith("gen_") for each in (answer.generation_id, answer.response_id))
+    return has_bill(answer, {}) or any(
+        each is not None and each.startswith("gen_") for each in (answer.generation_id, answer.response_id)
     )
+
+
+def has_bill(answer: Answer, headers: Mapping[str, str]) -> bool:
+    """Whether Vercel's metadata, or an amount of its own in `usage`, stands in the answer."""
+    return answer.gateway is not None or not {"market_cost", "gateway_cost"}.isdisjoint(mapping(answer.reported_usage))
 
 
 def read_bill(answer: Answer, headers: Mapping[str, str]) -> Bill:

@@ -18,6 +18,7 @@ from gateway_addon.gateway import access, models, rewrites
 from gateway_addon.gateway.answers import AnswerChange
 from gateway_addon.gateway.replies import INTERNAL_ERROR
 from gateway_addon.gateway.routing import Target, route
+from gateway_addon.terms import SideRequest
 from gateway_addon.wire import jsontext
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class Plan:
     upstream_model: str | None
     """None where the body was not read."""
     logged: bool
-    side_request: str | None
+    side_request: SideRequest | None
     answer: AnswerChange | None
     """None: the answer goes to the client as it comes."""
 

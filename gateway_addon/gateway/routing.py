@@ -6,6 +6,7 @@ from urllib.parse import unquote
 
 from gateway_addon.api import chat_completions, messages, responses
 from gateway_addon.api.base import ApiKind, Refusal
+from gateway_addon.terms import SideRequest
 
 PREFIX = re.compile(r"/api/(?:gateway|openrouter)(?=/|$)(?:/v1(?=/|$))*")
 """Both names mean the same, and neither names a provider; clients add `/v1` to a base URL that already has it."""
@@ -26,7 +27,7 @@ class Route:
     rewritten: bool = False
     """A model call: validated, its model resolved, its body rewritten. Else only path and credentials change."""
     logged: bool = False
-    side_request: str | None = None
+    side_request: SideRequest | None = None
 
 
 @dataclass(slots=True, frozen=True)

@@ -1,4 +1,4 @@
-"""OpenRouter's bill: who pays what, and which figures are doubted (wire-formats §10.1, 11.2)."""
+"""OpenRouter's bill: who pays what, and which figures are doubted."""
 
 from decimal import Decimal
 
@@ -20,9 +20,9 @@ def usage(cost: str | None, is_byok: str | None, upstream: str | None) -> Answer
 @pytest.mark.parametrize(
     ("answer", "cost", "charged", "flags"),
     [
-        pytest.param(usage("0.0005", "true", "0.01"), "0.01", "0.0005", (), id="trap-64"),
-        pytest.param(usage("0", "true", "0.01"), "0.01", "0", (), id="trap-65-fee-waived"),
-        pytest.param(usage("0.01", "true", "0.01"), "0.01", "0.01", ("byok_mismatch",), id="trap-66"),
+        pytest.param(usage("0.0005", "true", "0.01"), "0.01", "0.0005", (), id="the-price-and-the-fee"),
+        pytest.param(usage("0", "true", "0.01"), "0.01", "0", (), id="fee-waived"),
+        pytest.param(usage("0.01", "true", "0.01"), "0.01", "0.01", ("byok_mismatch",), id="a-fee-that-is-none"),
         pytest.param(usage("0.0000005", "true", "0.0000111"), "0.0000111", "0.0000005", (), id="mismatch-by-rounding"),
         pytest.param(
             usage("0.0000005", "true", "0.0000112"),
@@ -32,16 +32,18 @@ def usage(cost: str | None, is_byok: str | None, upstream: str | None) -> Answer
             id="mismatch-beyond-rounding",
         ),
         pytest.param(usage(None, "true", "0.01"), "0.01", None, (), id="byok-without-a-fee"),
-        pytest.param(usage("0.01", "false", "0.01"), "0.01", "0.01", (), id="trap-67-never-added"),
+        pytest.param(usage("0.01", "false", "0.01"), "0.01", "0.01", (), id="never-added"),
         pytest.param(usage("0.01", "false", "null"), "0.01", "0.01", (), id="no-upstream-price"),
         pytest.param(usage("0.01", "false", "0"), "0.01", "0.01", (), id="upstream-price-of-zero"),
         pytest.param(usage("0.016", "false", "0.00018"), "0.016", "0.016", ("upstream_unexpected",), id="server-tool"),
-        pytest.param(usage("0.01", None, None), "0.01", "0.01", ("byok_unknown",), id="trap-68"),
-        pytest.param(usage("0.01", "null", None), "0.01", "0.01", ("byok_unknown",), id="trap-68-null"),
+        pytest.param(usage("0.01", None, None), "0.01", "0.01", ("byok_unknown",), id="byok-not-told"),
+        pytest.param(usage("0.01", "null", None), "0.01", "0.01", ("byok_unknown",), id="null"),
         pytest.param(usage("0.01", '"yes"', None), "0.01", "0.01", ("byok_unknown",), id="byok-of-another-type"),
-        pytest.param(usage("0.016", None, "0.00018"), "0.016", "0.016", ("byok_unknown",), id="trap-121"),
-        pytest.param(usage("0", None, "0"), "0", "0", (), id="trap-73-nothing-to-doubt"),
-        pytest.param(usage('"1E-7"', "false", None), "0.0000001", "0.0000001", (), id="trap-72"),
+        pytest.param(
+            usage("0.016", None, "0.00018"), "0.016", "0.016", ("byok_unknown",), id="server-tool-and-byok-not-told"
+        ),
+        pytest.param(usage("0", None, "0"), "0", "0", (), id="nothing-to-doubt"),
+        pytest.param(usage('"1E-7"', "false", None), "0.0000001", "0.0000001", (), id="text-with-an-exponent"),
         pytest.param(usage(None, None, None), None, None, (), id="nothing-reported"),
         pytest.param(Answer(), None, None, (), id="no-usage"),
     ],
@@ -56,11 +58,11 @@ def test_bill(answer, cost, charged, flags):
 @pytest.mark.parametrize(
     ("answer", "charged", "flags"),
     [
-        pytest.param(usage("NaN", "false", None), None, ("invalid_cost",), id="trap-69-nan"),
-        pytest.param(usage("-1", "false", None), None, ("invalid_cost",), id="trap-69-negative"),
-        pytest.param(usage("true", "false", None), None, ("invalid_cost",), id="trap-69-bool"),
-        pytest.param(usage("{}", "false", None), None, ("invalid_cost",), id="trap-69-object"),
-        pytest.param(usage("1e9", "false", None), None, ("implausible_cost",), id="trap-70"),
+        pytest.param(usage("NaN", "false", None), None, ("invalid_cost",), id="nan"),
+        pytest.param(usage("-1", "false", None), None, ("invalid_cost",), id="negative"),
+        pytest.param(usage("true", "false", None), None, ("invalid_cost",), id="bool"),
+        pytest.param(usage("{}", "false", None), None, ("invalid_cost",), id="object"),
+        pytest.param(usage("1e9", "false", None), None, ("implausible_cost",), id="implausible"),
         pytest.param(usage("0.01", "true", "-1"), Decimal("0.01"), ("invalid_cost",), id="byok-upstream-refused"),
         pytest.param(usage("0.01", "true", None), Decimal("0.01"), ("byok_no_upstream",), id="byok-no-upstream"),
         pytest.param(usage("0.01", "true", "null"), Decimal("0.01"), ("byok_no_upstream",), id="byok-upstream-null"),
