@@ -106,7 +106,9 @@ class Content:
     """The request's, content-decoded, as the client sent it."""
 
 
-FREE_TEXT_CALLS = frozenset({"custom", "custom_tool_call", "code_interpreter_call"})
+FREE_TEXT_CALLS = frozenset(
+    {"custom", "custom_tool_call", "code_interpreter_call", "openrouter:code_interpreter", "program"}
+)
 """Types of tool calls whose arguments are free text, not JSON."""
 
 

@@ -173,7 +173,7 @@ class Reader(Protocol):
         """Take one streamed event: its parsed `data`, and the `event:` name, which only matters without a `type`."""
 
     def done(self) -> None:
-        """Take the `[DONE]` marker; nothing is fed afterwards."""
+        """Take the `[DONE]` marker; a gateway's events of its own may follow."""
 
     def body(self, body: Json) -> None:
         """Take a whole answer that was not streamed (possibly an error object)."""

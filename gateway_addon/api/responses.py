@@ -24,7 +24,7 @@ from gateway_addon.api.base import (
     ToolResult,
 )
 from gateway_addon.api.errors import merge, read_error
-from gateway_addon.api.gateways import read_gateway
+from gateway_addon.api.gateways import read_gateway, read_own_cost
 from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_prompt, side_request
 from gateway_addon.api.refusals import check_model, check_object, openai_error_body
 from gateway_addon.api.usage import take_usage
@@ -577,7 +577,7 @@ class _Reader:
     def event(self, event: Json, name: str = "") -> None:
         kind = _type(event) or name
         family, _, step = kind.rpartition(".")
-        self._note_cost(event)
+        read_own_cost(self.answer, event)
         if not kind.startswith("response."):
             self._fail(read_error(event, kind))
             return
@@ -632,7 +632,7 @@ class _Reader:
         answer.service_tier = text(response.get("service_tier")) or answer.service_tier
         take_usage(answer, mapping(response.get("usage")), "input", "output")
         self._tool_usage = mapping(response.get("tool_usage")) or self._tool_usage
-        self._note_cost(response)
+        read_own_cost(self.answer, response)
         read_gateway(self.answer, response)
         self._fail(read_error(response))
 
@@ -735,11 +735,6 @@ class _Reader:
     def _note_start(self, *outputs: _Output) -> None:
         if any(output.call or output.said for output in outputs):
             self.answer.started = True
-
-    def _note_cost(self, holder: Json) -> None:
-        """Take a gateway's own figure for the call, which may come in an event of its own after the end."""
-        if (cost := holder.get("cost")) is not None:
-            self.answer.own_cost = cost
 
     def _fail(self, problem: Problem | None) -> None:
         self.answer.error = merge(self.answer.error, problem)
