@@ -28,7 +28,8 @@ KEYS = {
 }
 TOKENS = {"GATEWAY_TOKEN": "client-token-93aa", "GATEWAY_ADMIN_TOKEN": "admin-token-51de"}
 CLIENT, ADMIN = TOKENS.values()
-FREE = ("openrouter-byok", "gzip", "held", "cut-chunked", "http-400", "http-429", "http-500")
+LABELLED = ("labelled-json", "labelled-text", "labelled-stream", "labelled-nothing")
+FREE = ("openrouter-byok", "gzip", "held", "cut-chunked", "http-400", "http-429", "http-500", *LABELLED)
 """Scenarios that `acme/NAME` makes a free model."""
 
 CONFIG = """

@@ -25,7 +25,7 @@ import pytest
 import zstandard
 
 from tests.client import PATHS, Call, request_body
-from tests.gateways import ADMIN, CLIENT, ENCODE, KEYS, KINDS, SAID, TOKENS, answer_of, tls_address, until
+from tests.gateways import ADMIN, CLIENT, ENCODE, KEYS, KINDS, LABELLED, SAID, TOKENS, answer_of, tls_address, until
 from tests.mitmdump import Mitmdump, rows
 from tests.provider import Provider
 
@@ -343,6 +343,22 @@ def test_a_free_model_keeps_its_name_and_its_price_to_itself(
     assert (row["request_model"], row["response_model"]) == ("acme/openrouter-byok", "fake/openrouter-byok")
     assert (row["cost_microdollars"], row["charged_microdollars"]) == (10_000, 500)
     assert row["response_bytes"] == len(answer_of(provider.requests[0]))
+
+
+@pytest.mark.parametrize("label", LABELLED)
+@pytest.mark.parametrize("stream", STREAM)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_free_model_does_so_whatever_its_answer_is_labelled(
+    kind: str, stream: bool, label: str, gateway: Gateway, provider: Provider
+) -> None:
+    call = gateway.post("/api/gateway" + PATHS[kind], request_body(kind, f"acme/{label}", stream=stream))
+    received = call.read()
+    assert SAID.split()[-1].encode() in received
+    assert f"acme/{label}".encode() in received
+    for hidden in (b"fake/", b"cost", b"is_byok"):
+        assert hidden not in received
+    row = gateway.row()
+    assert (row["streamed"], row["response_model"], row["cost_microdollars"]) == (stream, f"fake/{label}", 10_000)
 
 
 @pytest.mark.parametrize("stream", STREAM)

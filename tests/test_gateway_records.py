@@ -1,4 +1,4 @@
-"""What the gateway leaves behind: rows, `rewrites`, flows without secrets, and what replays make of them (issue 3)."""
+"""What the gateway leaves behind: rows, `rewrites`, flows without secrets, and what replays make of them."""
 
 import copy
 import functools
@@ -244,12 +244,14 @@ def test_the_flow_holds_the_answer_as_received(saved: Saved) -> None:
     assert b"fake/gzip" in (compressed.content or b"")
 
 
+@pytest.mark.parametrize("configured", [True, False], ids=["with its configuration", "without"])
 def test_loading_the_file_gives_the_same_rows_and_rewrites_nothing(
-    saved: Saved, config: Path, confdir: Path, tmp_path: Path
+    configured: bool, saved: Saved, config: Path, confdir: Path, tmp_path: Path
 ) -> None:
     db, again = tmp_path / "file.db", tmp_path / "again.flow"
+    options = {"gateway_db": db} | ({"gateway_config": config} if configured else {})
     result = run_mitmdump("-n", "-r", str(saved.flow_file), "-w", str(again), "--flow-detail", "0", confdir=confdir,
-                          options={"gateway_db": db, "gateway_config": config}, env=KEYS | TOKENS)  # fmt: skip
+                          options=options, env=KEYS | TOKENS if configured else None)  # fmt: skip
     assert result.returncode == 0, result.stdout
     live, loaded = (
         {

@@ -46,6 +46,14 @@ CALL_PAYLOADS = {"function": "arguments", "custom": "input"}
 REASONING_FIELDS = ("reasoning", "reasoning_content")
 """Names of one and the same text; OpenRouter repeats it in `reasoning_details`."""
 
+PLAIN_EVENT = frozenset(
+    {"id", "object", "created", "model", "provider", "service_tier", "system_fingerprint", "choices", "usage"}
+    | {"obfuscation"}
+)
+PLAIN_CHOICE = frozenset({"index", "delta", "finish_reason", "native_finish_reason", "logprobs"})
+PLAIN_DELTA = frozenset({"role", "content", "refusal"})
+"""The members of an event that does no more than to go on with a text."""
+
 REASONING_WISHES = ("reasoning", "reasoning_effort", "include_reasoning")
 """Request fields by which a client asks for (or against) reasoning itself."""
 
@@ -285,9 +293,12 @@ class _Reader:
         self.answer = Answer()
         self._offered = offered
         self._choices: dict[int, _Choice] = {}
+        self._head: Json = {}
+        """The event that was last read in full: what is repeated from it needs no second look."""
 
     def event(self, event: Json, name: str = "") -> None:
-        self._read(event, name)
+        if name or not self._read_plain(event):
+            self._read(event, name)
 
     def body(self, body: Json) -> None:
         self._read(body)
@@ -317,7 +328,29 @@ class _Reader:
         self.answer.ended = True
         self.answer.usage_final = self.answer.reported_usage is not None
 
+    def _read_plain(self, event: Json) -> bool:
+        """Read an event that brings some more text and nothing else, as nearly all do; False: it is no such event."""
+        choices = event.get("choices")
+        if not (isinstance(choices, list) and len(choices) == 1 and event.keys() <= PLAIN_EVENT) or event.get("usage"):
+            return False
+        data = choices[0]
+        if not (isinstance(data, dict) and data.keys() <= PLAIN_CHOICE) or data.get("finish_reason"):
+            return False
+        index, delta = data.get("index"), data.get("delta")
+        if not (isinstance(delta, dict) and delta.keys() <= PLAIN_DELTA and type(index) is int):
+            return False
+        words, choice = delta.get("content"), self._choices.get(index)
+        if not (isinstance(words, str) and words) or choice is None or delta.get("refusal"):
+            return False
+        for name in ("id", "model", "service_tier", "provider"):
+            if name in event and event[name] != self._head.get(name):
+                return False
+        choice.texts.append(words)
+        self.answer.started = True
+        return True
+
     def _read(self, data: Json, name: str = "") -> None:
+        self._head = data
         answer = self.answer
         error = read_error(data, name) or read_error(mapping(data.get("x_groq")))
         answer.error = merge(answer.error, error)

@@ -45,6 +45,8 @@ class Delivery:
     """Bytes of body per write; None: one piece per write."""
     framing: Literal["chunked", "length", "close"] | None = None
     """None: chunked for an event stream, else by length."""
+    label: str | None = None
+    """The `content-type` said instead of the true one; "" is none at all."""
     hold_after: int | None = None
     """Writes that leave at once; each later one waits for a pass of the provider's gate, or for the client to go."""
     cut_after: int | None = None
@@ -60,7 +62,8 @@ def writes(reply: Reply, delivery: Delivery) -> list[bytes]:
     if size := delivery.write_size:
         pieces = [piece[at : at + size] for piece in pieces for at in range(0, len(piece), size)]
     framing = delivery.framing or ("chunked" if reply.is_event_stream else "length")
-    headers = {"content-type": reply.content_type, **reply.headers}
+    label = reply.content_type if delivery.label is None else delivery.label
+    headers = ({"content-type": label} if label else {}) | dict(reply.headers)
     if delivery.encodings:
         headers["content-encoding"] = ", ".join(delivery.encodings)
     match framing:

@@ -96,6 +96,8 @@ def _http_errors() -> dict[str, Scenario]:
     return own | gateways
 
 
+LABELS = {"json": "application/json", "text": "text/plain", "stream": "text/event-stream", "": ""}
+
 HTML_PAGE = b"<!doctype html><title>502</title><h1>Bad gateway</h1><p>The server behind this page did not answer.</p>"
 
 SCENARIOS: dict[str, Scenario] = {
@@ -169,6 +171,15 @@ SCENARIOS: dict[str, Scenario] = {
     "not-an-object": Scenario("status 200, a JSON array", literal(200, "application/json", b'["unexpected", 1]')),
     "json-to-stream": Scenario("a whole answer, even if a stream was asked for", says(PLAIN, streamed=False)),
     "stream-to-json": Scenario("an event stream, even if none was asked for", says(PLAIN, streamed=True)),
+    # Labels that say something else than the body is
+    **{
+        f"labelled-{label or 'nothing'}": Scenario(
+            f"plain text with cost fields, whatever it is labelled {label or 'nothing'}",
+            _openrouter(0.0005, True, 0.01),
+            Delivery(label=content_type),
+        )
+        for label, content_type in LABELS.items()
+    },
     # Bytes on the wire
     "padded": Scenario("whitespace before the body", says(PLAIN), Delivery(edit=d.padded)),
     "keep-alives": Scenario("keep-alive comments before a good answer", says(replace(PLAIN, keep_alives=20))),

@@ -232,3 +232,25 @@ def test_a_refusal_that_had_no_row_has_none_when_it_is_loaded(addon: GatewayAddo
     addon.response(flow)
     addon._close()
     assert rows(tmp_path / "gateway.db", "SELECT * FROM requests") == []
+
+
+@pytest.mark.parametrize("path", ["/api/gateway/chat/completions", "/v1/chat/completions"])
+def test_a_header_sent_twice_means_the_same_live_and_from_file(path: str, addon: GatewayAddon, tmp_path: Path):
+    flow = call()
+    flow.response = None
+    flow.client_conn.proxy_mode = ProxyMode.parse("reverse:https://openrouter.ai")
+    flow.client_conn.peername = ("127.0.0.1", 1)
+    flow.request.path = path
+    flow.request.headers.add("x-session-id", "a")
+    flow.request.headers.add("X-Session-Id", "b")
+    addon.request(flow)
+    flow.response = call().response
+    run_answer(addon, flow, [ANSWER])
+    flow.live = False
+    loaded = flow.copy()
+    loaded.id = "loaded"
+    addon.request(loaded)
+    addon.response(loaded)
+    addon._close()
+    sessions = rows(tmp_path / "gateway.db", "SELECT session_id FROM requests")
+    assert sessions == [{"session_id": "a"}] * 2

@@ -1,0 +1,88 @@
+"""What of a loaded flow's metadata is believed."""
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mitmproxy.test import tflow
+
+from gateway_addon.captures import notes
+from gateway_addon.captures.notes import Notes
+from tests.store.calls import make_record
+
+
+def noted(metadata: Any, *, live: bool = False) -> Notes | None:
+    flow = tflow.tflow()
+    flow.live = live
+    flow.metadata["gateway"] = metadata
+    return notes.read(flow)
+
+
+def test_what_was_left_is_read_again():
+    flow = tflow.tflow()
+    operations = ({"op": "remove", "path": "/body/models"},)
+    record = make_record(
+        outcome="upstream_cut",
+        error_type="timeout",
+        provider="toy",
+        dialect="vercel",
+        rewrites=operations,
+        warnings=("response_truncated",),
+        duration_ms=12.5,
+    )
+    notes.leave(flow, record, [[1, 2]])
+    flow.live = False
+    assert notes.read(flow) == Notes(
+        outcome="upstream_cut",
+        error_type="timeout",
+        provider="toy",
+        dialect="vercel",
+        rewrites=operations,
+        is_truncated=True,
+        timings={"duration_ms": 12.5},
+    )
+    notes.remove(flow)
+    assert notes.read(flow) is None
+    assert not flow.metadata
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"outcome": "splendid"},
+        {"outcome": ["complete"], "error_type": {"a": 1}},
+        {"provider": "no such/name\n", "dialect": "klingon"},
+        {"rewrites": '{"no": "list"}', "warnings": 5},
+        {"rewrites": "[1]"},
+        {"rewrites": "["},
+        {"duration_ms": "fast", "time_to_first_byte_ms": [1]},
+        {"duration_ms": math.nan, "time_to_first_token_ms": -1.0, "time_to_first_byte_ms": math.inf},
+    ],
+)
+def test_what_cannot_be_is_not_believed(metadata: dict[str, Any]):
+    assert noted(metadata) == Notes()
+
+
+@pytest.mark.parametrize("metadata", [None, [], "x", {}, 5])
+def test_without_any_of_ours_there_are_none(metadata: Any):
+    assert noted(metadata) is None
+
+
+def test_a_live_flow_has_none():
+    assert noted({"outcome": "rejected"}, live=True) is None
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["outcome", "provider", "dialect", "rewrites", "warnings", "duration_ms"]), JSON)
+)
+def test_nothing_raises(metadata: dict[str, Any]):
+    noted(metadata)
