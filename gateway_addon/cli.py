@@ -26,8 +26,8 @@ from gateway_addon.conversation import turn_of_row
 from gateway_addon.review import review
 from gateway_addon.review.findings import SEVERITIES
 from gateway_addon.store import bodies, prune, queries
+from gateway_addon.store.database import StoreError, open_database, open_readonly, reported
 from gateway_addon.store.queries import Row
-from gateway_addon.store.schema import StoreError, open_database, open_readonly, reported
 from gateway_addon.store.search import find_texts, index_texts, unindexed_texts
 from gateway_addon.times import timestamp
 from gateway_addon.transcript import transcript

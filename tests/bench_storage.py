@@ -13,7 +13,7 @@ from gateway_addon.call import Destination, Passage, open_call, read_request
 from gateway_addon.cost import PriceTable
 from gateway_addon.reading import CLEAN, Reading, finish
 from gateway_addon.store.bodies import load_body
-from gateway_addon.store.schema import open_readonly
+from gateway_addon.store.database import open_readonly
 from gateway_addon.store.writer import Writer
 from gateway_addon.wire.headers import Headers
 from tests.sessions import Turn, session

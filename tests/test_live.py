@@ -13,7 +13,7 @@ import pytest
 import zstandard
 
 from gateway_addon.store.bodies import load_body, stored_bodies
-from gateway_addon.store.schema import open_readonly
+from gateway_addon.store.database import open_readonly
 from tests.client import PATHS, Call, body_of, request_body
 from tests.mitmdump import ADDON, Mitmdump, http_flows, rows, run_mitmdump, run_on_file
 from tests.provider import Provider

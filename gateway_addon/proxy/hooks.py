@@ -27,7 +27,7 @@ from gateway_addon.proxy.log import describe
 from gateway_addon.sinks import Sinks
 from gateway_addon.sinks.console import Console
 from gateway_addon.sinks.store import Store
-from gateway_addon.store.schema import StoreError
+from gateway_addon.store.database import StoreError
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import math
 from sqlite_utils import Database
 from sqlite_utils.db import ForeignKey
 
-from gateway_addon.store.schema import transaction
+from gateway_addon.store.database import transaction
 from gateway_addon.store.search import drop_index
 
 SHARED = ("nodes", "elements", "contents", "tool_sets", "whole_bodies")

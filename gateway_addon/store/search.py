@@ -9,8 +9,8 @@ from itertools import batched
 
 from sqlite_utils import Database
 
+from gateway_addon.store.database import transaction
 from gateway_addon.store.queries import Row, short_id
-from gateway_addon.store.schema import transaction
 
 BATCH = 200
 """Texts that are indexed in one transaction: the thread of a proxy that writes to the same file waits for these."""

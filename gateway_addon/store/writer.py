@@ -19,9 +19,9 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from gateway_addon.record import Content, Record, without_text
+from gateway_addon.store.database import open_database, reported, transaction
 from gateway_addon.store.rows import insert_begun, replace_finished, texts
 from gateway_addon.store.runs import end_run, interrupt_dead_calls, start_run
-from gateway_addon.store.schema import open_database, reported, transaction
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ import pytest
 
 from gateway_addon.record import COLUMNS, TIMINGS
 from gateway_addon.store.bodies import load_body, stored_bodies
-from gateway_addon.store.schema import USAGE_KEYS, open_readonly
+from gateway_addon.store.database import open_readonly
+from gateway_addon.store.schema import USAGE_KEYS
 from tests.client import PATHS, Call, request_body
 from tests.mitmdump import Mitmdump, http_flows, rows, run_mitmdump, run_on_file
 from tests.provider import Provider

@@ -12,7 +12,7 @@ from gateway_addon.api.base import ToolCall
 from gateway_addon.record import Content, Record, limited
 from gateway_addon.review import review
 from gateway_addon.review.findings import Finding
-from gateway_addon.store.schema import open_readonly
+from gateway_addon.store.database import open_readonly
 from gateway_addon.store.writer import Writer
 from tests.store.calls import make_record
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway_addon.record import Content, Record
-from gateway_addon.store.schema import open_readonly
+from gateway_addon.store.database import open_readonly
 from gateway_addon.times import seconds
 
 RUN = "run-1"

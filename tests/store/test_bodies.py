@@ -11,8 +11,8 @@ from sqlite_utils import Database
 
 from gateway_addon.record import Content
 from gateway_addon.store.bodies import DamagedError, elements, load_body, stored_bodies
+from gateway_addon.store.database import open_database, transaction
 from gateway_addon.store.rows import replace_finished
-from gateway_addon.store.schema import open_database, transaction
 from tests.store.calls import make_record
 
 QUESTION = "Why is the second player missing from the list of winners? " * 3

@@ -9,8 +9,8 @@ import pytest
 from sqlite_utils import Database
 
 from gateway_addon.record import Content
+from gateway_addon.store.database import open_database, transaction
 from gateway_addon.store.rows import replace_finished
-from gateway_addon.store.schema import open_database, transaction
 from tests.store.calls import make_record
 
 

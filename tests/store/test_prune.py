@@ -13,9 +13,9 @@ from gateway_addon.api.base import ToolCall, ToolResult
 from gateway_addon.record import Content, Record
 from gateway_addon.store import prune
 from gateway_addon.store.bodies import load_body, stored_bodies
+from gateway_addon.store.database import open_database, transaction
 from gateway_addon.store.rows import replace_finished
 from gateway_addon.store.runs import end_run, start_run
-from gateway_addon.store.schema import open_database, transaction
 from gateway_addon.store.writer import Loss, Writer
 from tests.sessions import session
 from tests.store.calls import make_content, make_record

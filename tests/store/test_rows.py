@@ -11,8 +11,9 @@ from sqlite_utils import Database
 from gateway_addon.api.base import ToolCall
 from gateway_addon.record import COLUMNS, TIMINGS, Content, as_row
 from gateway_addon.store.contents import content_id
+from gateway_addon.store.database import open_database, transaction
 from gateway_addon.store.rows import insert_begun, replace_finished
-from gateway_addon.store.schema import create_calls, open_database, transaction
+from gateway_addon.store.schema import create_calls
 from tests.store.calls import make_content, make_record
 
 

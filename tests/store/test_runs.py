@@ -10,9 +10,9 @@ import pytest
 from sqlite_utils import Database
 
 from gateway_addon.store import runs
+from gateway_addon.store.database import open_database, transaction
 from gateway_addon.store.rows import insert_begun
 from gateway_addon.store.runs import end_run, interrupt_dead_calls, is_alive, process_mark, start_run
-from gateway_addon.store.schema import open_database, transaction
 from tests.store.calls import make_record
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system has no /proc")

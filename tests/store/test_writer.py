@@ -19,7 +19,7 @@ import pytest
 from gateway_addon.api.base import ToolCall, ToolResult
 from gateway_addon.record import Content, Record, limited
 from gateway_addon.store import schema, writer
-from gateway_addon.store.schema import StoreError, open_readonly
+from gateway_addon.store.database import StoreError, open_readonly
 from gateway_addon.store.writer import Loss, Writer
 from tests.store.calls import make_content, make_record, stored
 
