@@ -18,7 +18,7 @@ import pytest
 
 from gateway_addon.api.base import ToolCall, ToolResult
 from gateway_addon.record import Content, Record, limited
-from gateway_addon.store import schema, writer
+from gateway_addon.store import database, writer
 from gateway_addon.store.database import StoreError, open_readonly
 from gateway_addon.store.writer import Loss, Writer
 from tests.store.calls import make_content, make_record, stored
@@ -32,7 +32,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be written now is given up at once."""
-    monkeypatch.setattr(schema, "BUSY_SECONDS", 0.01)
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.01)
     monkeypatch.setattr(writer, "RETRY_SECONDS", 0)
 
 
