@@ -75,7 +75,7 @@ class Destination:
     payer: Literal["client", "gateway"]
     """Whose credentials went with it."""
     client_credential: str | None
-    """The kind of the client's own credential that went along (`redaction.credential_kind`)."""
+    """The kind of the client's own credential that went along (`credentials.credential_kind`)."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from gateway_addon.api import KINDS
+from gateway_addon.credentials import LOOKS_LIKE_A_KEY
 from gateway_addon.dialects import DIALECTS
 
 ReverseTarget = tuple[str, str, int]
@@ -52,14 +53,6 @@ BUILT_IN_PROVIDERS: dict[str, dict[str, Any]] = {
     },
 }
 
-LOOKS_LIKE_A_KEY = re.compile(
-    r"""(?i:bearer\s+) \S{8}                                              # an authorization header
-      | \b (?: sk | pk | rk | gsk | vck | xai | ghp ) [-_] [\w-]{12}       # the vendors' prefixes
-      | \b AIza [\w-]{20} | \b eyJ [\w-]{12}                              # Google; a JSON web token
-      | ^ (?= \S*\d) (?= \S*[a-z]) [A-Za-z0-9+=]{32,} $                   # 32 letters and digits in one word
-    """,
-    re.VERBOSE,
-)
 NAME_A_VARIABLE = "looks like a key: put it into an environment variable and name that variable here"
 
 

@@ -65,7 +65,7 @@ class Record:
     client: str | None = None
     client_version: str | None = None
     client_credential: str | None = None
-    """The kind of the client's own credential that went upstream: of `redaction.SHAPES`, else `credential`."""
+    """The kind of the client's own credential that went upstream: of `credentials.SHAPES`, else `credential`."""
     session_id: str | None = None
     conversation_id: str | None = None
     """Tells the conversations of one session and agent apart (`clients.Client`)."""

@@ -7,6 +7,7 @@ from itertools import chain
 from gateway_addon.api.base import Json, Problem
 from gateway_addon.api.prompts import clean
 from gateway_addon.api.values import count, items, mapping, objects, text
+from gateway_addon.credentials import ECHOED
 from gateway_addon.wire import jsontext
 
 MAX_MESSAGE = 2_000
@@ -129,26 +130,11 @@ def merge(first: Problem | None, later: Problem | None) -> Problem | None:
     )
 
 
-_SECRET = re.compile(
-    r"""
-    (?P<label>
-        (?: key | token | secret | password ) ["']? \s*+ = \s*+ ["']?
-      | (?: api[-_ ]?key (?: \ provided )? | authorization ) ["']? \s*+ : \s*+ ["']? (?: (?: bearer | basic ) \s++ )?+
-      | \b bearer \s++
-    )
-    [^\s"'`,;&<>]+
-    # keys that are known by how they begin
-    | \b (?: sk- | xai- | pplx- | gsk_ | vck_ | hf_ | gh[a-z]_ | AIza | eyJ ) [\w*.-]{5,}[\w*]
-    """,
-    re.VERBOSE | re.IGNORECASE | re.ASCII,
-)
-
-
 def bounded(message: str) -> str:
     """An error text fit to be stored: cleaned, without credentials (a provider may echo a key), at most `MAX_MESSAGE`
     characters."""
     message = clean(message[: 20 * MAX_MESSAGE])
-    return _SECRET.sub(lambda secret: f"{secret['label'] or ''}<secret>", message)[:MAX_MESSAGE]
+    return ECHOED.sub(lambda secret: f"{secret['label'] or ''}<secret>", message)[:MAX_MESSAGE]
 
 
 def _problem(error: Json, beside: Json | None = None) -> Problem:

@@ -13,7 +13,8 @@ from mitmproxy.exceptions import FlowReadException
 from mitmproxy.flow import Flow
 from mitmproxy.io import FlowReader, FlowWriter
 
-from gateway_addon.captures.redaction import Redactor, Rule, environment_secrets, read_rules
+from gateway_addon.captures.redaction import Redactor, read_rules
+from gateway_addon.credentials import Rule, environment_secrets
 
 Progress = Callable[[int], Any]
 """Told how many more bytes of a file have been read."""

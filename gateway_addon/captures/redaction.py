@@ -10,7 +10,6 @@ in other than UTF-8, split between two flows or two TCP messages, or of which on
 
 import hashlib
 import hmac
-import json
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,120 +17,28 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
+from gateway_addon.captures.escapes import LITERAL, Span, Unescaped, merged, replaced, strings, unescaped
+from gateway_addon.credentials import (
+    CONTEXTS,
+    CREDENTIAL,
+    ENVIRONMENT,
+    HEADER_SECRETS,
+    MIN_LENGTH,
+    NO_SECRET,
+    SCHEME,
+    SHAPE,
+    Rule,
+    is_credential,
+    is_no_word,
+)
 from gateway_addon.wire import encodings, jsontext, sse
 from gateway_addon.wire.headers import Headers, media_type
 
 State = dict[str, Any]
 
-CREDENTIAL = "credential"
-"""Kind of a secret that is known by the place it was found in."""
-ENVIRONMENT = "environment"
-"""Kind of a value of an environment variable."""
-
-MIN_LENGTH = 8
-"""Characters below which a value is replaced in its own place only: wherever else it stands, it may be a plain word."""
-
 CACHED_STRINGS = 4096
 """How many strings are known to have been searched, of at most `CACHED_LENGTH` characters each."""
 CACHED_LENGTH = 32 * 1024
-
-
-class Rule(NamedTuple):
-    """A kind of secret and how to find it."""
-
-    kind: str
-    regex: re.Pattern[str]
-    """The secret is its group `secret`, or the whole match if it has none."""
-
-
-def _rule(kind: str, regex: str) -> Rule:
-    return Rule(kind, re.compile(regex, re.ASCII))
-
-
-SHAPES = {
-    "anthropic_key": r"sk-ant-[\w-]{16,}",
-    "openrouter_key": r"sk-or-[\w-]{16,}",
-    "openai_key": r"sk-[\w-]{16,}",
-    "github_token": r"gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}",
-    "gitlab_token": r"glpat-[\w-]{16,}",
-    "aws_key_id": r"(?:AKIA|ASIA)[A-Z0-9]{16}",
-    "slack_token": r"xox[a-z]-[\w-]{10,}",
-    "google_key": r"AIza[\w-]{30,}",
-    "vercel_key": r"vc[kp]_\w{16,}",
-    "huggingface_token": r"hf_[A-Za-z0-9]{16,}",
-    "groq_key": r"gsk_\w{16,}",
-    "stripe_key": r"[rs]k_(?:live|test)_\w{10,}",
-    "jwt": r"eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*",
-}
-"""Tokens that are known by their shape, by kind; the first that fits counts."""
-
-_PRIVATE_KEY = (
-    # cut off, it is secret to the end of the text
-    r"(?P<private_key>-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----(?s:.*?-----END [A-Z0-9 ]*PRIVATE KEY-----|.*))"
-)
-# one regex for all, which finds them several times faster than one each
-_SHAPE = re.compile(
-    rf"\b(?:{'|'.join(f'(?P<{kind}>{shape})' for kind, shape in SHAPES.items())})|{_PRIVATE_KEY}", re.ASCII
-)
-
-_NAME = r"(?:[\w.-]*(?:api[_-]?key|token|secret|password|passwd|auth|signature)|key|sig)"
-CONTEXTS = (
-    _rule(CREDENTIAL, rf"(?i)(?:^|[?&]){_NAME}=(?P<secret>[^&#\s\"'<>\\]+)"),
-    # ... but HOST:PORT@HOST:PORT is how mitmproxy writes a mode
-    _rule(CREDENTIAL, r"://[^/\s:@\"']*:(?!\d{1,5}@)(?P<secret>[^/\s:@\"']+)@"),
-    # Source code assigns as well: what holds no digit is rather an expression than a secret
-    _rule(
-        "assigned",
-        r"(?i)(?:api[_-]?key|access[_-]?key|token|secret|password|passwd|authorization)"
-        r"[\"']?\s*[:=]\s*[\"']?(?:(?:bearer|basic|token)\s+)?(?P<secret>(?=[^\s\d]*\d)[\w+/=.~-]{8,})",
-    ),
-    _rule("assigned", r"(?i)\bbearer\s+(?P<secret>(?=[^\s\d]*\d)[\w+/=.~-]{8,})"),
-)
-"""Secrets that are known by what stands in front of them."""
-
-_CREDENTIAL_NAME = re.compile(
-    r".*(?:authorization|apikey|cookie2?|password|passwd|passphrase|secret|secretkey|accesskey|privatekey"
-    r"|(?:access|refresh|id|auth|api|session|security|bearer|client|authorization)token"
-    r"|chatgptaccountid|openaiorganization|openaiproject|anthropicorganizationid)"
-)
-_SECRET_VARIABLE = re.compile(r".*(?:_KEY|_TOKEN|_SECRET|PASSWORD|PASSWD)|API_?KEY|TOKEN|SECRET")
-
-_SCHEME = re.compile(r"\s*(?:(?:bearer|basic|token)\s+)?(?P<secret>.*\S)", re.IGNORECASE | re.DOTALL)
-HEADER_SECRETS = {"cookie": re.compile(r"=(?P<secret>[^;]+)"), "set-cookie": re.compile(r"^[^=;]*=(?P<secret>[^;]+)")}
-"""Where the secrets are in a credential header's value, if they are not all of it behind the scheme."""
-
-_NO_SECRET = re.compile(r"\{gateway:[^{}]+\}|\[redacted:[^\[\]]+\]")
-"""What has already taken the place of a secret: `gateway.placeholder`, or an earlier redaction."""
-
-
-@lru_cache(1024)
-def is_credential(name: str) -> bool:
-    """Whether a header or JSON member of this name holds a credential: `x-api-key`, `client_secret`, `accessToken`."""
-    return _CREDENTIAL_NAME.fullmatch(re.sub(r"[-_]", "", name.lower())) is not None
-
-
-def credential_kind(headers: Mapping[str, str]) -> str | None:
-    """The kind of the credential that request headers (names in lower case) show: of `SHAPES`, or `CREDENTIAL`.
-
-    None if they show none, a word that stands for none (`lm-studio`), or only what has taken a credential's place.
-    """
-    kind = None
-    for name, value in headers.items():
-        found = _SCHEME.match(value) if is_credential(name) and name not in HEADER_SECRETS else None
-        if found and is_no_word(found["secret"]) and not _NO_SECRET.fullmatch(found["secret"]):
-            if shape := _SHAPE.match(found["secret"]):
-                return shape.lastgroup
-            kind = CREDENTIAL
-    return kind
-
-
-def environment_secrets(environment: Mapping[str, str]) -> list[str]:
-    """The values of the variables whose names tell that they are secret (`*_KEY`, `*_TOKEN`, `*PASSWORD`, ...)."""
-    return [
-        value
-        for name, value in environment.items()
-        if _SECRET_VARIABLE.fullmatch(name.upper()) and len(value) >= MIN_LENGTH
-    ]
 
 
 def read_rules(document: Mapping[str, Any]) -> list[Rule]:
@@ -158,17 +65,6 @@ def _read_rule(number: int, table: object) -> Rule:
                 raise ValueError(f"rule {name!r}: the regex matches the empty text")
             return Rule(name, compiled)
     raise ValueError(f"rule {number}: expected a table with the strings `name` and `regex`")
-
-
-class Span(NamedTuple):
-    """A piece of a text and what takes its place."""
-
-    start: int
-    end: int
-    new: str
-
-    def moved(self, by: int) -> "Span":
-        return Span(self.start + by, self.end + by, self.new)
 
 
 class Redactor:
@@ -269,8 +165,8 @@ class Redactor:
     def _header(self, name: str, value: str) -> str:
         if not is_credential(name):
             return self._text(value)
-        where = HEADER_SECRETS.get(name, _SCHEME)
-        return _replaced(value, [*self._credentials(value, where), *self._find(value)])
+        where = HEADER_SECRETS.get(name, SCHEME)
+        return replaced(value, [*self._credentials(value, where), *self._find(value)])
 
     def _body(self, content: bytes, headers: Headers) -> bytes:
         """A body as it is saved, still encoded.
@@ -321,7 +217,7 @@ class Redactor:
     # -- texts ---------------------------------------------------------------------------------------------------
 
     def _text(self, text: str) -> str:
-        return _replaced(text, self._find(text))
+        return replaced(text, self._find(text))
 
     def _events(self, texts: list[str]) -> list[str]:
         """The texts of consecutive events, also without the secrets that are spread over the deltas of one block."""
@@ -330,14 +226,14 @@ class Redactor:
             if len(pieces) > 1:
                 for number, span in self._find_across(pieces):
                     spans[number].append(span)
-        return [_replaced(text, [*across, *self._find(text)]) for text, across in zip(texts, spans, strict=True)]
+        return [replaced(text, [*across, *self._find(text)]) for text, across in zip(texts, spans, strict=True)]
 
     def _find_across(self, pieces: list["_Piece"]) -> Iterator[tuple[int, Span]]:
         """Secrets in the joined text of the pieces: number of the event, and what to replace there."""
         starts = [0]
         for piece in pieces:
             starts.append(starts[-1] + len(piece.inside.text))
-        for span in _merged(self._find("".join(piece.inside.text for piece in pieces))):
+        for span in merged(self._find("".join(piece.inside.text for piece in pieces))):
             for n in range(bisect_right(starts, span.start) - 1, bisect_right(starts, span.end - 1)):
                 piece, begin = pieces[n], starts[n]
                 start, end = max(span.start, begin), min(span.end, starts[n + 1])
@@ -353,25 +249,25 @@ class Redactor:
             return list(self._find_in_json(text))
         spans = list(self._search(text))
         if "\\" in text:
-            inside = _unescaped(text)
+            inside = unescaped(text)
             if len(inside.text) < len(text):
                 spans += (inside.outside(span) for span in self._find(inside.text))
         return spans
 
     def _find_in_json(self, text: str) -> Iterator[Span]:
         name, value_at = "", 0
-        for literal in _LITERAL.finditer(text):
+        for literal in LITERAL.finditer(text):
             start, source = literal.start("string"), literal["string"]
             if name and is_credential(name) and not text[value_at : literal.start()].strip():
-                inside = _unescaped(source)
-                yield from (inside.outside(span).moved(start) for span in self._credentials(inside.text, _SCHEME))
+                inside = unescaped(source)
+                yield from (inside.outside(span).moved(start) for span in self._credentials(inside.text, SCHEME))
             find = self._find_in_string_again if len(source) <= CACHED_LENGTH else self._find_in_string
             yield from (span.moved(start) for span in find(source))
             name, value_at = (source, literal.end()) if literal["colon"] else ("", 0)
 
     def _find_in_string(self, source: str) -> list[Span]:
         """`_find` for a JSON string, as it is written between its quotes."""
-        inside = _unescaped(source)
+        inside = unescaped(source)
         return [inside.outside(span) for span in self._find(inside.text)]
 
     def _search(self, text: str) -> Iterator[Span]:
@@ -380,7 +276,7 @@ class Redactor:
                 yield from self._spans(found, kind)
         if len(text) < MIN_LENGTH:
             return
-        for found in _SHAPE.finditer(text):
+        for found in SHAPE.finditer(text):
             yield from self._spans(found, str(found.lastgroup))
         for kind, regex in CONTEXTS:
             for found in regex.finditer(text):
@@ -394,7 +290,7 @@ class Redactor:
 
     def _spans(self, found: re.Match[str], kind: str) -> Iterator[Span]:
         group = "secret" if "secret" in found.re.groupindex else 0
-        if not found[group] or _NO_SECRET.fullmatch(found[group]):
+        if not found[group] or NO_SECRET.fullmatch(found[group]):
             return
         # in a URL it may be written in another way than elsewhere
         secret = unquote(found[group])
@@ -414,49 +310,11 @@ class Redactor:
         return self._placeholders[secret]
 
 
-class _Unescaped(NamedTuple):
-    """The text that a JSON string (or a part of one) stands for, and where in the source each of it was."""
-
-    text: str
-    marks: list[int]
-    """Positions in `text` behind an escape sequence, and the beginning."""
-    sources: list[int]
-    """The positions of the marks in the source."""
-
-    def position(self, at: int) -> int:
-        n = bisect_right(self.marks, at) - 1
-        return self.sources[n] + at - self.marks[n]
-
-    def outside(self, span: Span) -> Span:
-        """The same span in the source. A placeholder means the same inside of a JSON string: it needs no escape."""
-        return Span(self.position(span.start), self.position(span.end), span.new)
-
-
-_ESCAPE = re.compile(
-    r"""\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|["\\/bfnrt])""", re.ASCII
-)
-_LITERAL = re.compile(r'"(?P<string>[^"\\]*(?:\\.[^"\\]*)*)"(?P<colon>\s*:)?', re.DOTALL)
-
-
-def _unescaped(source: str, start: int = 0, end: int | None = None) -> _Unescaped:
-    end = len(source) if end is None else end
-    marks, sources, size, at = [0], [start], 0, start
-    pieces: list[str] = []
-    for escape in _ESCAPE.finditer(source, start, end):
-        pieces += source[at : escape.start()], json.loads(f'"{escape[0]}"')
-        size += escape.start() - at + 1
-        at = escape.end()
-        marks.append(size)
-        sources.append(at)
-    pieces.append(source[at:end])
-    return _Unescaped("".join(pieces), marks, sources)
-
-
 class _Piece(NamedTuple):
     """A string in an event that continues the one of an earlier event."""
 
     event: int
-    inside: _Unescaped
+    inside: Unescaped
 
 
 _BLOCK = ("type", "index", "output_index", "content_index", "summary_index", "item_id")
@@ -469,52 +327,15 @@ def _deltas(texts: list[str]) -> Iterable[list[_Piece]]:
     for number, text in enumerate(texts):
         if '"delta"' in text and (event := jsontext.parse_object(text)) is not None:
             block = tuple(str(event.get(name)) for name in _BLOCK)
-            for place, start, end in _strings(text, 0, ()):
+            for place, start, end in strings(text, 0, ()):
                 if "delta" in place:
-                    blocks.setdefault(block + place, []).append(_Piece(number, _unescaped(text, start, end)))
+                    blocks.setdefault(block + place, []).append(_Piece(number, unescaped(text, start, end)))
     return blocks.values()
-
-
-def _strings(text: str, at: int, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int, int]]:
-    """The strings in the JSON value at a position: their place, and the span between the quotes."""
-    for member in jsontext.members(text, at):
-        match member.value:
-            case str():
-                yield (*place, str(member.key)), member.start + 1, member.end - 1
-            case dict() | list():
-                # parallel choices and calls say themselves which they are; their place in the list changes
-                key = member.value.get("index", member.key) if isinstance(member.value, dict) else member.key
-                yield from _strings(text, member.start, (*place, str(key)))
-
-
-def _merged(spans: Iterable[Span]) -> list[Span]:
-    """The spans in order, those that overlap made one."""
-    merged: list[Span] = []
-    for span in sorted(spans, key=lambda span: (span.start, -span.end)):
-        if merged and span.start < merged[-1].end:
-            merged[-1] = merged[-1]._replace(end=max(span.end, merged[-1].end))
-        else:
-            merged.append(span)
-    return merged
-
-
-def _replaced(text: str, spans: Iterable[Span]) -> str:
-    pieces: list[str] = []
-    at = 0
-    for span in _merged(spans):
-        pieces += text[at : span.start], span.new
-        at = span.end
-    return "".join([*pieces, text[at:]])
 
 
 def _any_of(spellings: Iterable[str]) -> re.Pattern[str]:
     # the longest first, as one may begin like another; of none at all, nothing
     return re.compile("|".join(re.escape(text) for text in sorted(spellings, key=len, reverse=True)) or r"(?!)")
-
-
-def is_no_word(secret: str) -> bool:
-    """Whether a credential may be replaced wherever it stands: `lm-studio` and `not-needed` are keys as well."""
-    return len(secret) >= 2 * MIN_LENGTH or (len(secret) >= MIN_LENGTH and any(map(str.isdigit, secret)))
 
 
 def _is_json(text: str) -> bool:

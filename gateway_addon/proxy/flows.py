@@ -17,8 +17,8 @@ from gateway_addon.api.values import text
 from gateway_addon.call import MAX_REQUEST, Call, Destination, Passage, Request, open_call, read_request
 from gateway_addon.captures import notes
 from gateway_addon.captures.notes import Notes
-from gateway_addon.captures.redaction import credential_kind
 from gateway_addon.config import Provider, Settings
+from gateway_addon.credentials import credential_kind
 from gateway_addon.gateway import access
 from gateway_addon.gateway.routing import Target, route
 from gateway_addon.reading import CLEAN, End, Reading

@@ -12,8 +12,8 @@ from gateway_addon.api import kind_of_path
 from gateway_addon.api.base import ApiKind, Refusal
 from gateway_addon.call import Destination, Passage, Request
 from gateway_addon.captures import notes
-from gateway_addon.captures.redaction import credential_kind
 from gateway_addon.config import Provider, Settings
+from gateway_addon.credentials import credential_kind
 from gateway_addon.gateway import access, patch
 from gateway_addon.gateway.answers import AnswerChange
 from gateway_addon.gateway.plan import Caller, Plan, plan

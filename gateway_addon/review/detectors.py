@@ -1,4 +1,4 @@
-"""Shapes of tokens from the optional extra `review`, besides our own of `redaction.SHAPES`.
+"""Shapes of tokens from the optional extra `review`, besides our own of `credentials.SHAPES`.
 
 The detectors are those of detect-secrets as Checkov's makers keep them (bc-detect-secrets, Apache-2.0). Each is asked
 for what a text holds and no more: the package could also try the secrets out at their vendors, which a review must not.

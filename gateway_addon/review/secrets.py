@@ -12,15 +12,8 @@ from sqlite_utils import Database
 
 from gateway_addon.api import KINDS
 from gateway_addon.api.base import ApiKind, Json
-from gateway_addon.captures.redaction import (
-    CREDENTIAL,
-    ENVIRONMENT,
-    SHAPES,
-    Redactor,
-    Rule,
-    environment_secrets,
-    is_no_word,
-)
+from gateway_addon.captures.redaction import Redactor
+from gateway_addon.credentials import CREDENTIAL, ENVIRONMENT, SHAPES, Rule, environment_secrets, is_no_word
 from gateway_addon.review import detectors
 from gateway_addon.review.findings import SEVERITIES, Finding, Place
 from gateway_addon.store import bodies, evidence

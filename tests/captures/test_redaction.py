@@ -13,7 +13,8 @@ from mitmproxy.flow import Flow
 from mitmproxy.http import HTTPFlow
 from mitmproxy.test import tflow
 
-from gateway_addon.captures.redaction import Redactor, credential_kind, environment_secrets, is_credential, read_rules
+from gateway_addon.captures.redaction import Redactor, read_rules
+from gateway_addon.credentials import credential_kind, environment_secrets, is_credential
 from gateway_addon.wire import encodings
 from tests.provider.delivery import cr_line_ends, mixed_line_ends, two_data_lines
 
