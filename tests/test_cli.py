@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from gateway_addon import cli
 from gateway_addon.api.base import ToolCall, ToolResult
 from gateway_addon.cli import main
+from gateway_addon.cli.output import megabytes as printed_size
 from gateway_addon.record import COLUMNS, Content, Record
 from gateway_addon.store.writer import Writer
 from tests.store.calls import make_content, make_record, stored
@@ -353,7 +353,7 @@ class TestBody:
 class TestVerify:
     def test_counts_what_is_exact(self, path: Path):
         write(path, call_with_body(BODY, id="a"), call_with_body(b"no JSON", id="b"), (make_record(id="c"), Content()))
-        size = cli.megabytes(path.stat().st_size)
+        size = printed_size(path.stat().st_size)
         assert output("verify", path) == (
             f"2 bodies of 0.00 MB in a file of {size}: 0 damaged; 1 calls without a stored body\n"
         )
@@ -410,7 +410,7 @@ class TestPrune:
         assert as_json("list", path) == []
 
     def test_removes_nothing_that_need_not_go(self, path: Path, calls: list[str]):
-        size = cli.megabytes(path.stat().st_size)
+        size = printed_size(path.stat().st_size)
         assert output("prune", path, "--keep-days", 30, "--max-size", "1G") == (
             f"0 calls removed: {size} before, {size} now\n"
         )

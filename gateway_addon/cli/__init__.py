@@ -1,0 +1,53 @@
+"""The command line: `gateway-addon`, or `python -m gateway_addon`.
+
+Exit 0: good; 1: found something, or no such id; 2: bad usage or unreadable file. Errors are one line on stderr.
+"""
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from gateway_addon.cli import files, findings, keep, look
+from gateway_addon.cli.output import plain
+
+
+class _Main(click.Group):
+    """A group whose errors are one line each, where click prints three for bad usage."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        try:
+            return super().main(*args, **extra | {"standalone_mode": False})
+        except click.ClickException as error:
+            click.echo(f"gateway-addon: {plain(error.format_message())}", err=True)
+            sys.exit(error.exit_code)
+        except click.Abort:
+            sys.exit(1)
+        except OSError as error:
+            # a full disk under stdout, say; what could not be written must not be tried again at exit
+            click.echo(f"gateway-addon: {plain(error.strerror or str(error))}", err=True)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.exit(2)
+
+
+@click.group(cls=_Main, no_args_is_help=False)
+@click.version_option(package_name="gateway-addon")
+def main() -> None:
+    """Look into the databases and flow files that the addon has written."""
+
+
+COMMANDS = (
+    look.list_calls,
+    look.report,
+    look.show,
+    look.search,
+    look.body,
+    keep.verify,
+    keep.prune_calls,
+    findings.review_calls,
+    files.redact,
+    files.replay,
+)
+for command in COMMANDS:
+    main.add_command(command)
