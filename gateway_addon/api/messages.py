@@ -40,6 +40,9 @@ MODEL_PLACES = (
 METADATA_PLACES = ("", "/message")
 USAGE_PLACES = ("/usage", "/message/usage")
 
+PLAIN_EVENT = frozenset({"type", "index", "delta"})
+"""The members of an event that does no more than to go on with a block."""
+
 DELTA_FIELDS = {
     "text_delta": "text",
     "thinking_delta": "thinking",
@@ -370,11 +373,23 @@ def _is_same_call(block: Json, other: Json) -> bool:
     return text(block.get("id")) is not None and block.get("id") == other.get("id")
 
 
+def _plain_piece(event: Json) -> str | None:
+    """The text of an event that does no more than to go on with a block."""
+    delta = event.get("delta")
+    if event.keys() != PLAIN_EVENT or not isinstance(delta, dict) or len(delta) != 2:
+        return None
+    piece = delta.get(DELTA_FIELDS.get(text(delta.get("type")) or "", ""))
+    return piece if event["type"] == "content_block_delta" and isinstance(piece, str) else None
+
+
 class MessagesReader:
     """Reads one answer: a stream, event by event, or a whole body."""
 
     def __init__(self) -> None:
         self.answer = Answer()
+        self._last_place: tuple[int, str] | None = None
+        self._last_pieces: list[str] = []
+        """Where the last event's piece of text belongs, and the pieces there."""
         self._blocks: list[_Block] = []
         self._current: dict[int, _Block] = {}
         """The last block of each index."""
@@ -384,6 +399,11 @@ class MessagesReader:
         """False as long as `output_tokens` is the placeholder that a stream starts with."""
 
     def event(self, event: Json, name: str = "") -> None:
+        # nearly every event goes on where the one before it stopped
+        if (piece := _plain_piece(event)) and self._last_place == (event.get("index"), event["delta"]["type"]):
+            self._last_pieces.append(piece)
+            return
+        self._last_place = None
         kind = _type(event) or name
         match kind:
             case "content_block_delta":
@@ -500,7 +520,10 @@ class MessagesReader:
         key = DELTA_FIELDS.get(_type(delta))
         if key and (piece := _written(delta.get(key)) if key == "partial_json" else text(delta.get(key))):
             self.answer.started = True
-            self._block_of(event).deltas[key].append(piece)
+            self._last_pieces = self._block_of(event).deltas[key]
+            self._last_pieces.append(piece)
+            if _plain_piece(event) and type(event.get("index")) is int:
+                self._last_place = event["index"], delta["type"]
 
     def _read_stop(self, holder: Json) -> None:
         """Take the stop reason of a message or `delta`; a later null takes nothing back."""

@@ -559,11 +559,31 @@ class _Item:
         return all(before == after for before, after in zip(known, identity, strict=False) if before and after)
 
 
+PLAIN_DELTA = frozenset(
+    {"type", "sequence_number", "item_id", "output_index", "content_index", "summary_index", "delta"}
+    | {"logprobs", "obfuscation"}
+)
+"""The members of an event that does no more than to go on with a text."""
+
+
+def _plain_piece(event: Json) -> str | None:
+    delta = event.get("delta")
+    return delta if isinstance(delta, str) and event.keys() <= PLAIN_DELTA else None
+
+
+def _place(event: Json) -> tuple[object, ...]:
+    get = event.get
+    return get("type"), get("item_id"), get("output_index"), get("content_index"), get("summary_index")
+
+
 class _Reader:
     """Reads one answer: a stream, event by event, or a whole body."""
 
     def __init__(self, namespaces: frozenset[str]) -> None:
         self.answer = Answer()
+        self._last_place: tuple[object, ...] | None = None
+        self._last_pieces: list[str] = []
+        """Where the last event's piece of text belongs, and the pieces there."""
         self._namespaces = namespaces
         self._items: list[_Item] = []
         self._newest: dict[int | None, _Item] = {}
@@ -575,6 +595,11 @@ class _Reader:
         self._tool_usage: Json = {}
 
     def event(self, event: Json, name: str = "") -> None:
+        # nearly every event goes on where the one before it stopped
+        if (piece := _plain_piece(event)) and self._last_place == _place(event):
+            self._last_pieces.append(piece)
+            return
+        self._last_place = None
         kind = _type(event) or name
         family, _, step = kind.rpartition(".")
         read_own_cost(self.answer, event)
@@ -691,7 +716,10 @@ class _Reader:
         if step == "done":
             item.pieces[part] = [piece]
         else:
-            item.pieces.setdefault(part, []).append(piece)
+            self._last_pieces = item.pieces.setdefault(part, [])
+            self._last_pieces.append(piece)
+            if _plain_piece(event):
+                self._last_place = _place(event)
 
     def _fail_call(self, event: Json) -> None:
         """Take `response.<type>_call.failed`, which comes before the item says so itself."""
