@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from sqlite_utils import Database
 
-from gateway_addon.api import KINDS
+from gateway_addon.api import KINDS, conversation_members
 from gateway_addon.api.base import ApiKind, Json
 from gateway_addon.captures.redaction import Redactor
 from gateway_addon.credentials import CREDENTIAL, ENVIRONMENT, SHAPES, Rule, environment_secrets, is_no_word
@@ -18,7 +18,6 @@ from gateway_addon.review import detectors
 from gateway_addon.review.findings import SEVERITIES, Finding, Place
 from gateway_addon.store import bodies, evidence
 from gateway_addon.wire import jsontext
-from gateway_addon.wire.cut import CONVERSATION, MEMBERS
 
 ENV_LINE = Rule(
     "env_line",
@@ -175,7 +174,7 @@ def _place_in_request(
     with the secret, so that it reads as it did when that was new.
     """
     end = next((n for n, element in enumerate(conversation, start=1) if _holds(element, secret)), None)
-    members = {name: body[name] for name, part in MEMBERS.items() if part == CONVERSATION and name in body}
+    members = {name: body[name] for name in conversation_members() if name in body}
     facts = kind.read_request(body | {name: items[:end] for name, items in members.items() if isinstance(items, list)})
     for result in facts.tool_results:
         if _holds(result.content, secret):
