@@ -236,7 +236,7 @@ class ApiKind(Protocol):
 
     @property
     def SYSTEM_ROLES(self) -> Collection[str]:
-        """The roles of turns that hold instructions: a harness's words, not a turn of the conversation."""
+        """What `role` says of turns that hold instructions: a harness's words, not a turn of the conversation."""
 
     @property
     def VOLATILE_MEMBERS(self) -> Collection[str]:
