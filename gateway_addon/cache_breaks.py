@@ -8,24 +8,11 @@ import os.path
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from gateway_addon.api import KINDS, members
 from gateway_addon.api.base import Json
 from gateway_addon.api.values import mapping, text
 from gateway_addon.wire import jsontext
 from gateway_addon.wire.cut import CONVERSATION, SYSTEM, TOOLS, Cut, cut
-
-OTHER_EFFORT = "other effort"
-
-SETTINGS = {
-    "thinking": OTHER_EFFORT,
-    "output_config": OTHER_EFFORT,
-    "reasoning": OTHER_EFFORT,
-    "reasoning_effort": OTHER_EFFORT,
-    "tool_choice": "other tool choice",
-    "prompt_cache_key": "other cache key",
-}
-"""Members of a request, besides model and prompt, on which a cached conversation depends: what a change is called."""
-
-SYSTEM_ROLES = ("system", "developer")
 
 LOOKBACK = 20
 """Blocks before a cache marker in which Anthropic looks for a prefix that it knows."""
@@ -43,7 +30,7 @@ class Difference:
     where: str
     """What was there before and what is there now, shortened; of a message, also the character from which on."""
     cause: str
-    """`other model`, `changed text`, `added`, `removed`, `moved marker`, or as in `SETTINGS`."""
+    """`other model`, `changed text`, `added`, `removed`, `moved marker`, or as in `ApiKind.CACHE_SETTINGS`."""
 
 
 def first_difference(before: bytes, after: bytes) -> Difference | None:
@@ -52,7 +39,8 @@ def first_difference(before: bytes, after: bytes) -> Difference | None:
     None if it does, or if a body cannot be taken apart. Never raises.
     """
     try:
-        old, new = cut(before), cut(after)
+        known = members()
+        old, new = cut(before, known), cut(after, known)
         return next(_differences(old, new), None)
     except ValueError:
         return None
@@ -64,7 +52,8 @@ def _differences(old: Cut, new: Cut) -> Iterator[Difference]:
     yield from _changed_members({"model": "other model"}, was, now)
     yield from _changed_elements(TOOLS, old, new)
     yield from _changed_elements(SYSTEM, old, new)
-    yield from _changed_members(SETTINGS, was, now)
+    settings = {name: cause for kind in KINDS.values() for name, cause in kind.CACHE_SETTINGS.items()}
+    yield from _changed_members(settings, was, now)
     yield from _changed_elements(CONVERSATION, old, new)
     yield from _moved_marker(old, new)
 
@@ -90,7 +79,8 @@ def _segment(part: str, index: int, element: str) -> str:
     if part != CONVERSATION:
         return part
     # where the format has no other place for it, the system prompt is a message
-    is_system = mapping(jsontext.parse(element)).get("role") in SYSTEM_ROLES
+    role = mapping(jsontext.parse(element)).get("role")
+    is_system = any(role in kind.SYSTEM_ROLES for kind in KINDS.values())
     return SYSTEM if is_system else f"message {index}"
 
 

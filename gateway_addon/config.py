@@ -26,33 +26,6 @@ from gateway_addon.dialects import DIALECTS
 ReverseTarget = tuple[str, str, int]
 """Scheme, host and port of the server a reverse-mode listener stands for."""
 
-BUILT_IN_PROVIDERS: dict[str, dict[str, Any]] = {
-    "openrouter": {
-        "api_url": "https://openrouter.ai/api/v1",
-        "api_kinds": ["chat_completions", "responses", "messages"],
-        "dialect": "openrouter",
-        "api_key_env": "OPENROUTER_API_KEY",
-    },
-    "vercel": {
-        "api_url": "https://ai-gateway.vercel.sh/v1",
-        "api_kinds": ["chat_completions", "responses", "messages"],
-        "dialect": "vercel",
-        "api_key_env": "AI_GATEWAY_API_KEY",
-    },
-    "anthropic": {
-        "api_url": "https://api.anthropic.com/v1",
-        "api_kinds": ["messages"],
-        "dialect": "anthropic",
-        "api_key_env": "ANTHROPIC_API_KEY",
-    },
-    "openai": {
-        "api_url": "https://api.openai.com/v1",
-        "api_kinds": ["chat_completions", "responses"],
-        "dialect": "openai",
-        "api_key_env": "OPENAI_API_KEY",
-    },
-}
-
 NAME_A_VARIABLE = "looks like a key: put it into an environment variable and name that variable here"
 
 
@@ -197,8 +170,9 @@ class Settings(Table):
         tables = data.get("providers", {})
         if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
             return data
-        overridden = {id: BUILT_IN_PROVIDERS.get(id, {}) | table for id, table in tables.items()}
-        return data | {"providers": overridden | {id: t for id, t in BUILT_IN_PROVIDERS.items() if id not in tables}}
+        built_in = {id: dict(table) for dialect in DIALECTS.values() for id, table in dialect.PROVIDERS.items()}
+        overridden = {id: built_in.get(id, {}) | table for id, table in tables.items()}
+        return data | {"providers": overridden | {id: table for id, table in built_in.items() if id not in tables}}
 
     def model_post_init(self, _context: object) -> None:
         for id, provider in self.providers.items():

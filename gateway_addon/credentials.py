@@ -10,6 +10,8 @@ CREDENTIAL = "credential"
 """Kind of a secret that is known by the place it was found in."""
 ENVIRONMENT = "environment"
 """Kind of a value of an environment variable."""
+ENV_LINE = "env_line"
+"""Kind of what a line of a `.env` file assigns."""
 
 MIN_LENGTH = 8
 """Characters below which a value is replaced in its own place only: wherever else it stands, it may be a plain word."""
@@ -53,6 +55,14 @@ SHAPE = re.compile(
     rf"\b(?:{'|'.join(f'(?P<{kind}>{shape})' for kind, shape in SHAPES.items())})|{_PRIVATE_KEY}", re.ASCII
 )
 
+ENV_LINES = _rule(
+    ENV_LINE,
+    r"(?<![\w.$-])(?:[A-Z][A-Z0-9_]*_)?(?:API_?KEY|ACCESS_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASS)"
+    r"=[\"']?(?P<secret>[^\s\"'`\\$<>(){}]{8,})",
+)
+"""`NAME=value` as in a `.env` file, also behind a line number, a file name or `export`. Where the value is another
+variable, or the result of a command, there is no secret."""
+
 _NAME = r"(?:[\w.-]*(?:api[_-]?key|token|secret|password|passwd|auth|signature)|key|sig)"
 CONTEXTS = (
     _rule(CREDENTIAL, rf"(?i)(?:^|[?&]){_NAME}=(?P<secret>[^&#\s\"'<>\\]+)"),
@@ -83,6 +93,9 @@ NO_SECRET = re.compile(r"\{gateway:[^{}]+\}|\[redacted:[^\[\]]+\]")
 """What has already taken the place of a secret: `gateway.patch.placeholder`, or an earlier redaction."""
 
 
+_DIGITS = re.compile(r"\[redacted:[\w.-]{1,100}:(?P<digits>[0-9a-f]{8})\]")
+
+
 @lru_cache(1024)
 def is_credential(name: str) -> bool:
     """Whether a header or JSON member of this name holds a credential: `x-api-key`, `client_secret`, `accessToken`."""
@@ -102,6 +115,12 @@ def credential_kind(headers: Mapping[str, str]) -> str | None:
                 return shape.lastgroup
             kind = CREDENTIAL
     return kind
+
+
+def are_digits(text: str, at: int) -> bool:
+    """Whether the digits of a placeholder stand here: they are no secret, although `token:` may stand before them."""
+    found = _DIGITS.match(text, max(0, text.rfind("[", 0, at)))
+    return found is not None and found.start("digits") == at
 
 
 def environment_secrets(environment: Mapping[str, str]) -> list[str]:

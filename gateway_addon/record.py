@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from gateway_addon import times
+from gateway_addon import api, times
 from gateway_addon.api.base import Json, Operation, ToolCall, ToolResult
 from gateway_addon.terms import CostFlag, CostSource, Outcome, SideRequest, Source, Warning
 from gateway_addon.wire import jsontext
@@ -106,17 +106,11 @@ class Content:
     """The request's, content-decoded, as the client sent it."""
 
 
-FREE_TEXT_CALLS = frozenset(
-    {"custom", "custom_tool_call", "code_interpreter_call", "openrouter:code_interpreter", "program"}
-)
-"""Types of tool calls whose arguments are free text, not JSON."""
-
-
 def arguments_valid(call: ToolCall) -> bool | None:
     """Whether a call's arguments are JSON; None where they need not be, or are not known."""
     if call.arguments is None:
         return call.arguments_valid
-    if call.type in FREE_TEXT_CALLS:
+    if any(call.type in kind.FREE_TEXT_CALLS for kind in api.KINDS.values()):
         return None
     try:
         json.loads(call.arguments)
@@ -146,13 +140,10 @@ def limited(record: Record, content: Content, mode: str) -> tuple[Record, Conten
         return record, content
     bare = without_text(content)
     if mode == "prompts":
-        record = replace(record, rewrites=_without_values(record.rewrites, CONVERSATION))
+        spoken = tuple(f"/body/{name}" for name in api.members())
+        record = replace(record, rewrites=_without_values(record.rewrites, spoken))
         return record, replace(bare, system_prompt=content.system_prompt, user_prompt=content.user_prompt)
     return replace(record, error_message=None, rewrites=_without_values(record.rewrites, ("",))), bare
-
-
-CONVERSATION = tuple(f"/body/{name}" for name in ("messages", "input", "system", "instructions", "tools"))
-"""Where in a request the words of a conversation stand, for all kinds."""
 
 
 def _without_values(rewrites: tuple[Operation, ...], places: tuple[str, ...]) -> tuple[Operation, ...]:

@@ -1,15 +1,30 @@
-"""The three API kinds. A fourth is one more module and one more entry in the tuple below."""
+"""The API kinds. A fourth is one more module and one more entry in the tuple below."""
+
+from collections.abc import Container
 
 from gateway_addon.api import chat_completions, messages, responses
 from gateway_addon.api.base import ApiKind, Json
+from gateway_addon.wire.cut import CONVERSATION
 
-KINDS: dict[str, ApiKind] = {kind.NAME: kind for kind in (chat_completions, responses, messages)}
+_MODULES: tuple[ApiKind, ...] = (chat_completions, responses, messages)
+KINDS = {kind.NAME: kind for kind in _MODULES}
+"""By name. Looked up when a call comes, never copied: a script may add a kind of its own."""
+
+
+def first_kind() -> ApiKind:
+    """The kind in whose ways the gateway speaks where a path tells none: OpenAI's, which most clients understand."""
+    return next(iter(KINDS.values()))
 
 
 def kind_of_path(path: str) -> ApiKind | None:
     """The kind whose suffix ends `path`, query and one trailing slash aside; it decides first."""
     path = path.partition("?")[0].removesuffix("/")
     return next((kind for kind in KINDS.values() if path.endswith(kind.SUFFIX)), None)
+
+
+def kind_of_headers(headers: Container[object]) -> ApiKind:
+    """The kind whose own header is among these (lower case); `first_kind` if there is none."""
+    return next((kind for kind in KINDS.values() if kind.OWN_HEADER in headers), first_kind())
 
 
 def kind_of_request(by_path: ApiKind, body: Json | None) -> ApiKind:
@@ -27,3 +42,13 @@ def kind_of_answer(by_request: ApiKind, answer: Json) -> ApiKind:
     if by_request.is_answer(answer):
         return by_request
     return next((kind for kind in KINDS.values() if kind.is_answer(answer)), by_request)
+
+
+def members() -> dict[str, str]:
+    """The members of a request body that hold a part of a call in any kind, each with the part."""
+    return {name: part for kind in KINDS.values() for name, part in kind.MEMBERS.items()}
+
+
+def conversation_members() -> list[str]:
+    """Those of `members` that hold the conversation."""
+    return [name for name, part in members().items() if part == CONVERSATION]

@@ -4,7 +4,8 @@ Nothing here does I/O. A kind is a module with the attributes of `ApiKind`; `gat
 `None` always means "unknown": it is never replaced by 0, "" or a guess.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,6 +16,12 @@ Json = dict[str, Any]
 
 Operation = dict[str, Any]
 """One RFC 6902 operation on a body: `{"op": "add" | "replace" | "remove", "path": JSON pointer, "value": ...}`."""
+
+
+OTHER_EFFORT = "other effort"
+OTHER_TOOL_CHOICE = "other tool choice"
+OTHER_CACHE_KEY = "other cache key"
+"""What the changes of `ApiKind.CACHE_SETTINGS` are called."""
 
 
 @dataclass(slots=True)
@@ -192,8 +199,19 @@ class Refusal:
     """The OpenAI `code`: `invalid_body`, `model_not_found`, ...; the types follow from status (and kind)."""
 
 
+@dataclass(slots=True, frozen=True)
+class SidePath:
+    """A path of a kind's API beside that of its calls: the gateway forwards it, with path and credentials changed."""
+
+    methods: tuple[str, ...]
+    path: re.Pattern[str]
+    """Matches the whole path behind the gateway's prefix, as sent; no dot segments, nothing that is still encoded."""
+    logged: bool = False
+    side_request: SideRequest | None = None
+
+
 class ApiKind(Protocol):
-    """The shape of a kind's module."""
+    """The shape of a kind's module. Whoever handles calls looks the kind up in `api.KINDS` and asks for these."""
 
     NAME: str
     """`chat_completions`, `responses` or `messages`."""
@@ -201,6 +219,59 @@ class ApiKind(Protocol):
     """How its path ends: `/chat/completions`, `/responses`, `/messages`."""
     VENDOR: str
     """The dialect spoken when nothing says otherwise: `openai` or `anthropic`."""
+    USAGE_ON_REQUEST: bool
+    """Whether a stream tells its usage only if `stream_options.include_usage` asks for it."""
+
+    @property
+    def OWN_HEADER(self) -> str | None:
+        """The request header (lower case) that only this kind's clients send, if there is one."""
+
+    @property
+    def SIDE_PATHS(self) -> Sequence[SidePath]:
+        """Further paths that the gateway takes; the first that fits counts."""
+
+    @property
+    def MEMBERS(self) -> Mapping[str, str]:
+        """The members of a request body that hold a part of the call, each with the part (`wire.cut.PARTS`)."""
+
+    @property
+    def SYSTEM_ROLES(self) -> Collection[str]:
+        """What `role` says of turns that hold instructions: a harness's words, not a turn of the conversation."""
+
+    @property
+    def VOLATILE_MEMBERS(self) -> Collection[str]:
+        """Members of a turn that say nothing, or something else in each run of the same conversation."""
+
+    @property
+    def CACHE_SETTINGS(self) -> Mapping[str, str]:
+        """Members of a request, besides model and parts, without which a cached conversation is not found again.
+
+        Each with what a change of it is called in reports.
+        """
+
+    @property
+    def TRACKING_PLACES(self) -> Sequence[str]:
+        """JSON pointers to where a request names a person or a session."""
+
+    @property
+    def FIELDS(self) -> Collection[str] | None:
+        """The top-level members that its vendor takes from everybody; None: it does not mind foreign ones."""
+
+    @property
+    def BETA_FIELDS(self) -> Mapping[str, tuple[str, ...]]:
+        """Further members its vendor takes, each with how the names of the betas begin that bring it."""
+
+    @property
+    def FREE_TEXT_CALLS(self) -> Collection[str]:
+        """Types of tool calls whose arguments are free text, not JSON."""
+
+    @property
+    def DELTA_MEMBERS(self) -> Collection[str]:
+        """The members of stream events in which texts go on where those of an earlier event ended, at any depth."""
+
+    @property
+    def BLOCK_MEMBERS(self) -> Collection[str]:
+        """The top-level members of a stream event that tell which block of the answer it goes on with."""
 
     @property
     def MODEL_PLACES(self) -> Sequence[str]:

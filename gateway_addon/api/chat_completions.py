@@ -3,11 +3,14 @@
 Field names are those of the OpenAI API reference, "Chat"; who else sends what else is said where it is read.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
 
 from gateway_addon.api.base import (
+    OTHER_CACHE_KEY,
+    OTHER_EFFORT,
+    OTHER_TOOL_CHOICE,
     Answer,
     Json,
     Operation,
@@ -24,10 +27,38 @@ from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_promp
 from gateway_addon.api.refusals import check_model, check_object, openai_error_body
 from gateway_addon.api.usage import take_usage
 from gateway_addon.api.values import count, mapping, objects, text, written
+from gateway_addon.wire.cut import CONVERSATION, TOOLS
 
 NAME = "chat_completions"
 SUFFIX = "/chat/completions"
 VENDOR = "openai"
+USAGE_ON_REQUEST = True
+OWN_HEADER = None
+SIDE_PATHS = ()
+MEMBERS = {"messages": CONVERSATION, "tools": TOOLS}
+SYSTEM_ROLES = ("system", "developer")
+VOLATILE_MEMBERS = frozenset(
+    {"annotations", "cache_control", "id", "logprobs", "role", "signature", "status", "tool_call_id", "type"}
+)
+CACHE_SETTINGS = {
+    "reasoning": OTHER_EFFORT,  # OpenRouter
+    "reasoning_effort": OTHER_EFFORT,
+    "tool_choice": OTHER_TOOL_CHOICE,
+    "prompt_cache_key": OTHER_CACHE_KEY,
+}
+TRACKING_PLACES = (
+    "/user",
+    "/safety_identifier",
+    "/prompt_cache_key",
+    "/session_id",
+    "/metadata/session_id",
+    "/metadata/conversation_id",
+)
+FIELDS = None
+BETA_FIELDS: Mapping[str, tuple[str, ...]] = {}
+FREE_TEXT_CALLS = ("custom",)
+DELTA_MEMBERS = ("delta",)
+BLOCK_MEMBERS = ()
 MODEL_PLACES: tuple[str, ...] = ("/model", "/choices/*/model", "/choices/*/message/model", "/choices/*/delta/model")
 METADATA_PLACES = ("", "/choices/*", "/choices/*/delta", "/choices/*/message")
 USAGE_PLACES = ("/usage", "/x_groq/usage", "/choices/*/usage")
@@ -37,8 +68,6 @@ ANSWER_OBJECTS = ("chat.completion", "chat.completion.chunk")
 MESSAGES_ONLY_FIELDS = ("system", "anthropic_version")
 MESSAGES_ONLY_BLOCKS = ("tool_use", "tool_result")
 """Signs that a body with `messages` is an Anthropic Messages request."""
-
-SYSTEM_ROLES = ("system", "developer")
 
 CALL_PAYLOADS = {"function": "arguments", "custom": "input"}
 """The objects that hold a tool's or call's name, by type; each with the field that holds a call's arguments."""

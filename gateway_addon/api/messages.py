@@ -9,7 +9,20 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from gateway_addon.api.base import Answer, Json, Operation, Pass, Refusal, RequestFacts, ToolCall, ToolResult, Usage
+from gateway_addon.api.base import (
+    OTHER_EFFORT,
+    OTHER_TOOL_CHOICE,
+    Answer,
+    Json,
+    Operation,
+    Pass,
+    Refusal,
+    RequestFacts,
+    SidePath,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
 from gateway_addon.api.errors import merge, read_error
 from gateway_addon.api.gateways import read_gateway, read_own_cost
 from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_prompt, side_request
@@ -17,10 +30,61 @@ from gateway_addon.api.refusals import anthropic_error_body, check_model, check_
 from gateway_addon.api.values import count, mapping, objects, text
 from gateway_addon.terms import SideRequest
 from gateway_addon.wire import jsontext
+from gateway_addon.wire.cut import CONVERSATION, SYSTEM, TOOLS
 
 NAME = "messages"
 SUFFIX = "/messages"
 VENDOR = "anthropic"
+USAGE_ON_REQUEST = False
+OWN_HEADER = "anthropic-version"
+SIDE_PATHS = (SidePath(("POST",), re.compile("/messages/count_tokens")),)
+MEMBERS = {"system": SYSTEM, "tools": TOOLS, "messages": CONVERSATION}
+SYSTEM_ROLES = ("system", "developer")
+VOLATILE_MEMBERS = frozenset({"cache_control", "encrypted_content", "id", "role", "signature", "tool_use_id", "type"})
+CACHE_SETTINGS = {
+    "thinking": OTHER_EFFORT,
+    "output_config": OTHER_EFFORT,
+    "tool_choice": OTHER_TOOL_CHOICE,
+}
+TRACKING_PLACES = ("/metadata/user_id", "/user", "/session_id")
+FIELDS = frozenset(
+    {
+        "model",
+        "messages",
+        "max_tokens",
+        "system",
+        "stream",
+        "stop_sequences",
+        "temperature",
+        "top_p",
+        "top_k",
+        "tools",
+        "tool_choice",
+        "thinking",
+        "output_config",
+        "metadata",
+        "service_tier",
+        "cache_control",
+        "container",
+        "inference_geo",
+        "speed",
+        "diagnostics",
+    }
+)
+BETA_FIELDS = {
+    # beta names of the anthropic SDK 2.12
+    "context_management": ("context-management-", "compact-"),
+    "compaction": ("compact-",),
+    "mcp_servers": ("mcp-client-",),
+    "fallbacks": ("server-side-fallback-",),
+    "fallback_credit_token": ("fallback-credit-",),
+    "thread": ("message-threads-",),
+    "billing_policy": ("user-profiles-billing-",),
+    "output_format": ("structured-outputs-",),
+}
+FREE_TEXT_CALLS = ()
+DELTA_MEMBERS = ("delta",)
+BLOCK_MEMBERS = ("type", "index")
 MODEL_PLACES = (
     "/model",
     "/message/model",

@@ -13,6 +13,9 @@ from itertools import takewhile
 from typing import NamedTuple
 
 from gateway_addon.api.base import (
+    OTHER_CACHE_KEY,
+    OTHER_EFFORT,
+    OTHER_TOOL_CHOICE,
     Answer,
     Json,
     Operation,
@@ -20,6 +23,7 @@ from gateway_addon.api.base import (
     Reader,
     Refusal,
     RequestFacts,
+    SidePath,
     ToolCall,
     ToolResult,
 )
@@ -30,11 +34,44 @@ from gateway_addon.api.refusals import check_model, check_object, openai_error_b
 from gateway_addon.api.usage import take_usage
 from gateway_addon.api.values import count, items, mapping, objects, text
 from gateway_addon.terms import SideRequest
+from gateway_addon.wire.cut import CONVERSATION, SYSTEM, TOOLS
 from gateway_addon.wire.jsontext import dumps
 
 NAME = "responses"
 SUFFIX = "/responses"
 VENDOR = "openai"
+USAGE_ON_REQUEST = False
+OWN_HEADER = None
+SIDE_PATHS = (
+    SidePath(("POST",), re.compile("/responses/input_tokens")),
+    SidePath(("POST",), re.compile("/responses/compact"), logged=True, side_request="compaction"),
+    SidePath(("GET", "POST"), re.compile(r"/responses/(?!\.{1,2}(?:/|$))[\w.:~-]+(?:/cancel)?", re.ASCII)),
+)
+MEMBERS = {"instructions": SYSTEM, "tools": TOOLS, "input": CONVERSATION}
+SYSTEM_ROLES = ("system", "developer")
+VOLATILE_MEMBERS = frozenset(
+    {"annotations", "call_id", "encrypted_content", "id", "logprobs", "phase", "role", "signature", "status", "type"}
+)
+CACHE_SETTINGS = {
+    "reasoning": OTHER_EFFORT,
+    "tool_choice": OTHER_TOOL_CHOICE,
+    "prompt_cache_key": OTHER_CACHE_KEY,
+}
+TRACKING_PLACES = (
+    "/user",
+    "/safety_identifier",
+    "/prompt_cache_key",
+    "/session_id",
+    "/metadata/session_id",
+    "/metadata/conversation_id",
+    "/client_metadata/session_id",
+    "/client_metadata/thread_id",
+)
+FIELDS = None
+BETA_FIELDS: Mapping[str, tuple[str, ...]] = {}
+FREE_TEXT_CALLS = ("custom", "custom_tool_call", "code_interpreter_call", "openrouter:code_interpreter", "program")
+DELTA_MEMBERS = ("delta",)
+BLOCK_MEMBERS = ("type", "item_id", "output_index", "content_index", "summary_index")
 MODEL_PLACES: tuple[str, ...] = ("/model", "/response/model")
 METADATA_PLACES = ("", "/response")
 USAGE_PLACES = ("/usage", "/response/usage")
@@ -53,8 +90,6 @@ TERMINAL_STEPS = {
 
 `cancelled` is not in OpenAI's types; `done` is the Realtime API's name, which some gateways use here.
 """
-
-SYSTEM_ROLES = ("system", "developer")
 
 PART_TEXT = {
     "input_text": "text",

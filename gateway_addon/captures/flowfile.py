@@ -13,7 +13,8 @@ from mitmproxy.exceptions import FlowReadException
 from mitmproxy.flow import Flow
 from mitmproxy.io import FlowReader, FlowWriter
 
-from gateway_addon.captures.redaction import Redactor, read_rules
+from gateway_addon.captures.finder import Finder, read_rules
+from gateway_addon.captures.redaction import Redactor
 from gateway_addon.credentials import Rule, environment_secrets
 
 Progress = Callable[[int], Any]
@@ -65,7 +66,8 @@ def redact_file(source: Path, target: Path, rules: Sequence[Rule] = (), progress
     The file is read twice, so `progress` is told of twice its size. Raises `FlowFileError` if it cannot be read to its
     end, or the copy cannot be written: there is a whole copy or none.
     """
-    redactor = new_redactor(rules)
+    finder = new_finder(rules)
+    redactor = Redactor(finder)
     flows = 0
     for flow in read(source, progress):
         redactor.learn(flow.get_state())
@@ -84,11 +86,11 @@ def redact_file(source: Path, target: Path, rules: Sequence[Rule] = (), progress
         raise FlowFileError(f"{target}: {error.strerror}") from error
     finally:
         Path(name).unlink(missing_ok=True)
-    return f"{flows} flows, {redactor.found} different secrets replaced"
+    return f"{flows} flows, {len(finder.kinds)} different secrets replaced"
 
 
 def load_rules(path: Path) -> list[Rule]:
-    """The rules of a TOML file (`redaction.read_rules`). Raises `FlowFileError`."""
+    """The rules of a TOML file (`finder.read_rules`). Raises `FlowFileError`."""
     try:
         return read_rules(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
@@ -99,16 +101,16 @@ def load_rules(path: Path) -> list[Rule]:
 
 def redact_flows(flows: Sequence[Flow], rules: Sequence[Rule] = ()) -> None:
     """Redact flows in place, with the same placeholders for all."""
-    redactor = new_redactor(rules)
+    redactor = Redactor(new_finder(rules))
     for flow in flows:
         redactor.learn(flow.get_state())
     for flow in flows:
         flow.set_state(redactor.redact(flow.get_state()))
 
 
-def new_redactor(rules: Sequence[Rule] = ()) -> Redactor:
-    """A redactor for this process: a key of its own, and the secrets of its environment."""
-    return Redactor(secrets.token_bytes(32), rules, environment_secrets(os.environ))
+def new_finder(rules: Sequence[Rule] = ()) -> Finder:
+    """A finder for this process: a key of its own, and the secrets of its environment."""
+    return Finder(secrets.token_bytes(32), rules, environment_secrets(os.environ))
 
 
 def _opened(path: Path) -> io.BufferedReader:

@@ -9,113 +9,31 @@ in other than UTF-8, split between two flows or two TCP messages, or of which on
 """
 
 import hashlib
-import hmac
 import re
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
-from typing import Any, NamedTuple
-from urllib.parse import quote, unquote
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from gateway_addon.captures.escapes import LITERAL, Span, Unescaped, merged, replaced, strings, unescaped
-from gateway_addon.credentials import (
-    CONTEXTS,
-    CREDENTIAL,
-    ENVIRONMENT,
-    HEADER_SECRETS,
-    MIN_LENGTH,
-    NO_SECRET,
-    SCHEME,
-    SHAPE,
-    Rule,
-    is_credential,
-    is_no_word,
-)
-from gateway_addon.wire import encodings, jsontext, sse
+from gateway_addon.captures.finder import Finder
+from gateway_addon.wire import encodings, sse
 from gateway_addon.wire.headers import Headers, media_type
 
 State = dict[str, Any]
 
-CACHED_STRINGS = 4096
-"""How many strings are known to have been searched, of at most `CACHED_LENGTH` characters each."""
-CACHED_LENGTH = 32 * 1024
-
-
-def read_rules(document: Mapping[str, Any]) -> list[Rule]:
-    """The rules of a parsed rule file: `[[rules]]` tables with a `name` (it becomes the kind) and a `regex`.
-
-    A group `(?P<secret>...)` narrows a match down to the secret in it. Raises ValueError, one line, for anything else.
-    """
-    tables = document.get("rules")
-    if not isinstance(tables, list) or document.keys() != {"rules"}:
-        raise ValueError("a rule file holds [[rules]] tables and nothing else")
-    return [_read_rule(number, table) for number, table in enumerate(tables, start=1)]
-
-
-def _read_rule(number: int, table: object) -> Rule:
-    match table:
-        case {"name": str(name), "regex": str(regex), **others} if not others:
-            if not re.fullmatch(r"[\w.-]+", name):
-                raise ValueError(f"rule {number}: a name has letters, digits, '.', '_' and '-' only, not {name!r}")
-            try:
-                compiled = re.compile(regex)
-            except re.error as error:
-                raise ValueError(f"rule {name!r}: bad regex: {error}") from error
-            if compiled.search(""):
-                raise ValueError(f"rule {name!r}: the regex matches the empty text")
-            return Rule(name, compiled)
-    raise ValueError(f"rule {number}: expected a table with the strings `name` and `regex`")
-
 
 class Redactor:
-    """Replaces secrets by `[redacted:KIND:8 hex digits]`. Call `learn` for every flow, then `redact` for every flow.
+    """Replaces the secrets that a `Finder` finds in flows. Call `learn` for every flow, then `redact` for each."""
 
-    `key` makes the digits: the same key and secret give the same placeholder, and nobody without the key can check a
-    guess. `rules` are looked for besides the built-in ones, and `known` secrets (`environment_secrets`) everywhere.
-    """
-
-    def __init__(self, key: bytes, rules: Iterable[Rule] = (), known: Iterable[str] = ()) -> None:
-        self._key = key
-        self._rules = tuple(rules)
-        self._kinds: dict[str, str] = {}  # by secret; the kind it was first found as stays
-        self._placeholders: dict[str, str] = {}
-        self._spellings: dict[str, str] = {}  # the secrets that are looked for everywhere, by each way to write them
-        for secret in known:
-            self._look_for(secret)
-            self._kinds[secret] = ENVIRONMENT
-        self._prepare()
-
-    @property
-    def found(self) -> int:
-        """How many different secrets the flows held so far."""
-        return len(self._placeholders)
-
-    @property
-    def kinds(self) -> dict[str, str]:
-        """The secrets found so far: the kind each was first found as."""
-        return {secret: self._kinds[secret] for secret in self._placeholders}
+    def __init__(self, finder: Finder) -> None:
+        self._finder = finder
 
     def learn(self, state: State) -> None:
         """Note the credentials in a flow."""
         self._flow(state)
 
-    def learn_text(self, text: str) -> None:
-        """Note the secrets in a text that belongs to no flow."""
-        self._find(text)
-
     def redact(self, state: State) -> State:
         """The state with placeholders. Bodies stay encoded and framed as they were, and lengths follow."""
-        if self._prepared_for != len(self._spellings):
-            self._prepare()
+        self._finder.prepare()
         return self._flow(state)
-
-    def _prepare(self) -> None:
-        self._prepared_for = len(self._spellings)
-        self._anywhere = _any_of(self._spellings)
-        # agents send their whole conversation again with every call
-        self._find_in_string_again = lru_cache(CACHED_STRINGS)(self._find_in_string)
-
-    # -- the parts of a flow -------------------------------------------------------------------------------------
 
     def _flow(self, state: State) -> State:
         redacted: State = {name: self._part(name, value) for name, value in state.items()}
@@ -139,9 +57,9 @@ class Redactor:
         """Any value with the texts in it redacted."""
         match value:
             case str():
-                return self._text(value)
+                return self._finder.text(value)
             case bytes():
-                return _encode(self._text(_decode(value)))
+                return _encode(self._finder.text(_decode(value)))
             case list() | tuple():
                 return type(value)(map(self._values, value))
             case dict():
@@ -160,13 +78,9 @@ class Redactor:
         return redacted
 
     def _headers(self, headers: Sequence[tuple[bytes, bytes]]) -> tuple[tuple[bytes, bytes], ...]:
-        return tuple((name, _encode(self._header(_decode(name).lower(), _decode(value)))) for name, value in headers)
-
-    def _header(self, name: str, value: str) -> str:
-        if not is_credential(name):
-            return self._text(value)
-        where = HEADER_SECRETS.get(name, SCHEME)
-        return replaced(value, [*self._credentials(value, where), *self._find(value)])
+        return tuple(
+            (name, _encode(self._finder.header(_decode(name).lower(), _decode(value)))) for name, value in headers
+        )
 
     def _body(self, content: bytes, headers: Headers) -> bytes:
         """A body as it is saved, still encoded.
@@ -177,11 +91,11 @@ class Redactor:
         encoding = headers.joined("content-encoding")
         plain, cut_off = _decoded(content, encoding)
         if cut_off and not plain:
-            return self._placeholder(_decode(content), "body").encode()
+            return self._finder.whole(_decode(content), "body").encode()
         text = _decode(plain)
-        redacted = self._stream(text) if sse.is_stream(plain, media_type(headers)) else self._text(text)
+        redacted = self._stream(text) if sse.is_stream(plain, media_type(headers)) else self._finder.text(text)
         # something else may stand behind the encoded data, or behind where it is damaged
-        if redacted == text and not cut_off and not (encoding and self._find(_decode(content))):
+        if redacted == text and not cut_off and not (encoding and self._finder.find(_decode(content))):
             return content
         return encodings.encode(_encode(redacted), encoding, cut_off=cut_off)
 
@@ -190,7 +104,7 @@ class Redactor:
         data = _encode(text)
         parser = sse.EventParser(max_event=len(data))
         events = [*parser.feed(data), *parser.finish()]
-        redacted = self._events([_decode(event.data) for event in events])
+        redacted = self._finder.events([_decode(event.data) for event in events])
         return "".join(map(self._event, [_decode(event.raw) for event in events], redacted))
 
     def _event(self, raw: str, data: str) -> str:
@@ -200,7 +114,7 @@ class Redactor:
         def line(found: re.Match[str]) -> str:
             field, colon, value = found[0].partition(":")
             if field.removeprefix("\ufeff") != "data":
-                return self._text(found[0])
+                return self._finder.text(found[0])
             space = " " if value.startswith(" ") else ""
             return f"{field}{colon}{space}{next(new_lines, '')}"
 
@@ -208,144 +122,11 @@ class Redactor:
 
     def _websocket(self, messages: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
         """The messages of both directions. Each holds one event at most."""
-        texts = self._events([_decode(content) for _, _, content, *_ in messages])
+        texts = self._finder.events([_decode(content) for _, _, content, *_ in messages])
         return [
             (kind, from_client, _encode(text), *others)
             for (kind, from_client, _, *others), text in zip(messages, texts, strict=True)
         ]
-
-    # -- texts ---------------------------------------------------------------------------------------------------
-
-    def _text(self, text: str) -> str:
-        return replaced(text, self._find(text))
-
-    def _events(self, texts: list[str]) -> list[str]:
-        """The texts of consecutive events, also without the secrets that are spread over the deltas of one block."""
-        spans: list[list[Span]] = [[] for _ in texts]
-        for pieces in _deltas(texts):
-            if len(pieces) > 1:
-                for number, span in self._find_across(pieces):
-                    spans[number].append(span)
-        return [replaced(text, [*across, *self._find(text)]) for text, across in zip(texts, spans, strict=True)]
-
-    def _find_across(self, pieces: list["_Piece"]) -> Iterator[tuple[int, Span]]:
-        """Secrets in the joined text of the pieces: number of the event, and what to replace there."""
-        starts = [0]
-        for piece in pieces:
-            starts.append(starts[-1] + len(piece.inside.text))
-        for span in merged(self._find("".join(piece.inside.text for piece in pieces))):
-            for n in range(bisect_right(starts, span.start) - 1, bisect_right(starts, span.end - 1)):
-                piece, begin = pieces[n], starts[n]
-                start, end = max(span.start, begin), min(span.end, starts[n + 1])
-                if start < end:
-                    # the first piece gets the placeholder, the others only lose their part
-                    new = span.new if start == span.start else ""
-                    inside = piece.inside
-                    yield piece.event, Span(inside.position(start - begin), inside.position(end - begin), new)
-
-    def _find(self, text: str) -> list[Span]:
-        """What to replace in a text; spans may overlap. JSON is taken apart, however deep it is packed in strings."""
-        if _is_json(text):
-            return list(self._find_in_json(text))
-        spans = list(self._search(text))
-        if "\\" in text:
-            inside = unescaped(text)
-            if len(inside.text) < len(text):
-                spans += (inside.outside(span) for span in self._find(inside.text))
-        return spans
-
-    def _find_in_json(self, text: str) -> Iterator[Span]:
-        name, value_at = "", 0
-        for literal in LITERAL.finditer(text):
-            start, source = literal.start("string"), literal["string"]
-            if name and is_credential(name) and not text[value_at : literal.start()].strip():
-                inside = unescaped(source)
-                yield from (inside.outside(span).moved(start) for span in self._credentials(inside.text, SCHEME))
-            find = self._find_in_string_again if len(source) <= CACHED_LENGTH else self._find_in_string
-            yield from (span.moved(start) for span in find(source))
-            name, value_at = (source, literal.end()) if literal["colon"] else ("", 0)
-
-    def _find_in_string(self, source: str) -> list[Span]:
-        """`_find` for a JSON string, as it is written between its quotes."""
-        inside = unescaped(source)
-        return [inside.outside(span) for span in self._find(inside.text)]
-
-    def _search(self, text: str) -> Iterator[Span]:
-        for kind, regex in self._rules:
-            for found in regex.finditer(text):
-                yield from self._spans(found, kind)
-        if len(text) < MIN_LENGTH:
-            return
-        for found in SHAPE.finditer(text):
-            yield from self._spans(found, str(found.lastgroup))
-        for kind, regex in CONTEXTS:
-            for found in regex.finditer(text):
-                yield from self._spans(found, kind)
-        for found in self._anywhere.finditer(text):
-            yield Span(*found.span(), self._placeholder(self._spellings[found[0]], CREDENTIAL))
-
-    def _credentials(self, text: str, where: re.Pattern[str]) -> Iterator[Span]:
-        for found in where.finditer(text):
-            yield from self._spans(found, CREDENTIAL)
-
-    def _spans(self, found: re.Match[str], kind: str) -> Iterator[Span]:
-        group = "secret" if "secret" in found.re.groupindex else 0
-        if not found[group] or NO_SECRET.fullmatch(found[group]):
-            return
-        # in a URL it may be written in another way than elsewhere
-        secret = unquote(found[group])
-        if kind == CREDENTIAL and is_no_word(secret):
-            self._look_for(secret)
-        yield Span(*found.span(group), self._placeholder(secret, kind))
-
-    def _look_for(self, secret: str) -> None:
-        for spelling in (secret, quote(secret.encode("utf-8", "surrogatepass"), safe="")):
-            self._spellings[spelling] = secret
-
-    def _placeholder(self, secret: str, kind: str) -> str:
-        if secret not in self._placeholders:
-            kind = self._kinds.setdefault(secret, kind)
-            digest = hmac.new(self._key, secret.encode("utf-8", "surrogatepass"), hashlib.sha256)
-            self._placeholders[secret] = f"[redacted:{kind}:{digest.hexdigest()[:8]}]"
-        return self._placeholders[secret]
-
-
-class _Piece(NamedTuple):
-    """A string in an event that continues the one of an earlier event."""
-
-    event: int
-    inside: Unescaped
-
-
-_BLOCK = ("type", "index", "output_index", "content_index", "summary_index", "item_id")
-"""What tells at the top of an event which block of the answer its delta belongs to."""
-
-
-def _deltas(texts: list[str]) -> Iterable[list[_Piece]]:
-    """The strings below `delta`, in any kind's events, collected by the block they continue."""
-    blocks: dict[tuple[str, ...], list[_Piece]] = {}
-    for number, text in enumerate(texts):
-        if '"delta"' in text and (event := jsontext.parse_object(text)) is not None:
-            block = tuple(str(event.get(name)) for name in _BLOCK)
-            for place, start, end in strings(text, 0, ()):
-                if "delta" in place:
-                    blocks.setdefault(block + place, []).append(_Piece(number, unescaped(text, start, end)))
-    return blocks.values()
-
-
-def _any_of(spellings: Iterable[str]) -> re.Pattern[str]:
-    # the longest first, as one may begin like another; of none at all, nothing
-    return re.compile("|".join(re.escape(text) for text in sorted(spellings, key=len, reverse=True)) or r"(?!)")
-
-
-def _is_json(text: str) -> bool:
-    if not text.lstrip("\ufeff \t\r\n").startswith(("{", "[", '"')):
-        return False
-    try:
-        jsontext.parse(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _decode(data: bytes) -> str:

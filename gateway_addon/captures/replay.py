@@ -24,19 +24,11 @@ from gateway_addon.api.values import items, mapping, text
 from gateway_addon.captures import flowfile
 from gateway_addon.captures.notes import PACE
 from gateway_addon.gateway.replies import reply
+from gateway_addon.wire.cut import CONVERSATION
 from gateway_addon.wire.headers import Headers
 
 MAX_WAIT = 3600
 """Seconds since the request; a recorded time beyond is not believed."""
-
-INSTRUCTIONS = ("system", "developer")
-"""Roles whose words a harness writes anew for each run."""
-
-VOLATILE = frozenset(
-    {"annotations", "cache_control", "call_id", "encrypted_content", "id", "logprobs", "phase", "role", "signature"}
-    | {"status", "tool_call_id", "tool_use_id", "type"}
-)
-"""Members of a turn that say nothing, or something else in each run."""
 
 NOT_REPEATED = frozenset(
     {"connection", "content-length", "keep-alive", "trailer", "transfer-encoding", "upgrade"}
@@ -103,18 +95,23 @@ def read_request(method: str, path: str, body: Json | None) -> Asked:
     kind = _kind(method, path, body)
     what = kind.NAME if kind else f"{method} {path.partition('?')[0]}"
     body = body or {}
-    return Asked(what, text(body.get("model")), tuple(map(hash, conversation(body))))
+    return Asked(what, text(body.get("model")), tuple(map(hash, conversation(body, kind))))
 
 
-def conversation(body: Json) -> Iterator[str]:
-    """The turns of any kind's conversation, each as its role and words: texts, tool calls and tool results.
+def conversation(body: Json, kind: ApiKind | None = None) -> Iterator[str]:
+    """The turns of a conversation, each as its role and words: texts, tool calls and tool results.
 
     Instructions, what harnesses add to a turn, ids and marks are left out, and so are turns that hold nothing else.
+    Without a kind it may be any kind's.
     """
-    history = body.get("messages", body.get("input"))
+    kinds = [kind] if kind else list(api.KINDS.values())
+    members = [name for one in kinds for name, part in one.MEMBERS.items() if part == CONVERSATION]
+    instructions = {role for one in kinds for role in one.SYSTEM_ROLES}
+    volatile = frozenset(name for one in kinds for name in one.VOLATILE_MEMBERS)
+    history = next((body[name] for name in members if name in body), None)
     for turn in [history] if isinstance(history, str) else items(history):
         role = mapping(turn).get("role") or mapping(turn).get("type") or "user"
-        if role not in INSTRUCTIONS and (words := "\n".join(_words(turn))):
+        if role not in instructions and (words := "\n".join(_words(turn, volatile))):
             yield f"{role}: {words}"
 
 
@@ -166,7 +163,8 @@ class ReplayServer(socketserver.ThreadingTCPServer):
         with self._lock:
             chosen = choose(self._recorded, asked)
             if chosen is None:
-                return Refusal(404, self._unknown(asked, body or {}), "not_recorded")
+                kind = _kind(method, path, body)
+                return Refusal(404, self._unknown(asked, conversation(body or {}, kind)), "not_recorded")
             chosen.uses += 1
         try:
             flow = flowfile.read_at(self._path, chosen.offset)
@@ -177,13 +175,13 @@ class ReplayServer(socketserver.ThreadingTCPServer):
             return Refusal(404, f"this {asked.what} call was recorded without its answer", "not_recorded")
         return flow
 
-    def _unknown(self, asked: Asked, body: Json) -> str:
+    def _unknown(self, asked: Asked, turns: Iterator[str]) -> str:
         models = {call.model for recording in self._recorded for call in recording.asked if call.what == asked.what}
         if not models:
             return f"no {asked.what} call was recorded"
         if asked.model not in models:
             return f"no {asked.what} call to {asked.model} was recorded, only to {', '.join(sorted(map(str, models)))}"
-        first = next(conversation(body), "")
+        first = next(turns, "")
         return (
             f"no {asked.what} call to {asked.model} was recorded with this conversation of {len(asked.turns)} turns,"
             f" which begins {first[:100]!r}"
@@ -273,7 +271,7 @@ def _common_turns(one: tuple[int, ...], other: tuple[int, ...]) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
-def _words(value: object) -> Iterator[str]:
+def _words(value: object, volatile: frozenset[str]) -> Iterator[str]:
     """The words in a turn, however it is built: a string is the same as a list with one part of text."""
     match value:
         case None:
@@ -282,10 +280,10 @@ def _words(value: object) -> Iterator[str]:
             if words := strip_wrappers(value).strip():
                 yield words
         case dict():
-            for name in sorted(value.keys() - VOLATILE):
-                yield from _words(value[name])
+            for name in sorted(value.keys() - volatile):
+                yield from _words(value[name], volatile)
         case list():
             for item in value:
-                yield from _words(item)
+                yield from _words(item, volatile)
         case _:
             yield str(value)

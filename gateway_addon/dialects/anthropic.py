@@ -3,9 +3,21 @@
 from gateway_addon.dialects import reported
 
 NAME = "anthropic"
-
+SENDS_USAGE = False
+IS_STRICT = True
+BETA_HEADERS = ("anthropic-beta",)
+PROVIDERS = {
+    "anthropic": {
+        "api_url": "https://api.anthropic.com/v1",
+        "api_kinds": ["messages"],
+        "dialect": NAME,
+        "api_key_env": "ANTHROPIC_API_KEY",
+    }
+}
 HIDDEN_MEMBERS = reported.HIDDEN_MEMBERS
 
+is_spoken = reported.is_spoken
+has_bill = reported.has_bill
 read_bill = reported.read_bill
 
 

@@ -1,9 +1,9 @@
 """What the providers' dialects have in common: what a bill is, and the shape of a dialect's module."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
+from typing import Any, Protocol
 
 from gateway_addon.api.base import Answer
 from gateway_addon.terms import CostFlag, CostSource
@@ -31,13 +31,31 @@ class Bill:
 
 
 class Dialect(Protocol):
-    """The shape of a dialect's module."""
+    """The shape of a dialect's module. Whoever handles calls looks the dialect up in `dialects.DIALECTS`."""
 
     NAME: str
+    SENDS_USAGE: bool
+    """Whether streams tell their usage without being asked (`ApiKind.USAGE_ON_REQUEST`)."""
+    IS_STRICT: bool
+    """Whether requests with members that it does not know are refused (`ApiKind.FIELDS`)."""
+
+    @property
+    def PROVIDERS(self) -> Mapping[str, Mapping[str, Any]]:
+        """The built-in providers that speak it: tables as `[providers.ID]` of `gateway.toml`, by id."""
+
+    @property
+    def BETA_HEADERS(self) -> Sequence[str]:
+        """The request headers (lower case) in which it takes the names of Anthropic's betas."""
 
     @property
     def HIDDEN_MEMBERS(self) -> Collection[str]:
         """Members with which the gateway tells money, or which model really served, without a cost in their name."""
+
+    def is_spoken(self, answer: Answer) -> bool:
+        """Whether an answer from a provider that nobody has configured can only be of this dialect."""
+
+    def has_bill(self, answer: Answer, headers: Mapping[str, str]) -> bool:
+        """Whether cost fields stand in an answer that only this dialect writes. `headers` as for `read_bill`."""
 
     def read_bill(self, answer: Answer, headers: Mapping[str, str]) -> Bill:
         """Read the cost fields that this dialect puts into an answer.

@@ -3,9 +3,21 @@
 from gateway_addon.dialects import reported
 
 NAME = "openai"
-
+SENDS_USAGE = False
+IS_STRICT = False
+BETA_HEADERS = ("anthropic-beta",)
+PROVIDERS = {
+    "openai": {
+        "api_url": "https://api.openai.com/v1",
+        "api_kinds": ["chat_completions", "responses"],
+        "dialect": NAME,
+        "api_key_env": "OPENAI_API_KEY",
+    }
+}
 HIDDEN_MEMBERS = reported.HIDDEN_MEMBERS
 
+is_spoken = reported.is_spoken
+has_bill = reported.has_bill
 read_bill = reported.read_bill
 
 

@@ -13,6 +13,17 @@ from gateway_addon.dialects.base import Bill
 from gateway_addon.terms import CostFlag
 
 NAME = "openrouter"
+SENDS_USAGE = True
+IS_STRICT = False
+BETA_HEADERS = ("anthropic-beta", "x-anthropic-beta")
+PROVIDERS = {
+    "openrouter": {
+        "api_url": "https://openrouter.ai/api/v1",
+        "api_kinds": ["chat_completions", "responses", "messages"],
+        "dialect": NAME,
+        "api_key_env": "OPENROUTER_API_KEY",
+    }
+}
 HIDDEN_MEMBERS = ("openrouter_metadata",)
 
 FEE_FACTOR = 20

@@ -20,6 +20,11 @@ def is_announced(answer: Answer, headers: Mapping[str, str]) -> bool:
     return answer.own_cost is not None
 
 
+def is_spoken(answer: Answer) -> bool:
+    """A figure alone names no dialect: who answers without a gateway's signs is taken for the kind's own vendor."""
+    return False
+
+
 def has_bill(answer: Answer, headers: Mapping[str, str]) -> bool:
     """Whether a figure stands there that no gateway of the other dialects writes."""
     usage = mapping(answer.reported_usage)

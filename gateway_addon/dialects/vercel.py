@@ -11,6 +11,17 @@ from gateway_addon.dialects.amounts import amount, flags_of
 from gateway_addon.dialects.base import Bill
 
 NAME = "vercel"
+SENDS_USAGE = False
+IS_STRICT = False
+BETA_HEADERS = ("anthropic-beta",)
+PROVIDERS = {
+    "vercel": {
+        "api_url": "https://ai-gateway.vercel.sh/v1",
+        "api_kinds": ["chat_completions", "responses", "messages"],
+        "dialect": NAME,
+        "api_key_env": "AI_GATEWAY_API_KEY",
+    }
+}
 HIDDEN_MEMBERS = ("provider_metadata", "providerMetadata")
 
 CREDENTIALS = {"byok": True, "system": False}

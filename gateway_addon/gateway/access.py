@@ -5,6 +5,7 @@ import ipaddress
 import re
 from collections.abc import Iterator
 
+from gateway_addon.api import first_kind
 from gateway_addon.api.base import ApiKind, Refusal
 from gateway_addon.config import Provider, Settings
 from gateway_addon.dialects import DIALECTS
@@ -69,8 +70,8 @@ def provider_credentials(provider: Provider, kind: ApiKind | None, settings: Set
     key = settings.provider_key(provider)
     if key is None:
         return {}
-    # a provider without a dialect speaks each kind's own vendor's; lists of models are asked for the OpenAI way
-    dialect = DIALECTS[provider.dialect or (kind.VENDOR if kind else "openai")]
+    # a provider without a dialect speaks each kind's own vendor's; lists of models are asked for as the first kind's
+    dialect = DIALECTS[provider.dialect or (kind or first_kind()).VENDOR]
     return dialect.key_headers(kind.NAME if kind else "", key.get_secret_value())
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from gateway_addon.api import chat_completions, messages
+from gateway_addon.api import kind_of_headers
 from gateway_addon.api.base import ApiKind, Refusal
 from gateway_addon.wire import jsontext
 
@@ -12,7 +12,7 @@ INTERNAL_ERROR = Refusal(500, "the gateway failed on this request and did not fo
 def reply(refusal: Refusal, kind: ApiKind | None, headers: Mapping[str, str]) -> tuple[int, bytes]:
     """Status and JSON body of a refusal. `headers`: the request's, names in lower case.
 
-    Without a kind: the OpenAI shape, unless the client speaks Anthropic's.
+    Without a kind: in the shape of the kind that the headers tell.
     """
-    shape: ApiKind = kind or (messages if "anthropic-version" in headers else chat_completions)
+    shape = kind or kind_of_headers(headers)
     return refusal.status, jsontext.dumps(shape.error_body(refusal)).encode()

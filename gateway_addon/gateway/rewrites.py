@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from gateway_addon.api import KINDS
 from gateway_addon.api.base import ApiKind, Json, Operation
 from gateway_addon.api.values import items, mapping, objects, text
 from gateway_addon.config import Settings
 from gateway_addon.dialects import DIALECTS
+from gateway_addon.dialects.base import Dialect
 from gateway_addon.gateway.models import Choice
 from gateway_addon.wire.headers import Headers
 from gateway_addon.wire.jsontext import pointer
@@ -34,28 +34,31 @@ class Call:
     choice: Choice
     settings: Settings
 
+    @property
+    def dialect(self) -> Dialect:
+        """The one the provider speaks."""
+        return DIALECTS[self.choice.provider.dialect or self.kind.VENDOR]
+
 
 @dataclass(slots=True, frozen=True)
 class Rule:
     """A row of `RULES`."""
 
     change: Callable[[Call], list[Operation]]
-    kinds: Collection[str]
-    dialects: Collection[str]
     condition: Callable[[Call], bool] = lambda call: True
+    kinds: Collection[str] | None = None
+    """Names of the kinds whose bodies the rule knows; None: it asks the kind's module."""
 
 
 def operations(call: Call) -> list[Operation]:
     """All that the rules change in a call, in the order of the table, nothing twice."""
-    dialect = call.choice.provider.dialect or call.kind.VENDOR
-    found = [
-        operation
-        for rule in RULES
-        if call.kind.NAME in rule.kinds and dialect in rule.dialects and rule.condition(call)
-        for operation in rule.change(call)
-    ]
-    # what one rule removes, another need not hash: of two on one place the first row's holds
-    return list({operation["path"]: operation for operation in reversed(found)}.values())[::-1]
+    found: dict[str, Operation] = {}
+    for rule in RULES:
+        if (rule.kinds is None or call.kind.NAME in rule.kinds) and rule.condition(call):
+            for operation in rule.change(call):
+                # what one rule removes, another need not hash: of two on one place the first holds
+                found.setdefault(operation["path"], operation)
+    return list(found.values())
 
 
 def _add(*parts: str | int, value: object) -> Operation:
@@ -111,54 +114,16 @@ def asks_for_usage(operations: list[Operation]) -> bool:
     return any(op["op"] == "add" and op["path"].startswith("/body/stream_options") for op in operations)
 
 
-MESSAGES_KEYS = frozenset(
-    {
-        "model",
-        "messages",
-        "max_tokens",
-        "system",
-        "stream",
-        "stop_sequences",
-        "temperature",
-        "top_p",
-        "top_k",
-        "tools",
-        "tool_choice",
-        "thinking",
-        "output_config",
-        "metadata",
-        "service_tier",
-        "cache_control",
-        "container",
-        "inference_geo",
-        "speed",
-        "diagnostics",
-    }
-)
-"""Top-level keys that the Messages API takes from everybody."""
-
-MESSAGES_BETA_KEYS = {
-    "context_management": ("context-management-", "compact-"),
-    "compaction": ("compact-",),
-    "mcp_servers": ("mcp-client-",),
-    "fallbacks": ("server-side-fallback-",),
-    "fallback_credit_token": ("fallback-credit-",),
-    "thread": ("message-threads-",),
-    "billing_policy": ("user-profiles-billing-",),
-    "output_format": ("structured-outputs-",),
-}
-"""Further keys, and how the betas begin that bring them (beta names of the anthropic SDK 2.12)."""
-
-
-def keep_messages_fields(call: Call) -> list[Operation]:
-    """Anthropic answers 400 to any key it does not know; a keep-list also holds for keys not invented yet."""
+def keep_known_fields(call: Call) -> list[Operation]:
+    """Anthropic answers 400 to any member it does not know; a keep-list also holds for those not invented yet."""
     betas = _header_betas(call, "anthropic-beta") + _body_betas(call.body)
-    with_beta = {key for key, prefixes in MESSAGES_BETA_KEYS.items() if any(b.startswith(prefixes) for b in betas)}
+    with_beta = {name for name, prefixes in call.kind.BETA_FIELDS.items() if any(b.startswith(prefixes) for b in betas)}
+    known = {*(call.kind.FIELDS or ()), *with_beta}
     metadata = mapping(call.body.get("metadata"))
     tools = enumerate(items(call.body.get("tools")))
     foreign = [index for index, tool in tools if (text(mapping(tool).get("type")) or "").startswith("openrouter:")]
     return [
-        *(_remove("body", key) for key in call.body if key not in MESSAGES_KEYS | with_beta),
+        *(_remove("body", name) for name in call.body if name not in known),
         *(_remove("body", "metadata", key) for key in metadata if key != "user_id"),
         *(_remove("body", "tools", index) for index in reversed(foreign)),
     ]
@@ -176,12 +141,8 @@ FINE_GRAINED = "fine-grained-tool-streaming-2025-05-14"
 
 def fine_grained_streaming(call: Call) -> list[Operation]:
     """Tool arguments as the model writes them, rather than in one piece at their end."""
-    return _with_betas(call, "anthropic-beta", [FINE_GRAINED])
-
-
-def fine_grained_streaming_openrouter(call: Call) -> list[Operation]:
-    """The same under the name by which OpenRouter's chat API passes betas on."""
-    return _with_betas(call, "x-anthropic-beta", [FINE_GRAINED])
+    headers = call.dialect.BETA_HEADERS
+    return [operation for header in headers for operation in _with_betas(call, header, [FINE_GRAINED])]
 
 
 EPHEMERAL = {"type": "ephemeral"}
@@ -260,29 +221,6 @@ def _safe_ids(ids: list[str]) -> dict[str, str]:
 
 # Tracking
 
-TRACKING_FIELDS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "chat_completions": (
-        ("user",),
-        ("safety_identifier",),
-        ("prompt_cache_key",),
-        ("session_id",),
-        ("metadata", "session_id"),
-        ("metadata", "conversation_id"),
-    ),
-    "responses": (
-        ("user",),
-        ("safety_identifier",),
-        ("prompt_cache_key",),
-        ("session_id",),
-        ("metadata", "session_id"),
-        ("metadata", "conversation_id"),
-        ("client_metadata", "session_id"),
-        ("client_metadata", "thread_id"),
-    ),
-    "messages": (("metadata", "user_id"), ("user",), ("session_id",)),
-}
-"""Where each kind's requests name a person or a session."""
-
 TRACKING_HEADERS = (
     "session-id",
     "session_id",
@@ -307,7 +245,7 @@ TRACKING_HEADERS = (
     "x-client-session-id",
     "x-agent-task-id",
 )
-"""Where the agents' headers do."""
+"""Where the agents' headers name a person or a session."""
 
 
 def tracking_ids(call: Call) -> list[Operation]:
@@ -316,13 +254,14 @@ def tracking_ids(call: Call) -> list[Operation]:
     if salt is None:
         return []
     ids: dict[tuple[str, ...], str | None] = {("headers", name): call.headers.get(name) for name in TRACKING_HEADERS}
-    ids |= {("body", *field): _at(call.body, field) for field in TRACKING_FIELDS[call.kind.NAME]}
+    places = [tuple(place.split("/")[1:]) for place in call.kind.TRACKING_PLACES]
+    ids |= {("body", *place): _at(call.body, place) for place in places}
     return [_replace(*place, value=_hash(salt, call.choice.provider.id, id)) for place, id in ids.items() if id]
 
 
-def _at(body: Json, field: tuple[str, ...]) -> str | None:
+def _at(body: Json, place: tuple[str, ...]) -> str | None:
     value: object = body
-    for part in field:
+    for part in place:
         value = mapping(value).get(part)
     return text(value)
 
@@ -368,22 +307,27 @@ def _wants_tool_call_ids(call: Call) -> bool:
     return call.settings.rewrite.normalize_tool_call_ids and _to_claude(call)
 
 
+def _needs_to_ask_for_usage(call: Call) -> bool:
+    return call.kind.USAGE_ON_REQUEST and not call.dialect.SENDS_USAGE and call.body.get("stream") is True
+
+
+def _is_foreign_to_its_vendor(call: Call) -> bool:
+    return call.dialect.IS_STRICT and call.kind.FIELDS is not None
+
+
 CHAT = ("chat_completions",)
-MESSAGES = ("messages",)
 
 RULES = (
-    Rule(model_name, KINDS, DIALECTS),
-    Rule(effort, KINDS, DIALECTS),
-    Rule(strip_models, KINDS, DIALECTS, lambda call: call.settings.rewrite.strip_models),
-    # OpenRouter always sends usage
-    Rule(include_usage, CHAT, ("vercel", "openai", "anthropic"), lambda call: call.body.get("stream") is True),
-    Rule(keep_messages_fields, MESSAGES, ("anthropic",)),
-    Rule(betas_header, MESSAGES, ("anthropic",)),
-    Rule(fine_grained_streaming, CHAT, DIALECTS, _to_claude),
-    Rule(fine_grained_streaming_openrouter, CHAT, ("openrouter",), _to_claude),
-    Rule(cache_breakpoints, CHAT, DIALECTS, _wants_cache_breakpoints),
-    Rule(tool_call_ids, CHAT, DIALECTS, _wants_tool_call_ids),
-    Rule(tracking_ids, KINDS, DIALECTS),
+    Rule(model_name),
+    Rule(effort),
+    Rule(strip_models, lambda call: call.settings.rewrite.strip_models),
+    Rule(include_usage, _needs_to_ask_for_usage),
+    Rule(keep_known_fields, _is_foreign_to_its_vendor),
+    Rule(betas_header, _is_foreign_to_its_vendor),
+    # these know the bodies of one kind, which gateways translate for Claude models
+    Rule(fine_grained_streaming, _to_claude, CHAT),
+    Rule(cache_breakpoints, _wants_cache_breakpoints, CHAT),
+    Rule(tool_call_ids, _wants_tool_call_ids, CHAT),
+    Rule(tracking_ids),
 )
-"""Every change there is. The condition is the one beyond kind and dialect; a rule also finds by itself that there is
-nothing to change."""
+"""Every change there is; a rule also finds by itself that there is nothing to change."""

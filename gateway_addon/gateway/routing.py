@@ -1,17 +1,18 @@
-"""Which calls the gateway takes, and where on a provider they go. What no row names is refused."""
+"""Which calls the gateway takes, and where on a provider they go: lists of models, and what the kinds' modules name."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from gateway_addon.api import chat_completions, messages, responses
+from gateway_addon.api import KINDS
 from gateway_addon.api.base import ApiKind, Refusal
 from gateway_addon.terms import SideRequest
 
 PREFIX = re.compile(r"/api/(?:gateway|openrouter)(?=/|$)(?:/v1(?=/|$))*")
 """Both names mean the same, and neither names a provider; clients add `/v1` to a base URL that already has it."""
 
-ID = r"[\w.:~-]+"
+MODELS = re.compile(r"/models(?:/(?P<id>.+))?")
 MODEL_ID = re.compile(r"(?!\.{1,2}(?:/|$))[\w.:~@+-]+(?:/(?!\.{1,2}(?:/|$))[\w.:~@+-]+)*", re.ASCII)
 """A decoded model id: `vendor/model:variant`, no dot segments, nothing that is still encoded."""
 QUERY = re.compile(r"[!-~]*")
@@ -41,29 +42,12 @@ class Target:
     """As the client sent it, with its `?`; "" if there is none."""
 
 
-_CALLS = [
-    (("POST",), kind.SUFFIX, Route(kind, rewritten=True, logged=True))
-    for kind in (chat_completions, responses, messages)
-]
-ROUTES: tuple[tuple[tuple[str, ...], re.Pattern[str], Route], ...] = tuple(
-    (methods, re.compile(path, re.ASCII), route)
-    for methods, path, route in (
-        *_CALLS,
-        (("GET",), r"/models(?:/(?P<model>.+))?", Route(None)),
-        (("POST",), r"/messages/count_tokens", Route(messages)),
-        (("POST",), r"/responses/input_tokens", Route(responses)),
-        (("POST",), r"/responses/compact", Route(responses, logged=True, side_request="compaction")),
-        (("GET", "POST"), rf"/responses/(?!\.{{1,2}}(?:/|$)){ID}(?:/cancel)?", Route(responses)),
-    )
-)
-"""Methods, path behind the prefix, what becomes of the call. The first row that fits counts."""
-
-
 def route(method: str, path: str) -> Target | Refusal | None:
     """Find the way of a request; `path` is as on the request line, with query.
 
-    None: no gateway path at all. A `Refusal`: under a gateway prefix, but in no row of `ROUTES`. The path is matched as
-    sent, not normalised: what would need that (`..`, `//`, `%2F`) is in no row, so nobody reads it differently later.
+    None: no gateway path at all. A `Refusal`: under a gateway prefix, but none that the gateway takes. The path is
+    matched as sent, not normalised: what would need that (`..`, `//`, `%2F`) matches nothing, so that nobody reads it
+    differently later.
     """
     path, mark, query = path.partition("?")
     prefix = PREFIX.match(path)
@@ -72,13 +56,26 @@ def route(method: str, path: str) -> Target | Refusal | None:
     if not QUERY.fullmatch(query):
         return Refusal(400, "the query holds characters that no URL has", "unknown_path")
     rest = path[prefix.end() :].removesuffix("/")
-    for methods, pattern, found in ROUTES:
-        match = pattern.fullmatch(rest)
-        if match and method in methods and _is_model_id(match.groupdict().get("model")):
-            return Target(found, rest, mark + query)
-    return Refusal(400, f"the gateway has no {method} {path}", "unknown_path")
+    found = next(_routes(method, rest), None)
+    if found is None:
+        return Refusal(400, f"the gateway has no {method} {path}", "unknown_path")
+    return Target(found, rest, mark + query)
 
 
-def _is_model_id(encoded: str | None) -> bool:
+def _routes(method: str, path: str) -> Iterator[Route]:
+    """What a path behind the prefix may be; the first counts."""
+    for kind in KINDS.values():
+        if method == "POST" and path == kind.SUFFIX:
+            yield Route(kind, rewritten=True, logged=True)
+    if method == "GET" and _lists_models(path):
+        yield Route(None)
+    for kind in KINDS.values():
+        for side in kind.SIDE_PATHS:
+            if method in side.methods and side.path.fullmatch(path):
+                yield Route(kind, logged=side.logged, side_request=side.side_request)
+
+
+def _lists_models(path: str) -> bool:
+    found = MODELS.fullmatch(path)
     # some SDKs send the slash of an id as %2F: looked at as a server would decode it, forwarded as it came
-    return encoded is None or MODEL_ID.fullmatch(unquote(encoded)) is not None
+    return found is not None and (found["id"] is None or MODEL_ID.fullmatch(unquote(found["id"])) is not None)

@@ -11,7 +11,7 @@ from mitmproxy import ctx, http
 from mitmproxy.flow import Error
 from mitmproxy.proxy.mode_specs import ReverseMode
 
-from gateway_addon.api import kind_of_path, kind_of_request
+from gateway_addon.api import conversation_members, kind_of_path, kind_of_request
 from gateway_addon.api.base import ApiKind, Json
 from gateway_addon.api.values import text
 from gateway_addon.call import MAX_REQUEST, Call, Destination, Passage, Request, open_call, read_request
@@ -152,7 +152,9 @@ def _model_of(request: Request) -> str | None:
 
 def _looks_like_a_call(body: Json | None) -> bool:
     """Whether a body alone makes a POST on a kind's path a model call."""
-    return body is not None and isinstance(body.get("model"), str) and ("messages" in body or "input" in body)
+    if body is None or not isinstance(body.get("model"), str):
+        return False
+    return any(name in body for name in conversation_members())
 
 
 # -- calls ---------------------------------------------------------------------------------------------------------

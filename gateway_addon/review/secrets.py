@@ -10,31 +10,20 @@ from urllib.parse import quote
 
 from sqlite_utils import Database
 
-from gateway_addon.api import KINDS
+from gateway_addon import detectors
+from gateway_addon.api import KINDS, conversation_members
 from gateway_addon.api.base import ApiKind, Json
-from gateway_addon.captures.redaction import Redactor
-from gateway_addon.credentials import CREDENTIAL, ENVIRONMENT, SHAPES, Rule, environment_secrets, is_no_word
-from gateway_addon.review import detectors
+from gateway_addon.captures.finder import Finder
+from gateway_addon.credentials import CREDENTIAL, ENV_LINE, ENVIRONMENT, SHAPES, environment_secrets, is_no_word
 from gateway_addon.review.findings import SEVERITIES, Finding, Place
 from gateway_addon.store import bodies, evidence
 from gateway_addon.wire import jsontext
-from gateway_addon.wire.cut import CONVERSATION, MEMBERS
-
-ENV_LINE = Rule(
-    "env_line",
-    re.compile(
-        r"(?<![\w.$-])(?:[A-Z][A-Z0-9_]*_)?(?:API_?KEY|ACCESS_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASS)"
-        r"=[\"']?(?P<secret>[^\s\"'`\\$<>(){}]{8,})"
-    ),
-)
-"""`NAME=value` as in a `.env` file, also behind a line number, a file name or `export`. Where the value is another
-variable, or the result of a command, there is no secret."""
 
 SEVERITY = {
     **dict.fromkeys(SHAPES, "high"),
     "private_key": "high",
     ENVIRONMENT: "high",
-    ENV_LINE.kind: "high",
+    ENV_LINE: "high",
     # names an account, or ends by itself after a while
     "aws_key_id": "medium",
     "jwt": "medium",
@@ -54,12 +43,19 @@ _MIN_CHARACTERS = 5
 
 
 def find(db: Database, environment: Mapping[str, str]) -> dict[str, str]:
-    """The secrets in all stored texts, and the kind of each. Each text is looked through once."""
-    redactor = Redactor(b"", [ENV_LINE], environment_secrets(environment))
-    for _, text in evidence.texts(db):
-        redactor.learn_text(text)
-    found = redactor.kinds
-    for token, kind in detectors.tokens(text for _, text in evidence.texts(db)).items():
+    """The secrets in all stored texts, and the kind of each."""
+    return find_in((text for _, text in evidence.texts(db)), environment)
+
+
+def find_in(texts: Iterable[str], environment: Mapping[str, str]) -> dict[str, str]:
+    """The secrets in these texts, and the kind of each; of two kinds the graver. Each text is looked through once."""
+    finder = Finder(b"", known=environment_secrets(environment))
+    tokens: dict[str, str] = {}
+    for text in texts:
+        finder.find(text)
+        tokens |= detectors.tokens(text)
+    found = finder.kinds
+    for token, kind in tokens.items():
         found[token] = max(found.get(token, kind), kind, key=_gravity)
     return _distinct({secret: kind for secret, kind in found.items() if _is_real(secret, kind)})
 
@@ -175,7 +171,7 @@ def _place_in_request(
     with the secret, so that it reads as it did when that was new.
     """
     end = next((n for n, element in enumerate(conversation, start=1) if _holds(element, secret)), None)
-    members = {name: body[name] for name, part in MEMBERS.items() if part == CONVERSATION and name in body}
+    members = {name: body[name] for name in conversation_members() if name in body}
     facts = kind.read_request(body | {name: items[:end] for name, items in members.items() if isinstance(items, list)})
     for result in facts.tool_results:
         if _holds(result.content, secret):

@@ -16,6 +16,7 @@ from typing import Any
 import zstandard
 from sqlite_utils import Database
 
+from gateway_addon import api
 from gateway_addon.store.contents import content_id
 from gateway_addon.wire.cut import CONVERSATION, SYSTEM, TOOLS, Cut, Edit, cut, fill_texts, join, split_texts
 
@@ -39,7 +40,7 @@ def store_body(db: Database, body: bytes | None) -> dict[str, Any]:
     if body is None:
         return columns
     try:
-        pieces = cut(body)
+        pieces = cut(body, api.members())
     except ValueError:
         return columns | {"whole_body_id": _whole_body_id(db, body)}
     columns["envelope_id"] = content_id(db, pieces.envelope)
@@ -82,7 +83,7 @@ def _rebuilt(db: Database, row: dict[str, Any]) -> bytes | None:
     envelope = db.execute(sql, [row["envelope_id"]]).fetchone()[0]
     parts = {part: elements(db, row[tip]) for part, tip in TIPS.items() if row[tip] is not None}
     edits = [Edit(*edit) for edit in json.loads(row["body_edits"] or "[]")]
-    return join(Cut(envelope, parts, edits))
+    return join(Cut(envelope, parts, edits), api.members())
 
 
 def elements(db: Database, tip_id: int) -> list[str]:

@@ -7,7 +7,7 @@ spans of the text as it was sent.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
 from json.encoder import encode_basestring
@@ -16,15 +16,7 @@ from typing import NamedTuple
 from gateway_addon.wire.jsontext import BOM, Scanner
 
 SYSTEM, TOOLS, CONVERSATION = PARTS = ("system", "tools", "conversation")
-
-MEMBERS = {
-    "system": SYSTEM,
-    "instructions": SYSTEM,
-    "tools": TOOLS,
-    "messages": CONVERSATION,
-    "input": CONVERSATION,
-}
-"""The part of a call that each of a body's members holds."""
+"""The parts of a call that stand in members of a body; which in which, the modules of the kinds say."""
 
 MIN_TEXT = 64
 """Characters from which on a text is worth a place of its own."""
@@ -74,8 +66,11 @@ class Cut:
     edits: list[Edit] = field(default_factory=list)
 
 
-def cut(body: bytes) -> Cut:
-    """Take a content-decoded body apart; `join` gives it back.
+type _Spans = list[tuple[int, int]]
+
+
+def cut(body: bytes, members: Mapping[str, str]) -> Cut:
+    """Take a content-decoded body apart; `join` gives it back. `members`: names of members, each with its part.
 
     A part that occurs twice is taken out once. Raises `ValueError` for a body that must be kept whole: no JSON object,
     nested too deeply, or an array in it with too many items, or with different white space between them.
@@ -85,7 +80,7 @@ def cut(body: bytes) -> Cut:
     parts: dict[str, list[str]] = {}
     edits: list[Edit] = []
     done = 0
-    for part, spans in _spans(text):
+    for part, spans in _spans(text, members, lambda part, spans: True):
         between = {text[before[1] : after[0]] for before, after in pairwise(spans)}
         if len(between) > 1:
             raise ValueError(f"{part}: items are not all separated alike")
@@ -98,46 +93,61 @@ def cut(body: bytes) -> Cut:
             edits += [Edit(part, index, *edit) for edit in found]
     pieces.append(text[done:])
     result = Cut("".join(pieces), parts, edits)
-    if join(result) != body:
+    if join(result, members) != body:
         raise ValueError("cannot be cut exactly")
     return result
 
 
-def join(parts: Cut) -> bytes:
-    """The body that was taken apart. Raises `ValueError` or `LookupError` if these are no such pieces."""
+def join(parts: Cut, members: Mapping[str, str]) -> bytes:
+    """The body that was taken apart, by these `members` or fewer: those of a kind may have been added since.
+
+    Raises `ValueError` or `LookupError` if these are no such pieces.
+    """
     text = parts.envelope
+
+    def was_cut(part: str, spans: _Spans) -> bool:
+        stand_ins = [text[start:end] for start, end in spans]
+        return stand_ins == [_STAND_IN] * min(len(parts.parts.get(part, ())), 2)
+
     elements = {part: list(items) for part, items in parts.parts.items()}
     for part, index, offset, passing in parts.edits:
         element = elements[part][index]
         elements[part][index] = element[:offset] + passing + element[offset:]
     pieces: list[str] = []
     done = 0
-    for part, spans in _spans(text):
-        if part in elements:
-            between = text[spans[0][1] : spans[-1][0]] if len(spans) > 1 else ""
-            pieces += text[done : spans[0][0]], between.join(elements[part])
-            done = spans[-1][1]
+    for part, spans in _spans(text, members, was_cut):
+        between = text[spans[0][1] : spans[-1][0]] if len(spans) > 1 else ""
+        pieces += text[done : spans[0][0]], between.join(elements[part])
+        done = spans[-1][1]
     pieces.append(text[done:])
     return "".join(pieces).encode()
 
 
-def _spans(text: str) -> Iterator[tuple[str, list[tuple[int, int]]]]:
-    """The parts of a body, each with where its elements stand; a part without any is left out."""
+def _spans(text: str, members: Mapping[str, str], fits: Callable[[str, _Spans], bool]) -> Iterator[tuple[str, _Spans]]:
+    """The parts of a body, each with where its elements stand: in the first of its members that fits.
+
+    A part without any elements is left out.
+    """
     scanner = Scanner(text, len(BOM) if text.startswith(BOM) else 0)
     if not text.startswith("{", scanner.at):
         raise ValueError("no JSON object")
     left = set(PARTS)
     for name, _ in scanner.members():
-        part = MEMBERS.get(str(name))
+        part = members.get(str(name), "")
         if part not in left:
             scanner.value()
             continue
-        left.remove(part)
         is_array = text.startswith("[", scanner.at)
         items = (_span(scanner) for _ in scanner.members()) if is_array else iter([_span(scanner)])
         spans = list(islice(items, MAX_ELEMENTS))
+        if not fits(part, spans):
+            for _ in items:
+                # the scanner must get behind them
+                pass
+            continue
         if next(items, None):
             raise ValueError(f"{part}: too many items")
+        left.remove(part)
         if spans:
             yield part, spans
 

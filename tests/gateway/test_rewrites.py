@@ -475,7 +475,6 @@ def test_no_body_makes_a_rule_fail(kind, dialect, body):
     rewritten(kind, {"model": CLAUDE, **body}, dialect=dialect, effort="high", model="claude-x", salt="salt")
 
 
-def test_the_table_names_only_kinds_and_dialects_that_there_are():
+def test_the_table_names_only_kinds_that_there_are():
     for rule in rewrites.RULES:
-        assert set(rule.kinds) <= set(KINDS)
-        assert set(rule.dialects) <= set(DIALECTS)
+        assert set(rule.kinds or ()) <= set(KINDS)

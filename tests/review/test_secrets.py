@@ -2,15 +2,20 @@
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mitmproxy.test import tflow
 
 from gateway_addon.api.base import ToolResult
-from gateway_addon.review.secrets import mask
+from gateway_addon.captures.finder import Finder
+from gateway_addon.captures.redaction import Redactor
+from gateway_addon.review.secrets import find_in, mask
+from gateway_addon.wire.sse import EventParser
 from tests.review.planted import KEY, PASSWORD, Call, call, findings, found, rules, tool_call, write
 
 PEM = "-----BEGIN PRIVATE KEY-----\nMIIEvQIB9ADANBgkq\nhkiG9w0BAQEFAASC\n-----END PRIVATE KEY-----"
@@ -226,7 +231,9 @@ class TestWhatCounts:
     )
     def test_of_two_kinds_the_graver_counts(self, path: Path, text: str, rule: str, monkeypatch: pytest.MonkeyPatch):
         token = "SK0a1b2c3d4e5f60718293a4b5c6d7e8f9"
-        monkeypatch.setattr("gateway_addon.review.detectors.tokens", lambda texts: {token: "twilio_key"})
+        monkeypatch.setattr(
+            "gateway_addon.detectors.tokens", lambda text: {token: "twilio_key"} if token in text else {}
+        )
         assert rules(found(path, call(chat(text.format(token))))) == [rule]
 
     def test_the_gravest_first(self, path: Path):
@@ -268,3 +275,50 @@ class TestFingerprints:
     def test_different_secrets_have_different_ones(self, path: Path):
         secrets = found(path, call(chat(KEY, KEY + "x")))
         assert len({secret.fingerprint for secret in secrets}) == 2
+
+
+TOKENS = [
+    KEY,
+    PASSWORD,
+    PEM,
+    "sk-o" + "r-v1-Zq8mW2rT5yB9nK4vX7cL",
+    "ghp_" + "Zq8mW2rT5yB9nK4vX7cL",
+    "AKIA" + "ZQ8MW2RT5YB9NK4V",
+    "xoxb" + "-Zq8mW2rT5yB9",
+    "hf_Z" + "q8mW2rT5yB9nK4vX7cL",
+    "eyJhbGciOiJI.eyJzdWIiOiIx.c2lnbmF0dXJl",
+    "SK0a" + "1b2c3d4e5f60718293a4b5c6d7e8f9",
+]
+CONTEXTS = [
+    "{}",
+    "use {}.",
+    "SMTP_PASS={}",
+    "export API_KEY='{}'",
+    "12→GITHUB_TOKEN={}",
+    "token = '{}'",
+    "curl -H 'authorization: Bearer {}'",
+    "https://u:{}@db.example/app",
+    "https://api.example/?key={}&page=2",
+    '{{"client_secret": "{}"}}',
+]
+planted = st.builds(str.format, st.sampled_from(CONTEXTS), st.sampled_from(TOKENS))
+lines = st.lists(planted | st.text(max_size=10), min_size=1, max_size=4).map("\n".join)
+
+
+@given(asked=lines, depth=st.integers(0, 2), said=lines, cuts=st.lists(st.integers(0, 80), max_size=4))
+def test_in_what_redaction_has_left_nothing_is_found(asked: str, depth: int, said: str, cuts: list[int]):
+    for _ in range(depth):
+        asked = json.dumps({"output": asked})
+    flow: Any = tflow.tflow(resp=True)
+    flow.request.text = json.dumps({"model": "m", "messages": [{"role": "user", "content": asked}]})
+    places = [0, *sorted(min(at, len(said)) for at in cuts), len(said)]
+    deltas = [said[start:end] for start, end in pairwise(places)]
+    events = [{"choices": [{"index": 0, "delta": {"content": delta}}]} for delta in deltas]
+    flow.response.headers["content-type"] = "text/event-stream"
+    flow.response.content = b"".join(b"data: %b\n\n" % json.dumps(event).encode() for event in events)
+    redactor = Redactor(Finder(b"a key for tests"))
+    redactor.learn(flow.get_state())
+    left = redactor.redact(flow.get_state())
+    data = [json.loads(event.data) for event in EventParser().feed(left["response"]["content"])]
+    answer = "".join(event["choices"][0]["delta"]["content"] for event in data)
+    assert find_in([left["request"]["content"].decode(), answer], {}) == {}

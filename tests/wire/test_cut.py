@@ -8,9 +8,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gateway_addon import api
 from gateway_addon.wire import cut as wire_cut
 from gateway_addon.wire.cut import MAX_ELEMENTS, MIN_TEXT, Cut, Edit, cut, fill_texts, join, split_texts
 
+MEMBERS = api.members()
 LONG = "word " * MIN_TEXT
 MARKER = {"cache_control": {"type": "ephemeral"}}
 MARKED = ',"cache_control":{"type":"ephemeral"}'
@@ -84,7 +86,7 @@ class TestParts:
         ],
     )
     def test_what_goes_where(self, body: str, envelope: str, parts: dict[str, list[str]]):
-        assert cut(body.encode()) == Cut(envelope, parts, [])
+        assert cut(body.encode(), MEMBERS) == Cut(envelope, parts, [])
 
     @pytest.mark.parametrize(
         "body",
@@ -106,18 +108,18 @@ class TestParts:
     )
     def test_what_must_be_kept_whole(self, body: bytes):
         with pytest.raises(ValueError):  # noqa: PT011 (they are of many origins)
-            cut(body)
+            cut(body, MEMBERS)
 
     def test_what_does_not_come_back_as_it_was(self, monkeypatch: pytest.MonkeyPatch):
         """Should all else fail: nothing is taken for exact that was not compared."""
-        monkeypatch.setattr(wire_cut, "join", lambda pieces: b"something else")
+        monkeypatch.setattr(wire_cut, "join", lambda pieces, members: b"something else")
         with pytest.raises(ValueError, match="exactly"):
-            cut(b'{"messages":[1]}')
+            cut(b'{"messages":[1]}', MEMBERS)
 
 
 def element(text: str) -> tuple[str, list[tuple[int, str]]]:
     """A message without what passes, and that."""
-    result = cut(f'{{"messages":[0,{text}]}}'.encode())
+    result = cut(f'{{"messages":[0,{text}]}}'.encode(), MEMBERS)
     assert [(edit.part, edit.element) for edit in result.edits] == [("conversation", 1)] * len(result.edits)
     return result.parts["conversation"][1], [(edit.offset, edit.text) for edit in result.edits]
 
@@ -182,10 +184,36 @@ class TestEdits:
             turns[marked]["content"][0] |= MARKER  # type: ignore[index, operator]
             return compact({"messages": turns}).encode()
 
-        first, second = cut(body(1)), cut(body(3))
+        first, second = cut(body(1), MEMBERS), cut(body(3), MEMBERS)
         assert (first.envelope, first.parts) == (second.envelope, second.parts)
         assert first.edits == [Edit("conversation", 1, 51, MARKED)]
         assert second.edits == [Edit("conversation", 3, 51, MARKED)]
+
+
+class TestKindsThatCameLater:
+    """What was cut before a kind had its members still comes back."""
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b'{"lines":[1,2],"messages":[3,4]}',
+            b'{"lines":[3],"messages":[3,4]}',
+            b'{"lines":"x","messages":[3,4]}',
+            b'{"lines":[],"messages":[3,4]}',
+            b'{"lines":{"a":[null]},"messages":[3]}',
+            b'{"lines":[%s],"messages":[3]}' % b",".join([b"1"] * (MAX_ELEMENTS + 1)),
+            b'{"lines":[1, 2,3],"messages":[3]}',
+        ],
+        ids=lambda body: repr(body[:20]),
+    )
+    def test_a_member_that_was_not_cut_is_left_alone(self, body: bytes):
+        assert join(cut(body, MEMBERS), {"lines": "conversation"} | MEMBERS) == body
+
+    def test_a_new_member_is_cut(self):
+        members = MEMBERS | {"lines": "conversation"}
+        pieces = cut(b'{"lines":[1,2]}', members)
+        assert pieces == Cut('{"lines":[null,null]}', {"conversation": ["1", "2"]}, [])
+        assert join(pieces, members) == b'{"lines":[1,2]}'
 
 
 class TestTexts:
@@ -247,8 +275,8 @@ def written(value: Any, ascii_only: bool, separators: tuple[str, str], indent: i
 @given(bodies, st.booleans(), st.sampled_from([(",", ":"), (", ", ": "), (" ,\t", " :\n")]), st.sampled_from([None, 2]))
 def test_no_byte_is_lost(body: Any, ascii_only: bool, separators: tuple[str, str], indent: int | None):
     data = written(body, ascii_only, separators, indent)
-    result = cut(data)
-    assert join(result) == data
+    result = cut(data, MEMBERS)
+    assert join(result, MEMBERS) == data
     for elements in result.parts.values():
         assert [fill_texts(*split_texts(element)) for element in elements] == elements
 
@@ -258,10 +286,10 @@ def test_no_byte_is_lost(body: Any, ascii_only: bool, separators: tuple[str, str
 @example(b'{"messages":[1,2]}\x00')
 def test_any_bytes_are_joined_exactly_or_refused(data: bytes):
     try:
-        result = cut(data)
+        result = cut(data, MEMBERS)
     except ValueError:
         return
-    assert join(result) == data
+    assert join(result, MEMBERS) == data
 
 
 @given(
@@ -272,4 +300,4 @@ def test_any_bytes_are_joined_exactly_or_refused(data: bytes):
 def test_pieces_that_do_not_fit_raise_nothing_unexpected(envelope: str, parts: dict[str, list[str]], edits: list[Edit]):
     """What a damaged database may hold."""
     with suppress(ValueError, LookupError):
-        join(Cut(envelope, parts, edits))
+        join(Cut(envelope, parts, edits), MEMBERS)

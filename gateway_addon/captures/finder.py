@@ -1,0 +1,244 @@
+"""Finding secrets in texts, and the placeholders that take their place. No I/O.
+
+Texts are taken apart as they are: JSON, however deep it is packed in strings; the deltas of a stream, over which a
+secret may be spread. What secrets look like, `gateway_addon.credentials` knows.
+"""
+
+import hashlib
+import hmac
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+from urllib.parse import quote, unquote
+
+from gateway_addon import detectors
+from gateway_addon.api import KINDS
+from gateway_addon.captures.escapes import LITERAL, Span, Unescaped, merged, replaced, strings, unescaped
+from gateway_addon.credentials import (
+    CONTEXTS,
+    CREDENTIAL,
+    ENV_LINES,
+    ENVIRONMENT,
+    HEADER_SECRETS,
+    MIN_LENGTH,
+    NO_SECRET,
+    SCHEME,
+    SHAPE,
+    Rule,
+    are_digits,
+    is_credential,
+    is_no_word,
+)
+from gateway_addon.wire import jsontext
+
+CACHED_STRINGS = 4096
+"""How many strings are known to have been searched, of at most `CACHED_LENGTH` characters each."""
+CACHED_LENGTH = 32 * 1024
+
+
+def read_rules(document: Mapping[str, Any]) -> list[Rule]:
+    """The rules of a parsed rule file: `[[rules]]` tables with a `name` (it becomes the kind) and a `regex`.
+
+    A group `(?P<secret>...)` narrows a match down to the secret in it. Raises ValueError, one line, for anything else.
+    """
+    tables = document.get("rules")
+    if not isinstance(tables, list) or document.keys() != {"rules"}:
+        raise ValueError("a rule file holds [[rules]] tables and nothing else")
+    return [_read_rule(number, table) for number, table in enumerate(tables, start=1)]
+
+
+def _read_rule(number: int, table: object) -> Rule:
+    match table:
+        case {"name": str(name), "regex": str(regex), **others} if not others:
+            if not re.fullmatch(r"[\w.-]+", name):
+                raise ValueError(f"rule {number}: a name has letters, digits, '.', '_' and '-' only, not {name!r}")
+            try:
+                compiled = re.compile(regex)
+            except re.error as error:
+                raise ValueError(f"rule {name!r}: bad regex: {error}") from error
+            if compiled.search(""):
+                raise ValueError(f"rule {name!r}: the regex matches the empty text")
+            return Rule(name, compiled)
+    raise ValueError(f"rule {number}: expected a table with the strings `name` and `regex`")
+
+
+class Finder:
+    """Finds secrets in texts and replaces them by `[redacted:KIND:8 hex digits]`.
+
+    `key` makes the digits: the same key and secret give the same placeholder, and nobody without the key can check a
+    guess. `rules` are looked for besides the built-in ones, and `known` secrets (`environment_secrets`) everywhere. A
+    credential that was found in one text is looked for in all that come after `prepare`.
+    """
+
+    def __init__(self, key: bytes, rules: Iterable[Rule] = (), known: Iterable[str] = ()) -> None:
+        self._key = key
+        self._rules = tuple(rules)
+        self._kinds: dict[str, str] = {}  # by secret; the kind it was first found as stays
+        self._placeholders: dict[str, str] = {}
+        self._spellings: dict[str, str] = {}  # the secrets that are looked for everywhere, by each way to write them
+        self._prepared_for = -1
+        for secret in known:
+            self._look_for(secret)
+            self._kinds[secret] = ENVIRONMENT
+        self.prepare()
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """The secrets found so far: the kind each was first found as."""
+        return {secret: self._kinds[secret] for secret in self._placeholders}
+
+    def prepare(self) -> None:
+        """Look everywhere for what was found so far."""
+        if self._prepared_for == len(self._spellings):
+            return
+        self._prepared_for = len(self._spellings)
+        self._anywhere = _any_of(self._spellings)
+        # agents send their whole conversation again with every call
+        self._find_in_string_again = lru_cache(CACHED_STRINGS)(self._find_in_string)
+
+    def text(self, text: str) -> str:
+        """A text without its secrets."""
+        return replaced(text, self.find(text))
+
+    def header(self, name: str, value: str) -> str:
+        """The value of a header (name in lower case) without its secrets."""
+        if not is_credential(name):
+            return self.text(value)
+        where = HEADER_SECRETS.get(name, SCHEME)
+        return replaced(value, [*self._credentials(value, where), *self.find(value)])
+
+    def whole(self, text: str, kind: str) -> str:
+        """The placeholder for something that nobody can look into."""
+        return self._placeholder(text, kind)
+
+    def events(self, texts: list[str]) -> list[str]:
+        """The texts of consecutive events, also without the secrets that are spread over the deltas of one block."""
+        spans: list[list[Span]] = [[] for _ in texts]
+        for pieces in _deltas(texts):
+            if len(pieces) > 1:
+                for number, span in self._find_across(pieces):
+                    spans[number].append(span)
+        return [replaced(text, [*across, *self.find(text)]) for text, across in zip(texts, spans, strict=True)]
+
+    def _find_across(self, pieces: list["_Piece"]) -> Iterator[tuple[int, Span]]:
+        """Secrets in the joined text of the pieces: number of the event, and what to replace there."""
+        starts = [0]
+        for piece in pieces:
+            starts.append(starts[-1] + len(piece.inside.text))
+        for span in merged(self.find("".join(piece.inside.text for piece in pieces))):
+            for n in range(bisect_right(starts, span.start) - 1, bisect_right(starts, span.end - 1)):
+                piece, begin = pieces[n], starts[n]
+                start, end = max(span.start, begin), min(span.end, starts[n + 1])
+                if start < end:
+                    # the first piece gets the placeholder, the others only lose their part
+                    new = span.new if start == span.start else ""
+                    inside = piece.inside
+                    yield piece.event, Span(inside.position(start - begin), inside.position(end - begin), new)
+
+    def find(self, text: str) -> list[Span]:
+        """What to replace in a text; spans may overlap. JSON is taken apart, however deep it is packed in strings."""
+        if _is_json(text):
+            return list(self._find_in_json(text))
+        spans = list(self._search(text))
+        if "\\" in text:
+            inside = unescaped(text)
+            if len(inside.text) < len(text):
+                spans += (inside.outside(span) for span in self.find(inside.text))
+        return spans
+
+    def _find_in_json(self, text: str) -> Iterator[Span]:
+        name, value_at = "", 0
+        for literal in LITERAL.finditer(text):
+            start, source = literal.start("string"), literal["string"]
+            if name and is_credential(name) and not text[value_at : literal.start()].strip():
+                inside = unescaped(source)
+                yield from (inside.outside(span).moved(start) for span in self._credentials(inside.text, SCHEME))
+            find = self._find_in_string_again if len(source) <= CACHED_LENGTH else self._find_in_string
+            yield from (span.moved(start) for span in find(source))
+            name, value_at = (source, literal.end()) if literal["colon"] else ("", 0)
+
+    def _find_in_string(self, source: str) -> list[Span]:
+        """`_find` for a JSON string, as it is written between its quotes."""
+        inside = unescaped(source)
+        return [inside.outside(span) for span in self.find(inside.text)]
+
+    def _search(self, text: str) -> Iterator[Span]:
+        for kind, regex in (*self._rules, ENV_LINES):
+            for found in regex.finditer(text):
+                yield from self._spans(found, kind)
+        if len(text) < MIN_LENGTH:
+            return
+        for found in SHAPE.finditer(text):
+            yield from self._spans(found, str(found.lastgroup))
+        for kind, regex in CONTEXTS:
+            for found in regex.finditer(text):
+                yield from self._spans(found, kind)
+        for token, kind in detectors.tokens(text).items():
+            for found in re.finditer(re.escape(token), text):
+                yield from self._spans(found, kind)
+        for found in self._anywhere.finditer(text):
+            yield Span(*found.span(), self._placeholder(self._spellings[found[0]], CREDENTIAL))
+
+    def _credentials(self, text: str, where: re.Pattern[str]) -> Iterator[Span]:
+        for found in where.finditer(text):
+            yield from self._spans(found, CREDENTIAL)
+
+    def _spans(self, found: re.Match[str], kind: str) -> Iterator[Span]:
+        group = "secret" if "secret" in found.re.groupindex else 0
+        if not found[group] or NO_SECRET.fullmatch(found[group]) or are_digits(found.string, found.start(group)):
+            return
+        # in a URL it may be written in another way than elsewhere
+        secret = unquote(found[group])
+        if kind == CREDENTIAL and is_no_word(secret):
+            self._look_for(secret)
+        yield Span(*found.span(group), self._placeholder(secret, kind))
+
+    def _look_for(self, secret: str) -> None:
+        for spelling in (secret, quote(secret.encode("utf-8", "surrogatepass"), safe="")):
+            self._spellings[spelling] = secret
+
+    def _placeholder(self, secret: str, kind: str) -> str:
+        if secret not in self._placeholders:
+            kind = self._kinds.setdefault(secret, kind)
+            digest = hmac.new(self._key, secret.encode("utf-8", "surrogatepass"), hashlib.sha256)
+            self._placeholders[secret] = f"[redacted:{kind}:{digest.hexdigest()[:8]}]"
+        return self._placeholders[secret]
+
+
+class _Piece(NamedTuple):
+    """A string in an event that continues the one of an earlier event."""
+
+    event: int
+    inside: Unescaped
+
+
+def _deltas(texts: list[str]) -> Iterable[list[_Piece]]:
+    """The strings that go on where an earlier event's ended, in any kind's events, by the block they belong to."""
+    delta_members = {name for kind in KINDS.values() for name in kind.DELTA_MEMBERS}
+    block_members = sorted({name for kind in KINDS.values() for name in kind.BLOCK_MEMBERS})
+    blocks: dict[tuple[str, ...], list[_Piece]] = {}
+    for number, text in enumerate(texts):
+        has_delta = any(f'"{name}"' in text for name in delta_members)
+        if has_delta and (event := jsontext.parse_object(text)) is not None:
+            block = tuple(str(event.get(name)) for name in block_members)
+            for place, start, end in strings(text, 0, ()):
+                if not delta_members.isdisjoint(place):
+                    blocks.setdefault(block + place, []).append(_Piece(number, unescaped(text, start, end)))
+    return blocks.values()
+
+
+def _any_of(spellings: Iterable[str]) -> re.Pattern[str]:
+    # the longest first, as one may begin like another; of none at all, nothing
+    return re.compile("|".join(re.escape(text) for text in sorted(spellings, key=len, reverse=True)) or r"(?!)")
+
+
+def _is_json(text: str) -> bool:
+    if not text.lstrip("\ufeff \t\r\n").startswith(("{", "[", '"')):
+        return False
+    try:
+        jsontext.parse(text)
+    except ValueError:
+        return False
+    return True
