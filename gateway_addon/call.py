@@ -20,13 +20,19 @@ path, where it would have to be understood, it is refused."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
-class Request:
-    """A request as its client sent it, decoded and parsed once. Made by `read_request`."""
+class Head:
+    """A request before its body: all that is looked at to say who may call."""
 
     method: str
     path: str
     """With query."""
     headers: Headers
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Request(Head):
+    """A request as its client sent it, decoded and parsed once. Made by `read_request`, or by `unread_request`."""
+
     size: int | None
     """Bytes of the body as sent; None if it is unknown."""
     body: bytes | None = field(repr=False)
@@ -56,6 +62,19 @@ def read_request(method: str, path: str, headers: Headers, raw: bytes | None) ->
         body=body,
         json=None if body is None else jsontext.parse_object(body),
         warnings=(warning,) if warning else (),
+    )
+
+
+def unread_request(head: Head, size: int | None) -> Request:
+    """The request of a caller who was turned away for its head: its body, of so many bytes, is nobody's business."""
+    return Request(
+        method=head.method,
+        path=head.path,
+        headers=head.headers,
+        size=size,
+        body=None,
+        json=None,
+        warnings=("request_missing",),
     )
 
 

@@ -1,6 +1,6 @@
 """One call's answer, from its head to its end, and `finish`, which makes the call's one true record of it.
 
-No I/O and no clock: times are handed in, in seconds since the epoch.
+No I/O and no clock: times are handed in, in seconds since the call's start, by a clock that nobody sets.
 """
 
 import hashlib
@@ -59,16 +59,20 @@ class Reading:
         change = passage.change if passage.change and passage.change.concerns(http_status) else None
         self.feed = AnswerFeed(passage.kind, self.call.facts, http_status, headers, change)
 
-    def receive(self, data: bytes, now: float) -> list[bytes] | None:
-        """Take a piece of the body as it passes. Returns what the client gets in its place; None: the piece itself."""
+    def receive(self, data: bytes, at: float) -> list[bytes] | None:
+        """Take a piece of the body as it passes, `at` seconds into the call.
+
+        Returns what the client gets in its place; None: the piece itself.
+        """
         if self.feed is None:
             return None
-        self.last_byte = now
-        self.first_byte = self.first_byte or now
+        self.last_byte = at
+        if self.first_byte is None:
+            self.first_byte = at
         self.size += len(data)
         changed = self.feed.feed(data)
         if self.first_token is None and self.feed.answer.started:
-            self.first_token = now
+            self.first_token = at
         return changed if self.feed.is_changed else None
 
     def end(self) -> list[bytes] | None:
@@ -131,10 +135,10 @@ def opening_record(call: Call) -> Record:
     return record
 
 
-def finish(reading: Reading, end: End, now: float | None, table: cost.PriceTable) -> tuple[Record, Content]:
+def finish(reading: Reading, end: End, lasted: float | None, table: cost.PriceTable) -> tuple[Record, Content]:
     """The call's record and text. Called once per call, whatever happened; reads what is left of the answer.
 
-    `now` is the time the call ended, None where it is not known (a flow file that does not tell).
+    `lasted`: seconds from the call's start to its end, None where that is not known (a flow file that does not tell).
     """
     call, feed = reading.call, reading.feed
     answer = feed.finish() if feed else Answer()
@@ -147,7 +151,8 @@ def finish(reading: Reading, end: End, now: float | None, table: cost.PriceTable
     record.outcome = _outcome(reading, answer, end)
     record.http_status = reading.http_status
     problem = answer.error
-    if problem is None and record.outcome == end.outcome:
+    if record.outcome == end.outcome and (problem is None or end.error_message):
+        # what there is of a broken answer says less of it than how it broke
         problem = Problem(message=end.error_message, type=end.error_type)
     if problem:
         record.error_status = _error_status(problem, reading.http_status)
@@ -163,12 +168,9 @@ def finish(reading: Reading, end: End, now: float | None, table: cost.PriceTable
     record.service_tier = answer.service_tier
     _count(record, answer)
     _charge(record, answer, reading, table)
-    if reading.first_byte:
-        record.time_to_first_byte_ms = milliseconds(call.started, reading.first_byte)
-    if reading.first_token:
-        record.time_to_first_token_ms = milliseconds(call.started, reading.first_token)
-    if now is not None:
-        record.duration_ms = milliseconds(call.started, now)
+    record.time_to_first_byte_ms = milliseconds(reading.first_byte)
+    record.time_to_first_token_ms = milliseconds(reading.first_token)
+    record.duration_ms = milliseconds(lasted)
     if call.request.body is not None:
         # here, although it takes 0.6 ms for 1 MB: the row keeps it when the body itself is not stored
         record.request_sha256 = hashlib.sha256(call.request.body).hexdigest()

@@ -4,8 +4,7 @@ The one place, with `hooks` and `calls`, that knows a live flow from a loaded on
 """
 
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from mitmproxy import ctx, http
 from mitmproxy.flow import Error
@@ -14,10 +13,10 @@ from mitmproxy.proxy.mode_specs import ReverseMode
 from gateway_addon.api import conversation_members, kind_of_path, kind_of_request
 from gateway_addon.api.base import ApiKind, Json
 from gateway_addon.api.values import text
-from gateway_addon.call import MAX_REQUEST, Call, Destination, Passage, Request, open_call, read_request
+from gateway_addon.call import MAX_REQUEST, Call, Destination, Head, Passage, Request, open_call, read_request
 from gateway_addon.captures import notes
 from gateway_addon.captures.notes import Notes
-from gateway_addon.config import Provider, Settings
+from gateway_addon.config import Provider, ReverseTarget, Settings
 from gateway_addon.credentials import credential_kind
 from gateway_addon.gateway import access
 from gateway_addon.gateway.routing import Target, route
@@ -56,6 +55,11 @@ def headers_of(message: http.Message) -> Headers:
     return Headers(message.headers.items(multi=True))
 
 
+def head_of(request: http.Request) -> Head:
+    """A request's head; its body is not looked at."""
+    return Head(method=request.method, path=request.path, headers=headers_of(request))
+
+
 def request_of(request: http.Request) -> Request:
     """A request, decoded and parsed."""
     raw = request.stream.joined() if isinstance(request.stream, RequestCopy) else request.raw_content
@@ -65,6 +69,13 @@ def request_of(request: http.Request) -> Request:
 def is_reverse(flow: http.HTTPFlow) -> bool:
     """Whether a flow came in at a reverse-mode listener."""
     return isinstance(flow.client_conn.proxy_mode, ReverseMode)
+
+
+def reverse_target(flow: http.HTTPFlow) -> ReverseTarget:
+    """The server that the reverse-mode listener stands for at which a flow came in."""
+    mode = flow.client_conn.proxy_mode
+    assert isinstance(mode, ReverseMode)
+    return mode.scheme, *mode.address
 
 
 def may_be_call(request: http.Request) -> bool:
@@ -196,11 +207,17 @@ def copy_limit(flow: http.HTTPFlow, body_limit: int) -> int:
 # -- ends ----------------------------------------------------------------------------------------------------------
 
 
-def end_of(flow: http.HTTPFlow, reading: Reading) -> End:
-    """How the transport ended. The error's text names the wrong side at times: the connections tell (live)."""
+def end_of(flow: http.HTTPFlow, reading: Reading, *, is_live: bool, idle: float, failures: Mapping[str, str]) -> End:
+    """How the transport ended. The error's text names the wrong side at times: the connections tell (live).
+
+    `is_live`: as the flow was when the call began (mitmproxy calls one that a script has killed a dead one). `idle`:
+    seconds for which nothing came. `failures`: at what an attempt to reach a server failed, by the error's text.
+    """
     if reading.call.passage.destination is None:
         return End("rejected")
-    return _live_end(flow, reading) if flow.live else _saved_end(flow, reading)
+    if flow.error and flow.error.msg == Error.KILLED_MESSAGE:
+        return End("interrupted", "killed", flow.error.msg)
+    return _live_end(flow, idle, failures) if is_live else _saved_end(flow, reading)
 
 
 def _saved_end(flow: http.HTTPFlow, reading: Reading) -> End:
@@ -213,20 +230,29 @@ def _saved_end(flow: http.HTTPFlow, reading: Reading) -> End:
     return End("client_aborted" if "disconnected" in error.msg.lower() else "upstream_cut", None, error.msg)
 
 
-def _live_end(flow: http.HTTPFlow, reading: Reading) -> End:
+def _live_end(flow: http.HTTPFlow, idle: float, failures: Mapping[str, str]) -> End:
     error = flow.error
     if error is None:
         return CLEAN
-    if error.msg == Error.KILLED_MESSAGE:
-        return End("interrupted", None, error.msg)
-    if flow.client_conn.connected:
-        by_client = flow.server_conn.connected and "CANCEL" in error.msg
-        return End("client_aborted" if by_client else "upstream_cut", None, error.msg)
-    # mitmproxy says "Client disconnected." of its own idle time-out too; its clock started a little earlier than ours
-    idle = time.time() - (reading.last_byte or flow.request.timestamp_end or reading.call.started)
-    if idle >= ctx.options.tcp_timeout * 0.95:
-        return End("upstream_cut", "timeout", f"nothing was sent for {idle:.0f} s")
-    return End("client_aborted", None, error.msg)
+    if flow.is_replay != "request":
+        # else there is no client that could leave, though its connection of old is closed
+        if not flow.client_conn.connected:
+            # mitmproxy says "Client disconnected." of its own idle time-out too; its clock started a little earlier
+            if idle >= ctx.options.tcp_timeout * 0.95:
+                return End("upstream_cut", "timeout", f"nothing was sent for {idle:.0f} s")
+            return End("client_aborted", None, error.msg)
+        if flow.request.is_http2 and error.msg.startswith("stream reset by client") and _is_clients_reset(flow):
+            return End("client_aborted", None, error.msg)
+    return End("upstream_cut", None if flow.response else failures.get(error.msg), error.msg)
+
+
+def _is_clients_reset(flow: http.HTTPFlow) -> bool:
+    """Whether an HTTP/2 stream was reset by the client, although its connection goes on.
+
+    mitmproxy uses the same words for either side, and closes an HTTP/1 upstream before it says so. Where both speak
+    HTTP/2, clients cancel, and servers give other reasons.
+    """
+    return flow.server_conn.alpn != b"h2" or (flow.error is not None and "CANCEL" in flow.error.msg)
 
 
 def take_times(record: Record, flow: http.HTTPFlow) -> None:
@@ -236,4 +262,4 @@ def take_times(record: Record, flow: http.HTTPFlow) -> None:
     record.time_to_first_token_ms = noted.timings.get("time_to_first_token_ms")
     record.duration_ms = noted.timings.get("duration_ms")
     if record.duration_ms is None and flow.response and flow.response.timestamp_end:
-        record.duration_ms = milliseconds(flow.request.timestamp_start, flow.response.timestamp_end)
+        record.duration_ms = milliseconds(flow.response.timestamp_end - flow.request.timestamp_start)

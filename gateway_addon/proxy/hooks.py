@@ -12,16 +12,19 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Concatenate
 
 from mitmproxy import ctx, exceptions, flow, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.hooks import UpdateHook
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
+from mitmproxy.tls import TlsData
 
 from gateway_addon import __version__
 from gateway_addon.captures import flowfile
 from gateway_addon.cost import PriceTable
-from gateway_addon.proxy import options
+from gateway_addon.proxy import options, reload
+from gateway_addon.proxy.callers import HostHeaders
 from gateway_addon.proxy.calls import Calls
 from gateway_addon.proxy.log import describe
 from gateway_addon.sinks import Sinks
@@ -31,20 +34,20 @@ from gateway_addon.store.database import StoreError
 
 logger = logging.getLogger(__name__)
 
-type FlowHook = Callable[[GatewayAddon, Calls, http.HTTPFlow], None]
 
-
-def guarded(hook: FlowHook) -> Callable[["GatewayAddon", http.HTTPFlow], None]:
-    """A flow hook that is skipped while the addon is inert, and whose bugs stay in the addon."""
+def guarded[**P](
+    hook: Callable[Concatenate["GatewayAddon", Calls, P], None],
+) -> Callable[Concatenate["GatewayAddon", P], None]:
+    """A hook that is skipped while the addon is inert, and whose bugs stay in the addon."""
 
     @functools.wraps(hook)
-    def run(self: "GatewayAddon", flow: http.HTTPFlow) -> None:
+    def run(self: "GatewayAddon", /, *args: P.args, **kwargs: P.kwargs) -> None:
         if self.calls is None:
             return
         try:
-            hook(self, self.calls, flow)
+            hook(self, self.calls, *args, **kwargs)
         except Exception as error:
-            logger.warning("%s: %s failed, the flow goes on: %s", flow.id, hook.__name__, describe(error))
+            logger.warning("gateway-addon: %s failed, the flow goes on: %s", hook.__name__, describe(error))
 
     return run
 
@@ -58,6 +61,7 @@ class GatewayAddon:
         self.calls: Calls | None = None
         self._store: Store
         self._console = Console()
+        self._hosts = HostHeaders()
         self._failed_to_load = False
         self._is_running = False
 
@@ -94,9 +98,13 @@ class GatewayAddon:
     def done(self) -> None:
         if ctx.master.should_exit.is_set():
             self._close()
-        # else mitmproxy only loads the script anew, and this addon goes on
+        else:
+            # mitmproxy only loads the script anew, and this addon goes on; even if that fails
+            reload.check_soon(self)
 
     def _apply(self, wanted: options.Options) -> None:
+        if wanted.rewrite and not self._hosts.are_ours:
+            self._hosts.are_ours = options.keep_host_headers(ctx.options)
         if self.calls is None:
             # now, before a listener is up
             options.prefer_lazy_connections(ctx.options)
@@ -109,8 +117,8 @@ class GatewayAddon:
             return
         if wanted.db != self.calls.options.db:
             store, previous = Store(wanted.db, __version__), self._store
-            self.calls.sinks, self.calls.run_id, self._store = self._sinks(store), store.run_id, store
-            previous.close()
+            self.calls.move(self._sinks(store), store.run_id, previous.close)
+            self._store = store
         self.calls.options = wanted
 
     def _sinks(self, store: Store) -> Sinks:
@@ -125,9 +133,13 @@ class GatewayAddon:
 
     # -- flows ---------------------------------------------------------------------------------------------------
 
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        # first of all, whatever fails below
+        self._expect(flow, self._hosts.put_right(flow))
+
     @guarded
-    def requestheaders(self, calls: Calls, flow: http.HTTPFlow) -> None:
-        calls.expect(flow)
+    def _expect(self, calls: Calls, flow: http.HTTPFlow, host: str | None) -> None:
+        calls.expect(flow, host)
 
     @guarded
     def request(self, calls: Calls, flow: http.HTTPFlow) -> None:
@@ -148,9 +160,31 @@ class GatewayAddon:
     def error(self, calls: Calls, flow: http.HTTPFlow) -> None:
         calls.close(flow)
 
+    # -- servers -------------------------------------------------------------------------------------------------
+
     def server_connect(self, data: ServerConnectionHookData) -> None:
-        if self.calls:
-            self.calls.connect(data.server)
+        self._hosts.name_server(data)
+        self._connect(data)
+
+    @guarded
+    def _connect(self, calls: Calls, data: ServerConnectionHookData) -> None:
+        calls.connect(data.server)
+
+    @guarded
+    def server_connected(self, calls: Calls, data: ServerConnectionHookData) -> None:
+        calls.own.opened(data.server)
+
+    @guarded
+    def server_disconnected(self, calls: Calls, data: ServerConnectionHookData) -> None:
+        calls.own.closed(data.server)
+
+    @guarded
+    def server_connect_error(self, calls: Calls, data: ServerConnectionHookData) -> None:
+        calls.failed("connect", data.server.error)
+
+    @guarded
+    def tls_failed_server(self, calls: Calls, data: TlsData) -> None:
+        calls.failed("tls", data.conn.error)
 
     # -- commands ------------------------------------------------------------------------------------------------
 

@@ -119,6 +119,17 @@ def prefer_lazy_connections(options: optmanager.OptManager) -> None:
         logger.warning("gateway-addon: connection_strategy=eager: calls fail without a row while the target is down")
 
 
+def keep_host_headers(options: optmanager.OptManager) -> bool:
+    """Have mitmproxy leave the `Host` header of requests at reverse-mode listeners as it came, unless the user has set
+    that option. Returns whether it is now for the addon to put the header right (`callers.HostHeaders`)."""
+    # neither is there without a proxy server, as in a script's own tests
+    option = options._options.get("keep_host_header")
+    if option is None or option.value is not optmanager.unset:
+        return False
+    options.update(keep_host_header=True)
+    return True
+
+
 def describe(options: Options, all_options: optmanager.OptManager) -> str:
     """What the addon will do, for the line at start; keys by the names of their variables."""
     settings = options.settings

@@ -24,6 +24,9 @@ class Sink(Protocol):
     def finish(self, record: Record, content: Content, *, wait: bool) -> None:
         """A call has ended. `wait`: the sink may wait for room (reading a file) rather than lose anything."""
 
+    def turn_away(self) -> None:
+        """A stranger was refused whose call gets no record, because there are too many of them."""
+
     def close(self) -> None:
         """The proxy ends. Called once, last."""
 
@@ -42,6 +45,10 @@ class Sinks:
     def finish(self, record: Record, content: Content, *, wait: bool) -> None:
         for sink in self._sinks:
             self._guarded(sink, lambda sink: sink.finish(record, content, wait=wait))
+
+    def turn_away(self) -> None:
+        for sink in self._sinks:
+            self._guarded(sink, lambda sink: sink.turn_away())
 
     def close(self) -> None:
         for sink in self._sinks:

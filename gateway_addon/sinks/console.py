@@ -24,8 +24,11 @@ class Console:
         self._totals.add(record)
         logger.info(line(record, tools_called(content)))
 
+    def turn_away(self) -> None:
+        self._totals.turned_away += 1
+
     def close(self) -> None:
-        if self._totals.calls:
+        if self._totals.calls or self._totals.turned_away:
             logger.info("gateway-addon: %s", self._totals.line())
 
 
@@ -90,6 +93,7 @@ class Totals:
 
     def __init__(self) -> None:
         self.calls = 0
+        self.turned_away = 0
         self._errors = 0
         self._without_cost = 0
         self._microdollars = 0
@@ -108,7 +112,9 @@ class Totals:
 
     def line(self) -> str:
         unpriced = f" + {self._without_cost} of unknown cost" if self._without_cost else ""
+        turned_away = f" · {self.turned_away} more refused without a row" if self.turned_away else ""
         return (
             f"{self.calls} calls, {self._errors} not complete · in {tokens(self._input)}"
             f" (cached {tokens(self._cached)}) out {tokens(self._output)} · {dollars(self._microdollars)}{unpriced}"
+            f"{turned_away}"
         )

@@ -25,6 +25,9 @@ class Store:
     def finish(self, record: Record, content: Content, *, wait: bool) -> None:
         self._writer.finish(record, content, wait=wait)
 
+    def turn_away(self) -> None:
+        """It has no row."""
+
     def close(self) -> None:
         lost = self._writer.close()
         if lost.rows or lost.texts:
