@@ -16,6 +16,7 @@ from gateway_addon.proxy import flows, forward
 from gateway_addon.proxy.log import describe
 from gateway_addon.proxy.options import Options
 from gateway_addon.proxy.tape import Tape
+from gateway_addon.proxy.unrecorded import Unrecorded
 from gateway_addon.reading import End, Reading
 from gateway_addon.record import Content, Record, limited
 from gateway_addon.sinks import Sinks, console
@@ -51,6 +52,7 @@ class Calls:
         self._prices = prices
         self._forwarder = forward.Forwarder()
         self._under_way: dict[str, UnderWay] = {}
+        self._unrecorded = Unrecorded()
 
     def expect(self, flow: http.HTTPFlow) -> None:
         """A request's head has arrived."""
@@ -77,6 +79,8 @@ class Calls:
             opened = self._forwarder.forward(flow, self.options.settings)
         else:
             opened = flows.observed(flow, self.options.settings, key_is_ours=self._forwarder.has_key(flow))
+            if opened is None and flows.may_be_unread_call(flow, self.options.settings):
+                self._unrecorded.add(flow.request.host, flow.request.path.partition("?")[0])
         if opened:
             self._follow(flow, flows.call_of(flow, *opened, self.run_id, _report("reading a request")))
 
@@ -127,6 +131,7 @@ class Calls:
         self._forwarder.conceal_all()
         for followed in list(self._under_way.values()):
             self._close(followed, End("interrupted"))
+        self._unrecorded.report()
 
     def _close(self, followed: UnderWay, end: End) -> None:
         flow, call = followed.flow, followed.call
