@@ -40,7 +40,7 @@ class Request(Head):
     json: Json | None = field(repr=False)
     """The body parsed; None if it is no JSON object."""
     warnings: tuple[Warning, ...] = ()
-    """Why the body is unknown."""
+    """Why the body is unknown, or cannot be read."""
 
 
 def read_request(method: str, path: str, headers: Headers, raw: bytes | None) -> Request:
@@ -54,13 +54,16 @@ def read_request(method: str, path: str, headers: Headers, raw: bytes | None) ->
             body = encodings.decode(raw, headers.joined("content-encoding"), MAX_REQUEST)
         except encodings.DecodeError:
             warning = "request_undecodable"
+    json = None if body is None else jsontext.parse_object(body)
+    if warning is None and json is None and method == "POST":
+        warning = "request_unreadable"
     return Request(
         method=method,
         path=path,
         headers=headers,
         size=None if raw is None else len(raw),
         body=body,
-        json=None if body is None else jsontext.parse_object(body),
+        json=json,
         warnings=(warning,) if warning else (),
     )
 
@@ -104,6 +107,8 @@ class Passage:
     kind: ApiKind
     destination: Destination | None
     """None: it goes nowhere, the addon answers it."""
+    model: str | None = None
+    """What its path says that the client asks for; its body goes before."""
     side_request: SideRequest | None = None
     """What its path says it is; else its body and headers tell."""
     rewrites: tuple[Operation, ...] = ()
@@ -149,6 +154,7 @@ def open_call(
         client = clients.identify(request.headers, request.json, facts)
     except Exception as error:
         failed(error)
+    facts.model = facts.model or passage.model
     return Call(
         id=id,
         run_id=run_id,

@@ -33,6 +33,12 @@ class End:
 
 CLEAN = End()
 
+REQUEST_IDS = ("request-id", "x-request-id", "x-amzn-requestid")
+"""Headers in which a provider names the request."""
+
+MODIFIERS = {"x-amzn-bedrock-service-tier": "service_tier", "x-amzn-bedrock-performanceconfig-latency": "latency"}
+"""Headers of an answer that name what changes its price: Bedrock's, whose bodies are those of the vendors."""
+
 
 @dataclass(slots=True, eq=False)
 class Reading:
@@ -164,8 +170,9 @@ def finish(reading: Reading, end: End, lasted: float | None, table: cost.PriceTa
     record.finish_reason = answer.finish_reason
     record.finish_detail = answer.finish_detail
     record.response_id = answer.response_id or headers.get("x-generation-id")
-    record.provider_request_id = headers.get("request-id") or headers.get("x-request-id")
-    record.service_tier = answer.service_tier
+    record.provider_request_id = next((headers[name] for name in REQUEST_IDS if headers.get(name)), None)
+    answer.price_context |= {name: headers[header] for header, name in MODIFIERS.items() if header in headers}
+    record.service_tier = answer.price_context.get("service_tier", answer.service_tier)
     _count(record, answer)
     _charge(record, answer, reading, table)
     record.time_to_first_byte_ms = milliseconds(reading.first_byte)
@@ -249,7 +256,7 @@ def _charge(record: Record, answer: Answer, reading: Reading, table: cost.PriceT
     price = cost.price(
         answer,
         bill,
-        model=answer.model or record.upstream_model,
+        model=cost.billed_model(answer.model, record.upstream_model, record.upstream_host),
         provider=record.provider,
         host=record.upstream_host,
         started_at=datetime.fromtimestamp(call.started, UTC),

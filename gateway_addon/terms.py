@@ -51,6 +51,7 @@ type Warning = Literal[
     "reader_failed",
     "request_missing",
     "request_undecodable",
+    "request_unreadable",  # no JSON object
     "response_missing",
     "response_too_large",
     "response_truncated",

@@ -253,8 +253,10 @@ def test_what_is_no_model_call_is_not_logged(provider: Provider, mitmdump: Start
 
 
 BODIES = {
-    "no JSON": (b"\xff\x00 nothing", None, []),
-    "an array": (b"[1, 2]", None, []),
+    "no JSON": (b"\xff\x00 nothing", None, ["request_unreadable"]),
+    "an array": (b"[1, 2]", None, ["request_unreadable"]),
+    "nothing": (b"", None, ["request_unreadable"]),
+    "more values than are read": (b"[" + b"1," * 1_000_001 + b"1]", None, ["request_unreadable"]),
     "NUL and lone surrogates": (
         b'{"model": "fake/text", "messages": [{"role": "user", "content": "a\\u0000b\\ud800"}]}',
         "fake/text",
@@ -268,10 +270,12 @@ BODIES = {
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_hostile_request_bodies_pass_untouched(name: str, provider: Provider, mitmdump: Start, tmp_path: Path) -> None:
-    body, model, _ = BODIES[name]
+def test_hostile_request_bodies_pass_untouched(
+    name: str, provider: Provider, mitmdump: Start, confdir: Path, tmp_path: Path
+) -> None:
+    body, model, warnings = BODIES[name]
     encoding = {"content-encoding": "zstd"} if "zstd" in name or "bomb" in name else {}
-    proxy = mitmdump()
+    proxy = mitmdump(args=["-w", str(tmp_path / "all.flow")])
     provider.default = "text"
     Call(proxy.url, PATHS["messages"], body, encoding | {"anthropic-version": "2023-06-01"}).read()
     assert proxy.stop() == 0
@@ -280,6 +284,9 @@ def test_hostile_request_bodies_pass_untouched(name: str, provider: Provider, mi
     row = _one(tmp_path)
     assert row["request_model"] == model
     assert row["request_bytes"] == len(body)
+    assert json.loads(row["warnings"]) == warnings
+    run_on_file(tmp_path / "all.flow", tmp_path / "again.db", confdir=confdir)
+    assert _one(tmp_path, "again.db")["warnings"] == row["warnings"]
 
 
 def test_streamed_requests_are_recorded_when_nothing_is_rewritten(

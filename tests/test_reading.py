@@ -1,6 +1,7 @@
 """How a call's end becomes its record: outcome, money and doubt, whatever happened."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -122,6 +123,27 @@ def test_an_answer_may_begin_at_once():
     call.receive(GOOD[10:], 1.0)
     row, _ = finish(call, CLEAN, None, PriceTable())
     assert (row.time_to_first_byte_ms, row.time_to_first_token_ms, row.duration_ms) == (0, 1000, None)
+
+
+BEDROCK = replace(THERE, host="bedrock-runtime.us-east-1.amazonaws.com", model="us.anthropic.claude-opus-4-6-v1")
+
+
+@pytest.mark.parametrize(
+    ("tier", "microdollars", "flags"),
+    [(None, 149, ()), ("default", 149, ()), ("priority", None, ("unpriced:service_tier",))],
+)
+def test_what_changes_the_price_at_bedrock_stands_in_the_head(
+    tier: str | None, microdollars: int | None, flags: tuple[str, ...]
+):
+    table = PriceTable()
+    table.load()
+    call = reading(BEDROCK)
+    tiers = {"x-amzn-bedrock-service-tier": tier} if tier else {}
+    call.start(200, Headers(SSE | tiers | {"x-amzn-requestid": "aws_1"}))
+    call.receive(GOOD, 0.5)
+    row = finish(call, CLEAN, 2.0, table)[0]
+    assert (row.cost_microdollars, row.cost_flags) == (microdollars, flags)
+    assert (row.service_tier, row.provider_request_id) == (tier, "aws_1")
 
 
 def test_counts_of_a_cut_answer_are_a_lower_bound():

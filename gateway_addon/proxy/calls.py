@@ -19,6 +19,7 @@ from gateway_addon.proxy.callers import OwnConnections, caller_of
 from gateway_addon.proxy.log import describe
 from gateway_addon.proxy.options import Options
 from gateway_addon.proxy.tape import Tape
+from gateway_addon.proxy.unrecorded import Unrecorded
 from gateway_addon.reading import End, Reading
 from gateway_addon.record import Content, Record, limited
 from gateway_addon.sinks import Sinks, console
@@ -83,6 +84,7 @@ class Calls:
         self._under_way: dict[str, UnderWay] = {}
         self._leaving: list[tuple[Sinks, Callable[[], None]]] = []
         self._failures: dict[str, str] = {}
+        self._unrecorded = Unrecorded()
 
     def move(self, sinks: Sinks, run_id: str, close_previous: Callable[[], None]) -> None:
         """Calls go to other sinks from now on; those under way end where they began, and then `close_previous` is
@@ -130,6 +132,8 @@ class Calls:
             opened = self._forwarder.forward(flow, lambda: caller_of(flow, None, self.own), self.options.settings)
         else:
             opened = flows.observed(flow, self.options.settings, key_is_ours=self._forwarder.has_key(flow))
+            if opened is None and flows.may_be_unread_call(flow, self.options.settings):
+                self._unrecorded.add(flow.request.host, flow.request.path.partition("?")[0])
         if opened:
             call = flows.call_of(flow, *opened, self.run_id, _report("reading a request"))
             self._follow(flow, call, time.monotonic() if began is None else began)
@@ -193,6 +197,7 @@ class Calls:
         self._forwarder.conceal_all()
         for followed in list(self._under_way.values()):
             self._close(followed, End("interrupted"))
+        self._unrecorded.report()
 
     def _close(self, followed: UnderWay, end: End) -> None:
         flow, call = followed.flow, followed.call

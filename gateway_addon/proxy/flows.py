@@ -10,9 +10,10 @@ from mitmproxy import ctx, http
 from mitmproxy.flow import Error
 from mitmproxy.proxy.mode_specs import ReverseMode
 
-from gateway_addon.api import conversation_members, kind_of_path, kind_of_request
-from gateway_addon.api.base import ApiKind, Json
-from gateway_addon.api.values import text
+from gateway_addon.api import conversation_members, kind_of_request
+from gateway_addon.api.base import Json
+from gateway_addon.api.paths import MODEL_HOSTS, CallPath, asks_a_model, call_path
+from gateway_addon.api.values import items, mapping, text
 from gateway_addon.call import MAX_REQUEST, Call, Destination, Head, Passage, Request, open_call, read_request
 from gateway_addon.captures import notes
 from gateway_addon.captures.notes import Notes
@@ -80,7 +81,7 @@ def reverse_target(flow: http.HTTPFlow) -> ReverseTarget:
 
 def may_be_call(request: http.Request) -> bool:
     """Whether method and path are those of a model call."""
-    return _kind_of(request) is not None
+    return _place_of(request) is not None
 
 
 def observed(flow: http.HTTPFlow, settings: Settings, *, key_is_ours: bool) -> tuple[Request, Passage] | None:
@@ -97,20 +98,20 @@ def observed(flow: http.HTTPFlow, settings: Settings, *, key_is_ours: bool) -> t
     # in a saved flow of the gateway's own the path alone says what it is
     target = _target(sent) if noted and is_reverse(flow) else None
     rejected = noted is not None and noted.outcome == "rejected"
-    kind = target.route.kind if target else _kind_of(sent)
-    if kind is None or (rejected and target is None):
+    place = _place_of(sent)
+    if place is None or (rejected and target is None):
         return None
     request = request_of(sent)
     provider = settings.provider_of_host(flow.request.host, flow.request.port, flow.request.path)
-    if provider is None and not is_reverse(flow) and not _looks_like_a_call(request.json):
+    is_addressed = provider is not None or is_reverse(flow)
+    if not _is_call(place, request.json, is_addressed=is_addressed):
         return None
-    if target is None:
-        kind = kind_of_request(kind, request.json)
-    model = _model_of(request if sent is flow.request else request_of(flow.request))
+    model = _model_of(request if sent is flow.request else request_of(flow.request)) or place.model
     passage = Passage(
-        kind=kind,
+        kind=place.kind if target else kind_of_request(place.kind, request.json),
         destination=None if rejected else _destination(flow, provider, noted, model, key_is_ours),
-        side_request=target.route.side_request if target else None,
+        model=place.model,
+        side_request=place.side_request,
         # what the gateway changed only the gateway can say
         rewrites=noted.rewrites if noted else (),
         warnings=("response_truncated",) if noted and noted.is_truncated else (),
@@ -153,19 +154,48 @@ def _target(request: http.Request) -> Target | None:
     return target if isinstance(target, Target) else None
 
 
-def _kind_of(request: http.Request) -> ApiKind | None:
-    return kind_of_path(request.path) if request.method == "POST" else None
+def _place_of(request: http.Request) -> CallPath | None:
+    return call_path(request.path) if request.method == "POST" else None
 
 
 def _model_of(request: Request) -> str | None:
     return text(request.json.get("model")) if request.json else None
 
 
-def _looks_like_a_call(body: Json | None) -> bool:
-    """Whether a body alone makes a POST on a kind's path a model call."""
-    if body is None or not isinstance(body.get("model"), str):
+def _is_call(place: CallPath, body: Json | None, *, is_addressed: bool) -> bool:
+    """Whether a POST to the path of model calls is one. `is_addressed`: it goes where model calls are to be expected,
+    so that the path will do; anywhere else the body has to look like one, too."""
+    if place.needs_messages:
+        return body is not None and "messages" in body
+    return is_addressed or (body is not None and _looks_like_a_call(body, place.model))
+
+
+def _looks_like_a_call(body: Json, model_of_path: str | None) -> bool:
+    model = body.get("model", model_of_path)
+    if model is not None:
+        return isinstance(model, str) and any(name in body for name in conversation_members())
+    # a server of one model, such as llama.cpp's, needs no name; but others than models are sent messages, too
+    if "messages" in body:
+        messages = items(body["messages"])
+        return bool(messages) and all("role" in mapping(message) for message in messages)
+    return isinstance(body.get("input"), str | list)
+
+
+def may_be_unread_call(flow: http.HTTPFlow, settings: Settings) -> bool:
+    """Whether a flow that is no call of a known kind may have asked a model for something all the same."""
+    request = flow.request
+    noted = notes.read(flow)
+    is_answered_here = flow.response is not None if flow.live else noted is not None and noted.outcome == "rejected"
+    is_upgrade = request.headers.get("upgrade", "").lower() == "websocket"
+    # a call by way of a WebSocket is no call before its first turn
+    asks = request.method == "POST" or (is_upgrade and call_path(request.path) is None)
+    if is_answered_here or not asks or not asks_a_model(request.path):
         return False
-    return any(name in body for name in conversation_members())
+    return (
+        is_reverse(flow)
+        or settings.provider_of_host(request.host, request.port) is not None
+        or MODEL_HOSTS.fullmatch(request.host.lower()) is not None
+    )
 
 
 # -- calls ---------------------------------------------------------------------------------------------------------

@@ -21,8 +21,8 @@ _STREAM_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 _ENOUGH = 16 * 1024
 
 
-def is_stream(start: bytes | bytearray, content_type: str) -> bool | None:
-    """Whether a body is an event stream, by its first bytes and the media type it is labelled with (lower case).
+def is_stream(start: bytes | bytearray, *, is_labelled: bool) -> bool | None:
+    """Whether a body is an event stream, by its first bytes and whether it is labelled as one.
 
     The first bytes decide, since servers label either as the other; the label only where they say nothing. None while
     all that has come is blank.
@@ -32,7 +32,7 @@ def is_stream(start: bytes | bytearray, content_type: str) -> bool | None:
         return None
     if text.startswith((b"{", b"[", b"<")):
         return False
-    return content_type == MEDIA_TYPE or text.startswith(_STREAM_STARTS)
+    return is_labelled or text.startswith(_STREAM_STARTS)
 
 
 class Event(NamedTuple):
