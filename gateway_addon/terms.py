@@ -68,5 +68,8 @@ type SideRequest = Literal[
 type Executor = Literal["client", "server"]
 """Who runs a tool."""
 
+type Role = Literal["system", "user", "assistant", "tool"]
+"""Who speaks in a request: `system` is also the developer, `tool` what a client's tool gave back."""
+
 type Content = Literal["full", "prompts", "none"]
 """What text is stored."""

@@ -12,6 +12,7 @@ from gateway_addon.api.base import (
     OTHER_EFFORT,
     OTHER_TOOL_CHOICE,
     Answer,
+    HistoryItem,
     Json,
     Operation,
     Problem,
@@ -23,10 +24,11 @@ from gateway_addon.api.base import (
 )
 from gateway_addon.api.errors import merge, read_error
 from gateway_addon.api.gateways import read_gateway, read_own_cost
+from gateway_addon.api.parts import note, role_of, with_notes
 from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_prompt, side_request
 from gateway_addon.api.refusals import check_model, check_object, openai_error_body
 from gateway_addon.api.usage import take_usage
-from gateway_addon.api.values import count, mapping, objects, text, written
+from gateway_addon.api.values import count, items, mapping, objects, text, written
 from gateway_addon.wire.cut import CONVERSATION, TOOLS
 
 NAME = "chat_completions"
@@ -149,6 +151,43 @@ def effort_operations(body: Json, effort: str) -> list[Operation]:
     return [{"op": "add", "path": "/reasoning", "value": {"effort": effort}}]
 
 
+def history(body: Json) -> Iterator[HistoryItem]:
+    """All that a request says, in its order. Never raises."""
+    names: dict[str, str | None] = {}
+    for number, message in enumerate(items(body.get("messages"))):
+        message = {"content": message} if isinstance(message, str) else mapping(message)
+        role, is_empty = role_of(message), True
+        for item in _items(number, message, names):
+            yield item
+            is_empty = False
+        if is_empty:
+            yield HistoryItem(message=number, role=role)
+
+
+def _items(number: int, message: Json, names: dict[str, str | None]) -> Iterator[HistoryItem]:
+    """What a message says; `names` are those of the calls so far, by id, to which it adds its own."""
+    role = role_of(message)
+    silent = [part for part in objects(message.get("content")) if not _content({"content": [part]}, "text")]
+    if role == "tool":
+        call_id = text(message.get("tool_call_id"))
+        name = names.get(call_id or "") or text(message.get("name"))
+        result = ToolResult(call_id, name, _result_text(message), None)
+        notes = (part for part in silent if part.get("type") != "text")
+        yield HistoryItem(message=number, role=role, tool_result=with_notes(result, notes))
+        return
+    if reasoning := join_texts(_reasoning(message)):
+        yield HistoryItem(message=number, role=role, reasoning=reasoning)
+    yield from (HistoryItem(message=number, role=role, text=clean(said)) for said in _said(message))
+    for part in silent:
+        if part.get("type") not in ("text", "thinking"):
+            yield HistoryItem(message=number, role=role, note=note(part))
+    for made in _call_parts(message):
+        call = _Call(0)
+        call.add(made, [])
+        names |= {call.call_id: call.name or None} if call.call_id else {}
+        yield HistoryItem(message=number, role=role, tool_call=call.finish())
+
+
 def _unique(names: Iterator[str | None]) -> list[str]:
     return list(dict.fromkeys(filter(None, names)))
 
@@ -201,7 +240,7 @@ def _new_results(messages: list[Json]) -> list[ToolResult]:
     names: dict[str, str | None] = {}
     results: list[ToolResult] = []
     for message in messages:
-        content = _result(message.get("content")) or join_texts(_texts(message)) or ""
+        content = _result_text(message)
         match message.get("role"):
             case "assistant":
                 results.clear()
@@ -214,9 +253,12 @@ def _new_results(messages: list[Json]) -> list[ToolResult]:
     return results
 
 
-def _result(content: object) -> str | None:
-    """A result that a client hands over as the object it is."""
-    return clean(written(content) or "") if isinstance(content, dict) else None
+def _result_text(message: Json) -> str:
+    """A result: its texts, or the object as which a client hands it over."""
+    content = message.get("content")
+    if isinstance(content, dict):
+        return clean(written(content) or "")
+    return join_texts(_texts(message)) or ""
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from gateway_addon.api.base import (
     OTHER_EFFORT,
     OTHER_TOOL_CHOICE,
     Answer,
+    HistoryItem,
     Json,
     Operation,
     Pass,
@@ -25,10 +26,11 @@ from gateway_addon.api.base import (
 )
 from gateway_addon.api.errors import merge, read_error
 from gateway_addon.api.gateways import read_gateway, read_own_cost
+from gateway_addon.api.parts import note, role_of, with_notes, words
 from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_prompt, side_request
 from gateway_addon.api.refusals import anthropic_error_body, check_model, check_object
-from gateway_addon.api.values import count, mapping, objects, text
-from gateway_addon.terms import SideRequest
+from gateway_addon.api.values import count, items, mapping, objects, text, written
+from gateway_addon.terms import Role, SideRequest
 from gateway_addon.wire import jsontext
 from gateway_addon.wire.cut import CONVERSATION, SYSTEM, TOOLS
 
@@ -221,6 +223,41 @@ def read_request(body: Json) -> RequestFacts:
         side_request=_own_side_request(body) or side_request(system_prompt, last_text, max_tokens, len(tools)),
         previous_id=previous_id,
     )
+
+
+def history(body: Json) -> Iterator[HistoryItem]:
+    """All that a request says, in its order. Never raises."""
+    names: dict[str, str | None] = {}
+    yield from (_item(-1, "system", block, names) for block in _parts(body.get("system")))
+    for number, message in enumerate(items(body.get("messages"))):
+        message = {"content": message} if isinstance(message, str) else mapping(message)
+        role = role_of(message)
+        blocks = list(_parts(message.get("content")))
+        yield from (_item(number, role, block, names) for block in blocks)
+        if not blocks:
+            yield HistoryItem(message=number, role=role)
+
+
+def _item(number: int, role: Role, block: Json, names: dict[str, str | None]) -> HistoryItem:
+    """What a block says; `names` are those of the calls so far, by id, to which it may add its own."""
+    kind = _type(block)
+    if _is_call(block):
+        call_id, name = text(block.get("id")), _call_name(block)
+        names |= {call_id: name} if call_id else {}
+        arguments = clean(written(block.get("input")) or "{}")
+        call = ToolCall(call_id, name, kind, "client" if kind == "tool_use" else "server", arguments)
+        return HistoryItem(message=number, role=role, tool_call=call)
+    if kind.endswith("tool_result"):
+        call_id, content = text(block.get("tool_use_id")), block.get("content")
+        result = ToolResult(call_id, names.get(call_id or ""), _result_text(content), _has_failed(block))
+        silent = (part for part in objects(content) if not _result_text([part]) and _type(part) != "text")
+        role = role if role == "assistant" else "tool"
+        return HistoryItem(message=number, role=role, tool_result=with_notes(result, silent))
+    if reasoning := words(block.get("thinking")):
+        return HistoryItem(message=number, role=role, reasoning=reasoning)
+    if said := _result_text([block]):
+        return HistoryItem(message=number, role=role, text=said)
+    return HistoryItem(message=number, role=role, note=None if kind == "text" else note(block))
 
 
 def _own_side_request(body: Json) -> SideRequest | None:

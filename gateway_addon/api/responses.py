@@ -17,6 +17,7 @@ from gateway_addon.api.base import (
     OTHER_EFFORT,
     OTHER_TOOL_CHOICE,
     Answer,
+    HistoryItem,
     Json,
     Operation,
     Problem,
@@ -29,11 +30,12 @@ from gateway_addon.api.base import (
 )
 from gateway_addon.api.errors import merge, read_error
 from gateway_addon.api.gateways import read_gateway, read_own_cost
+from gateway_addon.api.parts import note, role_of, with_notes
 from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_prompt, side_request
 from gateway_addon.api.refusals import check_model, check_object, openai_error_body
 from gateway_addon.api.usage import take_usage
 from gateway_addon.api.values import count, items, mapping, objects, text
-from gateway_addon.terms import SideRequest
+from gateway_addon.terms import Role, SideRequest
 from gateway_addon.wire.cut import CONVERSATION, SYSTEM, TOOLS
 from gateway_addon.wire.jsontext import dumps
 
@@ -244,8 +246,8 @@ def is_answer(answer: Json) -> bool:
 def read_request(body: Json) -> RequestFacts:
     """What a request body says. Never raises."""
     history = list(objects(body.get("input")))
-    offered = [tool for holder in _tool_holders(body, history) for tool in objects(holder.get("tools"))]
-    namespaces = frozenset(name for tool in offered if _type(tool) == "namespace" and (name := text(tool.get("name"))))
+    offered = _tools_offered(body, history)
+    namespaces = _namespaces(offered)
     tools = _unique(name for tool in offered for name in _tool_names(tool))
     calls = [(item, name) for item in history if _is_call(item) and (name := _call_name(item, namespaces))]
     results = [result for item in _after_model(history) if (result := _result(item, namespaces))]
@@ -272,6 +274,62 @@ def read_request(body: Json) -> RequestFacts:
         previous_id=previous_id,
         namespaces=namespaces,
     )
+
+
+def history(body: Json) -> Iterator[HistoryItem]:
+    """All that a request says, in its order. Never raises."""
+    given = body.get("input")
+    sent = [given] if isinstance(given, str) else items(given)
+    objects_sent = list(objects(sent))
+    namespaces = _namespaces(_tools_offered(body, objects_sent))
+    served = _served(objects_sent)
+    names: dict[str, str | None] = {}
+    if instructions := body.get("instructions"):
+        yield from _content_items(-1, "system", instructions)
+    if prompt := mapping(body.get("prompt")):
+        yield HistoryItem(message=-1, role="system", note=f"prompt, {note(prompt)}")
+    for number, item in enumerate(sent):
+        if isinstance(item, str):
+            yield HistoryItem(message=number, role="user", text=clean(item) or None)
+        elif isinstance(item, dict):
+            role: Role = "assistant" if _is_by_model(item, served) else role_of(item)
+            yield from _items(number, role, item, namespaces, names)
+
+
+def _items(
+    number: int, role: Role, item: Json, namespaces: frozenset[str], names: dict[str, str | None]
+) -> Iterator[HistoryItem]:
+    """What an item says; `names` are those of the calls so far, by id, to which it may add its own."""
+    kind = _type(item)
+    if _is_call(item):
+        name = _call_name(item, namespaces)
+        names |= dict.fromkeys(_ids(item), name)
+        call = ToolCall(_link(item), name, kind, _executor(item), clean(_arguments(item)) or "{}")
+        yield HistoryItem(message=number, role=role, tool_call=call)
+    if result := _result(item, namespaces):
+        _name_results([result], names)
+        # of parts without any text the result holds the JSON
+        silent = [part for part in objects(item.get("output")) if _texts(item.get("output")) and not _texts([part])]
+        by: Role = "assistant" if role == "assistant" else "tool"
+        yield HistoryItem(message=number, role=by, tool_result=with_notes(result, silent))
+    elif kind == "reasoning" and (thoughts := _texts(item.get("summary")) + _texts(item.get("content"))):
+        yield from (HistoryItem(message=number, role=role, reasoning=clean(thought)) for thought in thoughts)
+    elif _role(item) or kind == "agent_message":
+        yield from _content_items(number, role, item.get("content"))
+    elif not _is_call(item):
+        yield HistoryItem(message=number, role=role, note=note(item))
+
+
+def _content_items(number: int, role: Role, content: object) -> Iterator[HistoryItem]:
+    """The parts of a content; of one without any, an item that says nothing."""
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else list(objects(content))
+    for part in parts:
+        if said := "\n".join(_texts([part])):
+            yield HistoryItem(message=number, role=role, text=clean(said))
+        else:
+            yield HistoryItem(message=number, role=role, note=None if _type(part) in PART_TEXT else note(part))
+    if not parts:
+        yield HistoryItem(message=number, role=role)
 
 
 def reader(request: RequestFacts) -> Reader:
@@ -318,9 +376,13 @@ def _previous_id(body: Json) -> str | None:
     return text(body.get("previous_response_id")) or text(conversation) or text(mapping(conversation).get("id"))
 
 
-def _tool_holders(body: Json, history: list[Json]) -> Iterator[Json]:
-    yield body
-    yield from (item for item in history if _type(item) in TOOL_ITEMS)
+def _tools_offered(body: Json, history: list[Json]) -> list[Json]:
+    holders = [body, *(item for item in history if _type(item) in TOOL_ITEMS)]
+    return [tool for holder in holders for tool in objects(holder.get("tools"))]
+
+
+def _namespaces(offered: Iterable[Json]) -> frozenset[str]:
+    return frozenset(name for tool in offered if _type(tool) == "namespace" and (name := text(tool.get("name"))))
 
 
 def _tool_names(tool: Json) -> Iterator[str]:
@@ -367,9 +429,14 @@ def _user_turns(given: object) -> Iterator[list[str]]:
 
 def _after_model(history: list[Json]) -> list[Json]:
     """The items since the model's last turn: what is new in a request that repeats its history."""
-    served = {item_id for item in history if _is_call(item) and _executor(item) == "server" for item_id in _ids(item)}
+    served = _served(history)
     last = max((n for n, item in enumerate(history) if _is_by_model(item, served)), default=-1)
     return history[last + 1 :]
+
+
+def _served(history: Iterable[Json]) -> set[str]:
+    """The ids of the calls that the server ran."""
+    return {item_id for item in history if _is_call(item) and _executor(item) == "server" for item_id in _ids(item)}
 
 
 def _is_by_model(item: Json, served: set[str]) -> bool:
