@@ -24,8 +24,8 @@ class Sink(Protocol):
     def finish(self, record: Record, content: Content, *, wait: bool) -> None:
         """A call has ended. `wait`: the sink may wait for room (reading a file) rather than lose anything."""
 
-    def close(self) -> None:
-        """The proxy ends. Called once, last."""
+    def close(self) -> bool:
+        """The proxy ends. Called once, last. False if rows of a file are missing, so that the reading has failed."""
 
 
 class Sinks:
@@ -43,11 +43,13 @@ class Sinks:
         for sink in self._sinks:
             self._guarded(sink, lambda sink: sink.finish(record, content, wait=wait))
 
-    def close(self) -> None:
+    def close(self) -> bool:
+        failed: list[Sink] = []
         for sink in self._sinks:
-            self._guarded(sink, lambda sink: sink.close())
+            self._guarded(sink, lambda sink: sink.close() or failed.append(sink))
+        return not failed
 
-    def _guarded(self, sink: Sink, tell: Callable[[Sink], None]) -> None:
+    def _guarded(self, sink: Sink, tell: Callable[[Sink], object]) -> None:
         try:
             tell(sink)
         except Exception as error:

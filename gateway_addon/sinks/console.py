@@ -24,9 +24,10 @@ class Console:
         self._totals.add(record)
         logger.info(line(record, tools_called(content)))
 
-    def close(self) -> None:
+    def close(self) -> bool:
         if self._totals.calls:
             logger.info("gateway-addon: %s", self._totals.line())
+        return True
 
 
 def tools_called(content: Content) -> Counter[str]:

@@ -24,8 +24,9 @@ class Told:
     def finish(self, record: Any, content: Any, *, wait: bool) -> None:
         self._hear(f"finish {record.id} {wait}")
 
-    def close(self) -> None:
+    def close(self) -> bool:
         self._hear("close")
+        return True
 
     def _hear(self, what: str) -> None:
         self.heard.append(what)
