@@ -96,11 +96,12 @@ class GatewayAddon:
         logger.info("gateway-addon %s: %s", __version__, options.describe(self.calls.options, ctx.options))
 
     def done(self) -> None:
-        if ctx.master.should_exit.is_set():
-            self._close()
-        else:
+        if not ctx.master.should_exit.is_set():
             # mitmproxy only loads the script anew, and this addon goes on; even if that fails
             reload.check_soon(self)
+        elif not self._close():
+            # mitmproxy takes no notice of an ERROR that comes this late
+            ctx.master.addons.add(_Failure())
 
     def _apply(self, wanted: options.Options) -> None:
         if wanted.rewrite and not self._hosts.are_ours:
@@ -124,12 +125,13 @@ class GatewayAddon:
     def _sinks(self, store: Store) -> Sinks:
         return Sinks([store, self._console])
 
-    def _close(self) -> None:
+    def _close(self) -> bool:
+        """End the addon, once. False if rows of a file that was read are missing."""
         calls, self.calls = self.calls, None
         if calls is None:
-            return
+            return True
         calls.close_all()
-        calls.sinks.close()
+        return calls.sinks.close()
 
     # -- flows ---------------------------------------------------------------------------------------------------
 
@@ -197,6 +199,15 @@ class GatewayAddon:
         except flowfile.FlowFileError as error:
             raise exceptions.CommandError(str(error)) from error
         ctx.master.addons.trigger(UpdateHook(flows))
+
+
+class _Failure:
+    """Ends mitmproxy with exit code 1, when all addons before it are done."""
+
+    name = "gateway-addon-failure"
+
+    def done(self) -> None:
+        sys.exit(1)
 
 
 ADDON = GatewayAddon()

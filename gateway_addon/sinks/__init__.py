@@ -27,8 +27,8 @@ class Sink(Protocol):
     def turn_away(self) -> None:
         """A stranger was refused whose call gets no record, because there are too many of them."""
 
-    def close(self) -> None:
-        """The proxy ends. Called once, last."""
+    def close(self) -> bool:
+        """The proxy ends. Called once, last. False if rows of a file are missing, so that the reading has failed."""
 
 
 class Sinks:
@@ -50,11 +50,13 @@ class Sinks:
         for sink in self._sinks:
             self._guarded(sink, lambda sink: sink.turn_away())
 
-    def close(self) -> None:
+    def close(self) -> bool:
+        failed: list[Sink] = []
         for sink in self._sinks:
-            self._guarded(sink, lambda sink: sink.close())
+            self._guarded(sink, lambda sink: sink.close() or failed.append(sink))
+        return not failed
 
-    def _guarded(self, sink: Sink, tell: Callable[[Sink], None]) -> None:
+    def _guarded(self, sink: Sink, tell: Callable[[Sink], object]) -> None:
         try:
             tell(sink)
         except Exception as error:

@@ -27,9 +27,10 @@ class Console:
     def turn_away(self) -> None:
         self._totals.turned_away += 1
 
-    def close(self) -> None:
+    def close(self) -> bool:
         if self._totals.calls or self._totals.turned_away:
             logger.info("gateway-addon: %s", self._totals.line())
+        return True
 
 
 def tools_called(content: Content) -> Counter[str]:

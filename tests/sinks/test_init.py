@@ -27,8 +27,9 @@ class Told:
     def turn_away(self) -> None:
         self._hear("turn away")
 
-    def close(self) -> None:
+    def close(self) -> bool:
         self._hear("close")
+        return True
 
     def _hear(self, what: str) -> None:
         self.heard.append(what)
