@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway_addon.wire import cut as wire_cut
-from gateway_addon.wire.cut import MAX_ELEMENTS, MIN_TEXT, Cut, Edit, cut, fill_texts, join, split_texts
+from gateway_addon.wire.cut import MIN_TEXT, Cut, Edit, cut, fill_texts, join, split_texts
+from gateway_addon.wire.elements import MAX_ELEMENTS
 
 LONG = "word " * MIN_TEXT
 MARKER = {"cache_control": {"type": "ephemeral"}}
