@@ -12,6 +12,7 @@ from gateway_addon.api.base import ApiKind, Json, Operation, RequestFacts
 from gateway_addon.gateway.answers import AnswerChange
 from gateway_addon.terms import SideRequest, Source, Warning
 from gateway_addon.wire import encodings, jsontext
+from gateway_addon.wire.elements import Body, Memory
 from gateway_addon.wire.headers import Headers
 
 MAX_REQUEST = 64 * 1024 * 1024
@@ -32,13 +33,18 @@ class Request:
     body: bytes | None = field(repr=False)
     """Without content encoding; None if it is unknown."""
     json: Json | None = field(repr=False)
-    """The body parsed; None if it is no JSON object."""
+    """The body parsed; None if it is no JSON object. Other requests share its elements: nobody may change it."""
+    elements: Body | None = field(repr=False, default=None)
+    """The body as its elements, where a memory has read it."""
     warnings: tuple[Warning, ...] = ()
     """Why the body is unknown."""
 
 
-def read_request(method: str, path: str, headers: Headers, raw: bytes | None) -> Request:
-    """Decode and parse a request; `raw` is its body as sent, None if that is not known. Never raises."""
+def read_request(method: str, path: str, headers: Headers, raw: bytes | None, memory: Memory | None = None) -> Request:
+    """Decode and parse a request; `raw` is its body as sent, None if that is not known. Never raises.
+
+    A `memory` of what was sent before makes it faster, not different.
+    """
     body: bytes | None = None
     warning: Warning | None = None
     if raw is None:
@@ -48,15 +54,26 @@ def read_request(method: str, path: str, headers: Headers, raw: bytes | None) ->
             body = encodings.decode(raw, headers.joined("content-encoding"), MAX_REQUEST)
         except encodings.DecodeError:
             warning = "request_undecodable"
+    elements = _elements(body, memory)
     return Request(
         method=method,
         path=path,
         headers=headers,
         size=None if raw is None else len(raw),
         body=body,
-        json=None if body is None else jsontext.parse_object(body),
+        json=elements.json if elements else None if body is None else jsontext.parse_object(body),
+        elements=elements,
         warnings=(warning,) if warning else (),
     )
+
+
+def _elements(body: bytes | None, memory: Memory | None) -> Body | None:
+    if body is None or memory is None:
+        return None
+    try:
+        return memory.read(body)
+    except ValueError:
+        return None
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

@@ -183,6 +183,7 @@ def finish(reading: Reading, end: End, now: float | None, table: cost.PriceTable
         tool_calls=answer.tool_calls,
         tool_results=[*call.facts.tool_results, *answer.tool_results],
         body=call.request.body,
+        elements=call.request.elements,
     )
     return record, content
 

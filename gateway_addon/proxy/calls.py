@@ -19,6 +19,8 @@ from gateway_addon.proxy.tape import Tape
 from gateway_addon.reading import End, Reading
 from gateway_addon.record import Content, Record, limited
 from gateway_addon.sinks import Sinks, console
+from gateway_addon.wire.cut import MEMBERS
+from gateway_addon.wire.elements import Memory
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +51,8 @@ class Calls:
         self.run_id = run_id
         self.options = options
         self._prices = prices
-        self._forwarder = forward.Forwarder()
+        self._memory = Memory(MEMBERS)
+        self._forwarder = forward.Forwarder(self._memory)
         self._under_way: dict[str, UnderWay] = {}
 
     def expect(self, flow: http.HTTPFlow) -> None:
@@ -76,7 +79,9 @@ class Calls:
         if self.options.rewrite and forward.is_gateway_call(flow):
             opened = self._forwarder.forward(flow, self.options.settings)
         else:
-            opened = flows.observed(flow, self.options.settings, key_is_ours=self._forwarder.has_key(flow))
+            opened = flows.observed(
+                flow, self.options.settings, self._memory, key_is_ours=self._forwarder.has_key(flow)
+            )
         if opened:
             self._follow(flow, flows.call_of(flow, *opened, self.run_id, _report("reading a request")))
 

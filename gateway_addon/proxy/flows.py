@@ -25,6 +25,7 @@ from gateway_addon.reading import CLEAN, End, Reading
 from gateway_addon.record import Record
 from gateway_addon.terms import Source
 from gateway_addon.times import MAX_TIME, milliseconds
+from gateway_addon.wire.elements import Memory
 from gateway_addon.wire.headers import Headers
 
 _ABORTS = ("client_aborted", "upstream_cut", "interrupted")
@@ -56,10 +57,10 @@ def headers_of(message: http.Message) -> Headers:
     return Headers(message.headers.items(multi=True))
 
 
-def request_of(request: http.Request) -> Request:
+def request_of(request: http.Request, memory: Memory | None = None) -> Request:
     """A request, decoded and parsed."""
     raw = request.stream.joined() if isinstance(request.stream, RequestCopy) else request.raw_content
-    return read_request(request.method, request.path, headers_of(request), raw)
+    return read_request(request.method, request.path, headers_of(request), raw, memory)
 
 
 def is_reverse(flow: http.HTTPFlow) -> bool:
@@ -72,7 +73,9 @@ def may_be_call(request: http.Request) -> bool:
     return _kind_of(request) is not None
 
 
-def observed(flow: http.HTTPFlow, settings: Settings, *, key_is_ours: bool) -> tuple[Request, Passage] | None:
+def observed(
+    flow: http.HTTPFlow, settings: Settings, memory: Memory | None = None, *, key_is_ours: bool
+) -> tuple[Request, Passage] | None:
     """What a flow asked for and what became of it, where the gateway has no hand in it (any more); None: no model call.
 
     Of a live flow, and of a saved one, whether or not the gateway had sent or refused it. `key_is_ours`: the gateway
@@ -89,13 +92,13 @@ def observed(flow: http.HTTPFlow, settings: Settings, *, key_is_ours: bool) -> t
     kind = target.route.kind if target else _kind_of(sent)
     if kind is None or (rejected and target is None):
         return None
-    request = request_of(sent)
+    request = request_of(sent, memory)
     provider = settings.provider_of_host(flow.request.host, flow.request.port, flow.request.path)
     if provider is None and not is_reverse(flow) and not _looks_like_a_call(request.json):
         return None
     if target is None:
         kind = kind_of_request(kind, request.json)
-    model = _model_of(request if sent is flow.request else request_of(flow.request))
+    model = _model_of(request if sent is flow.request else request_of(flow.request, memory))
     passage = Passage(
         kind=kind,
         destination=None if rejected else _destination(flow, provider, noted, model, key_is_ours),

@@ -21,6 +21,7 @@ from gateway_addon.gateway.replies import INTERNAL_ERROR, reply
 from gateway_addon.gateway.routing import PREFIX, Target, route
 from gateway_addon.proxy import flows
 from gateway_addon.proxy.log import describe
+from gateway_addon.wire.elements import Memory
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,8 @@ def is_for_gateway(flow: http.HTTPFlow) -> bool:
 class Forwarder:
     """Sends or refuses the gateway's calls, and knows the keys that are in flows on their way."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory: Memory | None = None) -> None:
+        self._memory = memory
         self._sent: dict[str, Sent] = {}
         """Requests that the gateway has let go and that have not been answered yet, by flow id."""
 
@@ -63,7 +65,7 @@ class Forwarder:
         The gateway fails closed: what it could not deal with must not reach anybody.
         """
         try:
-            request = flows.request_of(flow.request)
+            request = flows.request_of(flow.request, self._memory)
             planned = plan(request, _caller(flow), settings)
             if isinstance(planned, Refusal):
                 return self._refuse(flow, request, planned, settings)

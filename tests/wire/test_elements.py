@@ -39,7 +39,7 @@ class Counted(Memory):
 
 # -- results -------------------------------------------------------------------------------------------------------
 
-messages = st.one_of(
+messages: st.SearchStrategy[Any] = st.one_of(
     st.integers(-3, 30),
     st.text(max_size=3),
     st.sampled_from(["é" * 9000, "word " * 5000, "—", [], {}, None, 1.5, 12, 123, "\ud800"]),
