@@ -12,6 +12,7 @@ from gateway_addon.api.base import ApiKind, Json, Operation, RequestFacts
 from gateway_addon.gateway.answers import AnswerChange
 from gateway_addon.terms import SideRequest, Source, Warning
 from gateway_addon.wire import encodings, jsontext
+from gateway_addon.wire.elements import Body, Memory
 from gateway_addon.wire.headers import Headers
 
 MAX_REQUEST = 64 * 1024 * 1024
@@ -38,13 +39,18 @@ class Request(Head):
     body: bytes | None = field(repr=False)
     """Without content encoding; None if it is unknown."""
     json: Json | None = field(repr=False)
-    """The body parsed; None if it is no JSON object."""
+    """The body parsed; None if it is no JSON object. Other requests share its elements: nobody may change it."""
+    elements: Body | None = field(repr=False, default=None)
+    """The body as its elements, where a memory has read it."""
     warnings: tuple[Warning, ...] = ()
     """Why the body is unknown, or cannot be read."""
 
 
-def read_request(method: str, path: str, headers: Headers, raw: bytes | None) -> Request:
-    """Decode and parse a request; `raw` is its body as sent, None if that is not known. Never raises."""
+def read_request(method: str, path: str, headers: Headers, raw: bytes | None, memory: Memory | None = None) -> Request:
+    """Decode and parse a request; `raw` is its body as sent, None if that is not known. Never raises.
+
+    A `memory` of what was sent before makes it faster, not different.
+    """
     body: bytes | None = None
     warning: Warning | None = None
     if raw is None:
@@ -54,7 +60,8 @@ def read_request(method: str, path: str, headers: Headers, raw: bytes | None) ->
             body = encodings.decode(raw, headers.joined("content-encoding"), MAX_REQUEST)
         except encodings.DecodeError:
             warning = "request_undecodable"
-    json = None if body is None else jsontext.parse_object(body)
+    elements = _elements(body, memory)
+    json = elements.json if elements else None if body is None else jsontext.parse_object(body)
     if warning is None and json is None and method == "POST":
         warning = "request_unreadable"
     return Request(
@@ -64,8 +71,18 @@ def read_request(method: str, path: str, headers: Headers, raw: bytes | None) ->
         size=None if raw is None else len(raw),
         body=body,
         json=json,
+        elements=elements,
         warnings=(warning,) if warning else (),
     )
+
+
+def _elements(body: bytes | None, memory: Memory | None) -> Body | None:
+    if body is None or memory is None:
+        return None
+    try:
+        return memory.read(body)
+    except ValueError:
+        return None
 
 
 def unread_request(head: Head, size: int | None) -> Request:

@@ -192,6 +192,7 @@ def finish(reading: Reading, end: End, lasted: float | None, table: cost.PriceTa
         tool_calls=answer.tool_calls,
         tool_results=[*call.facts.tool_results, *answer.tool_results],
         body=call.request.body,
+        elements=call.request.elements,
     )
     return record, content
 

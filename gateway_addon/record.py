@@ -9,6 +9,7 @@ from gateway_addon import api, times
 from gateway_addon.api.base import Json, Operation, ToolCall, ToolResult
 from gateway_addon.terms import CostFlag, CostSource, Outcome, SideRequest, Source, Warning
 from gateway_addon.wire import jsontext
+from gateway_addon.wire.elements import Body
 
 
 @dataclass(slots=True, kw_only=True)
@@ -104,6 +105,8 @@ class Content:
     tool_results: list[ToolResult] = field(default_factory=list)
     body: bytes | None = None
     """The request's, content-decoded, as the client sent it."""
+    elements: Body | None = field(default=None, repr=False, compare=False)
+    """What was read of a body; it is good for `body` only if that is the very same object."""
 
 
 def arguments_valid(call: ToolCall) -> bool | None:

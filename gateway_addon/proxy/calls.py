@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from mitmproxy import http
 from mitmproxy.connection import Server
 
-from gateway_addon import reading
+from gateway_addon import api, reading
 from gateway_addon.call import Call, Passage, Request
 from gateway_addon.captures import notes
 from gateway_addon.cost import PriceTable
@@ -23,6 +23,7 @@ from gateway_addon.proxy.unrecorded import Unrecorded
 from gateway_addon.reading import End, Reading
 from gateway_addon.record import Content, Record, limited
 from gateway_addon.sinks import Sinks, console
+from gateway_addon.wire.elements import Memory
 
 logger = logging.getLogger(__name__)
 
@@ -78,15 +79,16 @@ class Calls:
         self.options = options
         self.own = OwnConnections()
         self._prices = prices
-        self._forwarder = forward.Forwarder(lambda: self.sinks.turn_away())
+        self._memory = Memory(api.members)
+        self._forwarder = forward.Forwarder(lambda: self.sinks.turn_away(), self._memory)
         self._arrived: dict[str, float] = {}
         """When the heads of requests came whose bodies have not, by the monotonic clock and flow id."""
         self._under_way: dict[str, UnderWay] = {}
-        self._leaving: list[tuple[Sinks, Callable[[], None]]] = []
+        self._leaving: list[tuple[Sinks, Callable[[], object]]] = []
         self._failures: dict[str, str] = {}
         self._unrecorded = Unrecorded()
 
-    def move(self, sinks: Sinks, run_id: str, close_previous: Callable[[], None]) -> None:
+    def move(self, sinks: Sinks, run_id: str, close_previous: Callable[[], object]) -> None:
         """Calls go to other sinks from now on; those under way end where they began, and then `close_previous` is
         called, in a thread of its own."""
         self._leaving.append((self.sinks, close_previous))
@@ -131,7 +133,9 @@ class Calls:
         if self.options.rewrite and (self._forwarder.is_waiting(flow) or forward.is_gateway_call(flow)):
             opened = self._forwarder.forward(flow, lambda: caller_of(flow, None, self.own), self.options.settings)
         else:
-            opened = flows.observed(flow, self.options.settings, key_is_ours=self._forwarder.has_key(flow))
+            opened = flows.observed(
+                flow, self.options.settings, self._memory, key_is_ours=self._forwarder.has_key(flow)
+            )
             if opened is None and flows.may_be_unread_call(flow, self.options.settings):
                 self._unrecorded.add(flow.request.host, flow.request.path.partition("?")[0])
         if opened:

@@ -25,6 +25,7 @@ from gateway_addon.reading import CLEAN, End, Reading
 from gateway_addon.record import Record
 from gateway_addon.terms import Source
 from gateway_addon.times import MAX_TIME, milliseconds
+from gateway_addon.wire.elements import Memory
 from gateway_addon.wire.headers import Headers
 
 _ABORTS = ("client_aborted", "upstream_cut", "interrupted")
@@ -61,10 +62,10 @@ def head_of(request: http.Request) -> Head:
     return Head(method=request.method, path=request.path, headers=headers_of(request))
 
 
-def request_of(request: http.Request) -> Request:
+def request_of(request: http.Request, memory: Memory | None = None) -> Request:
     """A request, decoded and parsed."""
     raw = request.stream.joined() if isinstance(request.stream, RequestCopy) else request.raw_content
-    return read_request(request.method, request.path, headers_of(request), raw)
+    return read_request(request.method, request.path, headers_of(request), raw, memory)
 
 
 def is_reverse(flow: http.HTTPFlow) -> bool:
@@ -84,7 +85,9 @@ def may_be_call(request: http.Request) -> bool:
     return _place_of(request) is not None
 
 
-def observed(flow: http.HTTPFlow, settings: Settings, *, key_is_ours: bool) -> tuple[Request, Passage] | None:
+def observed(
+    flow: http.HTTPFlow, settings: Settings, memory: Memory | None = None, *, key_is_ours: bool
+) -> tuple[Request, Passage] | None:
     """What a flow asked for and what became of it, where the gateway has no hand in it (any more); None: no model call.
 
     Of a live flow, and of a saved one, whether or not the gateway had sent or refused it. `key_is_ours`: the gateway
@@ -101,12 +104,12 @@ def observed(flow: http.HTTPFlow, settings: Settings, *, key_is_ours: bool) -> t
     place = _place_of(sent)
     if place is None or (rejected and target is None):
         return None
-    request = request_of(sent)
+    request = request_of(sent, memory)
     provider = settings.provider_of_host(flow.request.host, flow.request.port, flow.request.path)
     is_addressed = provider is not None or is_reverse(flow)
     if not _is_call(place, request.json, is_addressed=is_addressed):
         return None
-    model = _model_of(request if sent is flow.request else request_of(flow.request)) or place.model
+    model = _model_of(request if sent is flow.request else request_of(flow.request, memory)) or place.model
     passage = Passage(
         kind=place.kind if target else kind_of_request(place.kind, request.json),
         destination=None if rejected else _destination(flow, provider, noted, model, key_is_ours),

@@ -24,6 +24,7 @@ from gateway_addon.gateway.replies import INTERNAL_ERROR, reply
 from gateway_addon.gateway.routing import PREFIX, Target, route
 from gateway_addon.proxy import flows
 from gateway_addon.proxy.log import describe
+from gateway_addon.wire.elements import Memory
 
 logger = logging.getLogger(__name__)
 
@@ -77,8 +78,9 @@ class Forwarder:
     STRANGERS_A_SECOND = 5
     """Rows for callers who show no token: whoever can reach a listener could fill the disk with them."""
 
-    def __init__(self, turn_away: Callable[[], None]) -> None:
+    def __init__(self, turn_away: Callable[[], None], memory: Memory | None = None) -> None:
         self._turn_away = turn_away
+        self._memory = memory
         self._strangers = Quota(self.STRANGERS_A_SECOND)
         self._verdicts: dict[str, Target | Refusal] = {}
         """What was made of requests whose head has arrived and whose body has not, by flow id."""
@@ -106,7 +108,7 @@ class Forwarder:
             admitted = self._verdicts.pop(flow.id)
             if isinstance(admitted, Refusal):
                 return self._turned_away(flow, admitted, settings)
-            request = flows.request_of(flow.request)
+            request = flows.request_of(flow.request, self._memory)
             planned = plan(request, admitted, flows.reverse_target(flow), settings)
             if isinstance(planned, Refusal):
                 return self._refuse(flow, request, planned, settings)

@@ -51,14 +51,13 @@ class Sinks:
             self._guarded(sink, lambda sink: sink.turn_away())
 
     def close(self) -> bool:
-        failed: list[Sink] = []
-        for sink in self._sinks:
-            self._guarded(sink, lambda sink: sink.close() or failed.append(sink))
-        return not failed
+        ends = [self._guarded(sink, lambda sink: sink.close()) for sink in self._sinks]
+        return all(ends)
 
-    def _guarded(self, sink: Sink, tell: Callable[[Sink], object]) -> None:
+    def _guarded(self, sink: Sink, tell: Callable[[Sink], object]) -> bool:
+        """What a sink says to what it is told; true where it says nothing, false where it fails."""
         try:
-            tell(sink)
+            return tell(sink) is not False
         except Exception as error:
             if sink.name not in self._failed:
                 self._failed.add(sink.name)
@@ -66,3 +65,4 @@ class Sinks:
                 place = traceback.extract_tb(error.__traceback__)[-1]
                 where = f"{Path(place.filename).name}:{place.lineno}"
                 logger.warning("gateway-addon: %s failed: %s at %s", sink.name, type(error).__name__, where)
+            return False

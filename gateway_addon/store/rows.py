@@ -33,8 +33,8 @@ def insert_begun(db: Database, record: Record) -> None:
     db.execute(_BEGIN, _storable(as_row(record) | dict.fromkeys(REFERENCES)))
 
 
-def replace_finished(db: Database, record: Record, content: Content) -> None:
-    """Insert the row, texts and tool calls of a finished call, or replace those it has.
+def replace_finished(db: Database, record: Record, content: Content, nodes: bodies.Nodes | None = None) -> None:
+    """Insert the row, texts and tool calls of a finished call, or replace those it has. `nodes`: see `store_body`.
 
     A flow that holds only the beginning of its answer knows less than the row of the call itself, which then stays.
     """
@@ -43,7 +43,8 @@ def replace_finished(db: Database, record: Record, content: Content) -> None:
         return
     references = {f"{name}_id": content_id(db, getattr(content, name)) for name in TEXTS}
     references["tool_set_id"] = tool_set_id(db, content.tools)
-    db.execute(_FINISH, _storable(as_row(record) | references | bodies.store_body(db, content.body)))
+    body = bodies.store_body(db, content.body, content.elements, nodes)
+    db.execute(_FINISH, _storable(as_row(record) | references | body))
     for table in ("stored_tool_calls", "stored_tool_results"):
         db.execute(f"DELETE FROM {table} WHERE request_id = ?", [request_id])
     for position, (link, call) in enumerate(_linked(content.tool_calls)):

@@ -20,6 +20,7 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from gateway_addon.record import Content, Record, without_text
+from gateway_addon.store.bodies import Nodes
 from gateway_addon.store.database import open_database, reported, transaction
 from gateway_addon.store.rows import insert_begun, replace_finished, texts
 from gateway_addon.store.runs import end_run, interrupt_dead_calls, start_run
@@ -99,6 +100,9 @@ class Writer:
         self._failing_since: float | None = None
         self._waits = False
         self._warned: set[str] = set()
+        self._nodes: Nodes = {}
+        self._version = 0
+        """Of the database, which changes with what others write to it."""
         self._thread = threading.Thread(target=self._run, name="gateway-addon-writer", daemon=True)
         self._thread.start()
 
@@ -212,17 +216,31 @@ class Writer:
             # SQLite would go on writing to the deleted one without an error
             raise FileNotFoundError("another file has taken its place")
         refused = []
-        with transaction(self._db):
-            for job in batch:
-                try:
-                    with self._db.atomic():
-                        _store(self._db, job)
-                except sqlite3.OperationalError:
-                    raise
-                except Exception as error:
-                    refused.append(job)
-                    self._warn("a call could not be recorded", error)
+        try:
+            with transaction(self._db):
+                self._forget_if_changed()
+                for job in batch:
+                    try:
+                        with self._db.atomic():
+                            _store(self._db, job, self._nodes)
+                    except sqlite3.OperationalError:
+                        raise
+                    except Exception as error:
+                        self._nodes.clear()
+                        refused.append(job)
+                        self._warn("a call could not be recorded", error)
+        except BaseException:
+            # rows that are undone have no ids any more
+            self._nodes.clear()
+            raise
         return _finished(refused)
+
+    def _forget_if_changed(self) -> None:
+        """Forget row ids once another connection has written, and maybe removed them. Inside a transaction."""
+        (version,) = self._db.execute("PRAGMA data_version").fetchone()
+        if version != self._version:
+            self._version = version
+            self._nodes.clear()
 
     def _warn(self, what: str, error: Exception) -> None:
         """Log the first failure of each sort."""
@@ -249,8 +267,8 @@ def _bare(job: _Job) -> _Job:
     return replace(job, record=record, content=without_text(job.content), size=0)
 
 
-def _store(db: Database, job: _Job) -> None:
+def _store(db: Database, job: _Job, nodes: Nodes) -> None:
     if job.content is None:
         insert_begun(db, job.record)
     else:
-        replace_finished(db, job.record, job.content)
+        replace_finished(db, job.record, job.content, nodes)

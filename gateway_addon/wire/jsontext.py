@@ -50,6 +50,14 @@ def parse(data: bytes | str) -> Any:
         raise ValueError("nested too deeply") from error
 
 
+def scan(text: str, at: int) -> tuple[Any, int]:
+    """The value that begins at `at`, as `parse` gives it, and where it ends. Raises `ValueError` as `parse` does."""
+    try:
+        return _DECODER.raw_decode(text, at)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
 def parse_any(data: bytes | str) -> object:
     """`parse`, or None if `data` is not readable."""
     try:
@@ -139,10 +147,7 @@ class Scanner:
 
     def value(self) -> Any:
         """The value at `at`; moves behind it."""
-        try:
-            value, self.at = _DECODER.raw_decode(self.text, self.at)
-        except RecursionError as error:
-            raise ValueError("nested too deeply") from error
+        value, self.at = scan(self.text, self.at)
         return value
 
     def members(self) -> Iterator[tuple[str | int, int]]:

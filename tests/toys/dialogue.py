@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from gateway_addon.api.base import (
     OTHER_EFFORT,
     Answer,
+    HistoryItem,
     Json,
     Operation,
     Problem,
@@ -29,6 +30,7 @@ from gateway_addon.api.base import (
 )
 from gateway_addon.api.refusals import check_model, check_object
 from gateway_addon.api.values import count, items, mapping, objects, text
+from gateway_addon.terms import Role
 from gateway_addon.wire.cut import CONVERSATION, SYSTEM, TOOLS
 
 NAME = "dialogue"
@@ -72,6 +74,22 @@ def read_request(body: Json) -> RequestFacts:
         user_prompt=said[-1] if said else None,
         first_prompt=said[0] if said else None,
     )
+
+
+ROLES: dict[object, Role] = {"guest": "user", "stage": "tool", "director": "system"}
+
+
+def history(body: Json) -> Iterator[HistoryItem]:
+    if persona := text(body.get("persona")):
+        yield HistoryItem(message=-1, role="system", text=persona)
+    for number, line in enumerate(objects(body.get("lines"))):
+        if line.get("role") == "stage":
+            result = next(_results([line]))
+            yield HistoryItem(message=number, role="tool", tool_result=result)
+        else:
+            yield HistoryItem(
+                message=number, role=ROLES.get(line.get("role"), "assistant"), text=text(line.get("says"))
+            )
 
 
 def _results(lines: list[Json]) -> Iterator[ToolResult]:
