@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from gateway_addon.cli.options import Unreadable, flow_file
+from gateway_addon.cli.options import Unreadable, flow_file, force
 from gateway_addon.cli.output import plain, progress_bar
 
 
@@ -14,7 +14,8 @@ from gateway_addon.cli.output import plain, progress_bar
 @flow_file
 @click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
 @click.option("--rules", metavar="FILE", type=click.Path(path_type=Path), help="TOML: [[rules]] with name and regex.")
-def redact(source: Path, target: Path, rules: Path | None) -> None:
+@force
+def redact(source: Path, target: Path, rules: Path | None, force: bool) -> None:
     """Copy a flow file without the secrets in it, so that it can be shared."""
     # mitmproxy takes a second to import, which those commands should not cost that only read a database
     from gateway_addon.captures import flowfile
@@ -22,7 +23,7 @@ def redact(source: Path, target: Path, rules: Path | None) -> None:
     try:
         own_rules = flowfile.load_rules(rules) if rules else []
         with progress_bar(source, readings=2) as progress:
-            done = flowfile.redact_file(source, target, own_rules, progress)
+            done = flowfile.redact_file(source, target, own_rules, progress, force=force)
     except flowfile.FlowFileError as error:
         raise Unreadable(str(error)) from error
     click.echo(f"{plain(target)}: {done}")
