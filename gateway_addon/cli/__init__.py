@@ -47,6 +47,7 @@ COMMANDS = (
     keep.prune_calls,
     findings.review_calls,
     files.redact,
+    files.bundle,
     files.replay,
 )
 for command in COMMANDS:

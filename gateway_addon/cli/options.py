@@ -26,6 +26,7 @@ as_json = click.option(
 
 
 flow_file = click.argument("source", metavar="FILE", type=click.Path(path_type=Path))
+force = click.option("--force", is_flag=True, help="Replace OUT if it is there.")
 
 
 def found(db: Database, path: Path, reference: str) -> str:

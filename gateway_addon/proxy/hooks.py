@@ -23,7 +23,7 @@ from mitmproxy.tls import TlsData
 from gateway_addon import __version__
 from gateway_addon.captures import flowfile
 from gateway_addon.cost import PriceTable
-from gateway_addon.proxy import options, reload
+from gateway_addon.proxy import options, reload, saving
 from gateway_addon.proxy.callers import HostHeaders
 from gateway_addon.proxy.calls import Calls
 from gateway_addon.proxy.log import describe
@@ -77,6 +77,8 @@ class GatewayAddon:
             logger.error("gateway-addon: %s", error)
 
     def configure(self, updated: set[str]) -> None:
+        if self._is_running and "save_stream_file" in updated:
+            saving.make_private(ctx.master.addons)
         if self._failed_to_load or not options.concern(updated):
             return
         try:
@@ -91,6 +93,7 @@ class GatewayAddon:
         if self.calls is None or self._is_running:
             return
         self._is_running = True
+        saving.make_private(ctx.master.addons)
         # Python lets a thread run for 5 ms before another gets its turn: too long for a chunk to wait for our writer
         sys.setswitchinterval(0.0005)
         logger.info("gateway-addon %s: %s", __version__, options.describe(self.calls.options, ctx.options))

@@ -76,6 +76,42 @@ def find(db: Database, reference: str) -> list[str]:
     return [reference] if reference in ids else ids
 
 
+def calls_meant(db: Database, reference: str) -> list[str]:
+    """The ids of the one call or the one session that is meant, by its id or the beginning of it, oldest first.
+
+    Raises LookupError, one line, if nothing is, or more than one.
+    """
+    begun = "SELECT DISTINCT session_id FROM requests WHERE substr(session_id, 1, length(:reference)) = :reference"
+    sessions = [row["session_id"] for row in db.query(begun, {"reference": reference})]
+    ids = find(db, reference)
+    if reference in sessions and reference not in ids:
+        ids, sessions = [], [reference]
+    if len(ids) + len(sessions) > 1 and ids != [reference]:
+        meant = ", ".join([*ids, *sessions][:3])
+        raise LookupError(f"{reference!r} may be any of {len(ids) + len(sessions)} calls and sessions: {meant}, ...")
+    if ids:
+        return ids
+    if not sessions:
+        raise LookupError(f"no call or session {reference!r}")
+    of_session = "SELECT id FROM requests WHERE session_id = ? ORDER BY started_at, id"
+    return [row["id"] for row in db.query(of_session, sessions)]
+
+
+_ALL = {
+    "requests": f"SELECT {', '.join(name for name in COLUMNS if name != 'run_id')} FROM requests ORDER BY started_at, id",
+    "prompts": "SELECT * FROM prompts ORDER BY request_id",
+    "answers": "SELECT * FROM answers ORDER BY request_id",
+    "tool_calls": "SELECT * FROM tool_calls ORDER BY request_id, position",
+    "tool_results": "SELECT * FROM tool_results ORDER BY request_id, result_request_id, call_id, result",
+    "request_tools": "SELECT * FROM request_tools ORDER BY request_id, name",
+}
+
+
+def all_rows(db: Database) -> dict[str, list[Row]]:
+    """Every row, by table or view, but for what is of the run that wrote it."""
+    return {name: list(db.query(sql)) for name, sql in _ALL.items()}
+
+
 def conversation(db: Database, request_id: str) -> list[Row]:
     """A call and the turns of its conversation before it, as far as they are stored, oldest first.
 
