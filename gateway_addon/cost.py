@@ -198,13 +198,8 @@ class PriceTable:
         self._snapshot: DataSnapshot | None = None
         self._entry = lru_cache(maxsize=256)(self._look_up)
 
-    @property
-    def loaded(self) -> bool:
-        """Whether the table answers, and at once."""
-        return self._snapshot is not None
-
     def load(self) -> None:
-        """Load the table if it is not, which takes about a second. Never raises: without it, `loaded` stays false."""
+        """Load the table if it is not, which takes about a second. Never raises: without it, nothing has a price."""
         with self._lock, suppress(Exception):
             if self._snapshot is None:
                 from genai_prices.data_snapshot import get_snapshot

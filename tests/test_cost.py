@@ -620,16 +620,17 @@ class TestAPriceTable:
         table = cost.PriceTable()
         with ThreadPoolExecutor(4) as threads:
             list(threads.map(lambda _: table.load(), range(4)))
-        assert table.loaded
         monkeypatch.setitem(sys.modules, "genai_prices.data_snapshot", None)
         table.load()
-        assert table.loaded
+        assert table.find("gpt-5", cost.Place("openai", None, datetime.now(UTC)), {})
 
     def test_does_not_raise_where_it_cannot_be_loaded(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "genai_prices.data_snapshot", None)
         table = cost.PriceTable()
         table.load()
-        assert not table.loaded
+        with pytest.raises(cost.NoPrice) as refused:
+            table.find("gpt-5", cost.Place("openai", None, datetime.now(UTC)), {})
+        assert refused.value.flags == ("price_table_loading",)
 
     @pytest.mark.parametrize(
         ("of", "bill", "more", "flags"),

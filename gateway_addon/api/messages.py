@@ -28,7 +28,7 @@ from gateway_addon.api.gateways import read_gateway, read_own_cost
 from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_prompt, side_request
 from gateway_addon.api.refusals import anthropic_error_body, check_model, check_object
 from gateway_addon.api.values import count, mapping, objects, text
-from gateway_addon.terms import SideRequest
+from gateway_addon.terms import Executor, SideRequest
 from gateway_addon.wire import jsontext
 from gateway_addon.wire.cut import CONVERSATION, SYSTEM, TOOLS
 
@@ -208,7 +208,6 @@ def read_request(body: Json) -> RequestFacts:
         streamed=body.get("stream") is True,
         max_tokens=max_tokens,
         tools=tools,
-        tools_used=_distinct(map(_call_name, calls)),
         tool_results=_tool_results(_blocks(_after_answer(messages)), calls),
         system_prompt=system_prompt,
         user_prompt=real_prompt(turns),
@@ -409,7 +408,7 @@ class _Block:
 
     def call(self) -> ToolCall:
         kind = _type(self.start)
-        executor = "client" if kind == "tool_use" else "server"
+        executor: Executor = "client" if kind == "tool_use" else "server"
         return ToolCall(text(self.start.get("id")), _call_name(self.start), kind, executor, self._arguments())
 
     def _arguments(self) -> str | None:
