@@ -427,8 +427,10 @@ def _full_name(name: str, namespace: str | None, namespaces: frozenset[str]) -> 
 
 def _executor(item: Json) -> Executor:
     match item.get("execution"):
-        case "client" | "server" as execution:
-            return execution
+        case "client":
+            return "client"
+        case "server":
+            return "server"
     hosted = mapping(item.get("environment")).get("type") == "container_reference"
     return "client" if _type(item) in CLIENT_CALLS and not hosted else "server"
 

@@ -15,7 +15,7 @@ from mitmproxy.io import FlowReader, FlowWriter
 
 from gateway_addon.captures.finder import Finder, read_rules
 from gateway_addon.captures.redaction import Redactor
-from gateway_addon.credentials import Rule, environment_secrets
+from gateway_addon.credentials import SecretRule, environment_secrets
 
 Progress = Callable[[int], Any]
 """Told how many more bytes of a file have been read."""
@@ -60,7 +60,9 @@ def read_at(path: Path, offset: int) -> Flow:
             raise FlowFileError(f"{path}: the file has changed while it was in use") from error
 
 
-def redact_file(source: Path, target: Path, rules: Sequence[Rule] = (), progress: Progress = lambda size: None) -> str:
+def redact_file(
+    source: Path, target: Path, rules: Sequence[SecretRule] = (), progress: Progress = lambda size: None
+) -> str:
     """Write a copy of a flow file without its secrets, readable for its owner only; return what was done, one line.
 
     The file is read twice, so `progress` is told of twice its size. Raises `FlowFileError` if it cannot be read to its
@@ -89,7 +91,7 @@ def redact_file(source: Path, target: Path, rules: Sequence[Rule] = (), progress
     return f"{flows} flows, {len(finder.kinds)} different secrets replaced"
 
 
-def load_rules(path: Path) -> list[Rule]:
+def load_rules(path: Path) -> list[SecretRule]:
     """The rules of a TOML file (`finder.read_rules`). Raises `FlowFileError`."""
     try:
         return read_rules(tomllib.loads(path.read_text(encoding="utf-8")))
@@ -99,7 +101,7 @@ def load_rules(path: Path) -> list[Rule]:
         raise FlowFileError(f"{path}: {error}") from error
 
 
-def redact_flows(flows: Sequence[Flow], rules: Sequence[Rule] = ()) -> None:
+def redact_flows(flows: Sequence[Flow], rules: Sequence[SecretRule] = ()) -> None:
     """Redact flows in place, with the same placeholders for all."""
     redactor = Redactor(new_finder(rules))
     for flow in flows:
@@ -108,7 +110,7 @@ def redact_flows(flows: Sequence[Flow], rules: Sequence[Rule] = ()) -> None:
         flow.set_state(redactor.redact(flow.get_state()))
 
 
-def new_finder(rules: Sequence[Rule] = ()) -> Finder:
+def new_finder(rules: Sequence[SecretRule] = ()) -> Finder:
     """A finder for this process: a key of its own, and the secrets of its environment."""
     return Finder(secrets.token_bytes(32), rules, environment_secrets(os.environ))
 

@@ -100,7 +100,7 @@ def _model_call(request: Request, caller: Caller, settings: Settings, target: Ta
     choice = models.choose(model, kind, mode, settings, caller.reverse_target)
     if isinstance(choice, Refusal):
         return choice
-    call = rewrites.Call(kind=kind, body=body, headers=request.headers, choice=choice, settings=settings)
+    call = rewrites.RuleContext(kind=kind, body=body, headers=request.headers, choice=choice, settings=settings)
     operations = rewrites.operations(call)
     change = AnswerChange(
         kind,
