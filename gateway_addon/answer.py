@@ -85,7 +85,10 @@ class AnswerReader:
 
 
 class AnswerFeed:
-    """The body of one answer as it arrives. With a `change`, `feed` and `end` return what the client gets instead."""
+    """The body of one answer as it arrives. With a `change`, `feed` and `end` return what the client gets instead.
+
+    `max_body`: bytes (decoded) beyond which an answer that is no stream is not read.
+    """
 
     def __init__(
         self,
@@ -94,6 +97,8 @@ class AnswerFeed:
         http_status: int,
         headers: Headers,
         change: AnswerChange | None = None,
+        *,
+        max_body: int = MAX_BODY,
     ) -> None:
         self.streamed: bool | None = None
         """Whether it is an event stream; None until that is known."""
@@ -103,6 +108,7 @@ class AnswerFeed:
         """What a reader has raised, which is a bug of ours; an answer that is changed goes on being changed."""
         self._reader = AnswerReader(kind, request)
         self._change = change
+        self._max_body = max_body
         self._is_error = http_status >= 400
         self._framing = FRAMINGS.get(media_type(headers))
         self._pending: list[bytes] = []
@@ -191,7 +197,7 @@ class AnswerFeed:
             if self.streamed:
                 piece, self._body = bytes(self._body), bytearray()
                 self._take_events(self._events.feed(piece))
-        elif len(self._body) > MAX_BODY:
+        elif len(self._body) > self._max_body:
             if self._change is None:
                 self.stop("response_too_large")
             else:

@@ -121,7 +121,7 @@ def unpriced(names: Iterable[str]) -> tuple[Unpriced, ...]:
 
 
 @dataclass(slots=True, frozen=True)
-class Place:
+class Seller:
     """Whose prices hold, where and when."""
 
     provider: str | None
@@ -203,25 +203,20 @@ class PriceTable:
         self._snapshot: DataSnapshot | None = None
         self._entry = lru_cache(maxsize=256)(self._look_up)
 
-    @property
-    def loaded(self) -> bool:
-        """Whether the table answers, and at once."""
-        return self._snapshot is not None
-
     def load(self) -> None:
-        """Load the table if it is not, which takes about a second. Never raises: without it, `loaded` stays false."""
+        """Load the table if it is not, which takes about a second. Never raises: without it, nothing has a price."""
         with self._lock, suppress(Exception):
             if self._snapshot is None:
                 from genai_prices.data_snapshot import get_snapshot
 
                 self._snapshot = get_snapshot()
 
-    def find(self, model: str, place: Place, modifiers: Mapping[str, str]) -> ListPrice:
+    def find(self, model: str, seller: Seller, modifiers: Mapping[str, str]) -> ListPrice:
         """What `model` costs there. Raises `NoPrice` for what the table does not know, or while it is not loaded."""
         if self._snapshot is None:
             raise NoPrice("price_table_loading")
         try:
-            name = place.list_name or self._snapshot.find_provider(None, None, f"https://{place.host}/").id
+            name = seller.list_name or self._snapshot.find_provider(None, None, f"https://{seller.host}/").id
         except LookupError:
             raise NoPrice("unknown_host") from None
         entries = ENTRIES[name](model) if name in ENTRIES else [(name, model)]
@@ -231,9 +226,9 @@ class PriceTable:
         if entry is None:
             raise NoPrice("unknown_model")
         info, has_own_variants = entry
-        if place.is_dearer_for(model):
-            modifiers = {**modifiers, "region": place.host or ""}
-        return ListPrice(_rates(info, place.started_at, modifiers, has_own_variants))
+        if seller.is_dearer_for(model):
+            modifiers = {**modifiers, "region": seller.host or ""}
+        return ListPrice(_rates(info, seller.started_at, modifiers, has_own_variants))
 
     def _look_up(self, provider: str, model: str) -> "tuple[ModelInfo, bool] | None":
         """The model in a provider's list, and whether it is the provider's own, not one of another that it sells.
@@ -312,12 +307,12 @@ def price(
 ) -> Price:
     """Put a call's cost together: what was reported, else (unless the bill is final) an estimate, else unknown.
 
-    `model` is the one that answered, where the bill names none; `provider`, `host`, `started_at` as in `Place`.
+    `model` is the one that answered, where the bill names none; `provider`, `host`, `started_at` as in `Seller`.
     `subscription`: a flat fee pays for the call, its cost is notional. While `table` is not loaded, a cost that only it
     could tell stays unknown, flagged `price_table_loading`. Never raises.
     """
     model = bill.model or model
-    listed = estimate(answer, model, Place(provider, host, started_at), table)
+    listed = estimate(answer, model, Seller(provider, host, started_at), table)
     cost, source = bill.cost, bill.source
     reasons: tuple[CostFlag, ...] = bill.flags
     if cost is None and not bill.final:
@@ -338,32 +333,32 @@ def price(
     )
 
 
-def estimate(answer: Answer, model: str | None, place: Place, table: PriceTable) -> Estimate:
+def estimate(answer: Answer, model: str | None, seller: Seller, table: PriceTable) -> Estimate:
     """The list price of an answer, with the passes and fees that its usage leaves out. Never raises.
 
     What is not known for certain has none: a cut stream, tokens that were not counted, an unknown model or host, and
     anything that the answer names and the model's own list does not. An estimate that leaves something out is wrong.
     """
     try:
-        return _estimate(answer, model, place, table)
+        return _estimate(answer, model, seller, table)
     except NoPrice as reason:
         return Estimate(flags=reason.flags)
     except Exception:  # the table is fed what strangers sent; whatever it makes of that, the call goes on
         return Estimate(flags=unpriced(["usage"]))
 
 
-def _estimate(answer: Answer, model: str | None, place: Place, table: PriceTable) -> Estimate:
+def _estimate(answer: Answer, model: str | None, seller: Seller, table: PriceTable) -> Estimate:
     if reason := _why_uncounted(answer):
         raise NoPrice(reason)
     if not model:
         raise NoPrice("unknown_model")
-    if not place.may_have_a_list:
+    if not seller.may_have_a_list:
         raise NoPrice("unknown_host")
     modifiers = _modifiers(answer)
-    own = table.find(model, place, modifiers)
+    own = table.find(model, seller, modifiers)
 
     def priced(each: Pass) -> Decimal:
-        return (table.find(each.model, place, modifiers) if each.model else own).of_tokens(each.usage)
+        return (table.find(each.model, seller, modifiers) if each.model else own).of_tokens(each.usage)
 
     passes = _passes(answer, own)
     tokens = sum(map(priced, passes), Decimal(0))

@@ -17,7 +17,7 @@ MIN_LENGTH = 8
 """Characters below which a value is replaced in its own place only: wherever else it stands, it may be a plain word."""
 
 
-class Rule(NamedTuple):
+class SecretRule(NamedTuple):
     """A kind of secret and how to find it."""
 
     kind: str
@@ -25,8 +25,8 @@ class Rule(NamedTuple):
     """The secret is its group `secret`, or the whole match if it has none."""
 
 
-def _rule(kind: str, regex: str) -> Rule:
-    return Rule(kind, re.compile(regex, re.ASCII))
+def _rule(kind: str, regex: str) -> SecretRule:
+    return SecretRule(kind, re.compile(regex, re.ASCII))
 
 
 SHAPES = {

@@ -13,28 +13,10 @@ from gateway_addon.api.base import Answer, RequestFacts
 from gateway_addon.gateway.answers import AnswerChange
 from gateway_addon.wire import encodings
 from gateway_addon.wire.headers import Headers
+from tests.chat_answers import COUNTS, ERROR, GOOD, SAYS, STOPS, WHOLE, stream
 from tests.provider.delivery import aws_event_stream
 
 CHAT = KINDS["chat_completions"]
-CHUNK: dict[str, Any] = {"id": "c1", "object": "chat.completion.chunk", "model": "m"}
-SAYS = CHUNK | {"choices": [{"index": 0, "delta": {"content": "höher als gedacht"}}]}
-STOPS = CHUNK | {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
-COUNTS = CHUNK | {"choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": 3}}
-WHOLE = {
-    "id": "c1",
-    "object": "chat.completion",
-    "model": "m",
-    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "höher"}}],
-    "usage": {"prompt_tokens": 12, "completion_tokens": 3},
-}
-ERROR = {"error": {"message": "no credit", "code": 402}}
-
-
-def stream(*events: object) -> bytes:
-    return b"".join(b"data: %s\n\n" % json.dumps(event, ensure_ascii=False).encode() for event in events)
-
-
-GOOD = b": keep-alive\n\n" + stream(SAYS, STOPS, COUNTS) + b"data: [DONE]\n\n"
 
 
 def read(
@@ -44,9 +26,10 @@ def read(
     encoding: str | None = None,
     cuts: tuple[int, ...] = (),
     status: int = 200,
+    **more: Any,
 ) -> tuple[AnswerFeed, Answer]:
     headers = {"content-type": content_type} | ({"content-encoding": encoding} if encoding else {})
-    feed = AnswerFeed(CHAT, RequestFacts(), status, Headers(headers))
+    feed = AnswerFeed(CHAT, RequestFacts(), status, Headers(headers), **more)
     for start, end in zip((0, *cuts), (*cuts, len(body)), strict=True):
         feed.feed(body[start:end])
     return feed, feed.finish()
@@ -176,9 +159,8 @@ def test_what_came_before_damage_stays():
     assert answer.usage.input_tokens == 12
 
 
-def test_a_body_that_is_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("gateway_addon.answer.MAX_BODY", 1000)
-    feed, answer = read(b'{"x": "' + b"y" * 5000, "application/json", cuts=(100, 2000))
+def test_a_body_that_is_too_long_is_given_up():
+    feed, answer = read(b'{"x": "' + b"y" * 5000, "application/json", cuts=(100, 2000), max_body=1000)
     assert feed.warning == "response_too_large"
     assert not answer.recognised
 

@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 
 from gateway_addon import cost, dialects
 from gateway_addon.api.base import Answer, Pass, Problem, Usage
-from gateway_addon.cost import Place
+from gateway_addon.cost import Seller
 from gateway_addon.dialects import openrouter
 from gateway_addon.dialects.amounts import MAX_USD
 from gateway_addon.dialects.base import Bill
@@ -74,7 +74,7 @@ def answer(input_tokens: int | None = 1000, output_tokens: int | None = 100, **m
 
 
 def estimate(of: Answer, model: str | None = SONNET, provider: str | None = "anthropic", host: str | None = None):
-    return cost.estimate(of, model, Place(provider, host, STARTED), TABLE)
+    return cost.estimate(of, model, Seller(provider, host, STARTED), TABLE)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_whose_price_holds_where_two_models_are_named(answered, asked, host, bil
 def test_the_price_is_that_of_the_day():
     days = (datetime(2026, month, 1, tzinfo=UTC) for month in (10, 11))
     before, after = (
-        cost.estimate(answer(1_000_000, 0), "z-ai/glm-4.6", Place("openrouter", None, day), TABLE).usd for day in days
+        cost.estimate(answer(1_000_000, 0), "z-ai/glm-4.6", Seller("openrouter", None, day), TABLE).usd for day in days
     )
     assert (before, after) == (Decimal("0.43"), Decimal("0.55"))
 
@@ -350,7 +350,7 @@ def test_every_count_has_its_own_price_or_there_is_none(toy, model, of, expected
 
 def toy_price(toy: cost.PriceTable, of: Answer, model: str, host: str = "api.anthropic.com") -> str:
     """The estimate in USD, or the flags that say why there is none."""
-    found = cost.estimate(of, model, Place(None, host, STARTED), toy)
+    found = cost.estimate(of, model, Seller(None, host, STARTED), toy)
     return " ".join(found.flags) if found.usd is None else f"{found.usd.normalize():f}"
 
 
@@ -646,16 +646,17 @@ class TestAPriceTable:
         table = cost.PriceTable()
         with ThreadPoolExecutor(4) as threads:
             list(threads.map(lambda _: table.load(), range(4)))
-        assert table.loaded
         monkeypatch.setitem(sys.modules, "genai_prices.data_snapshot", None)
         table.load()
-        assert table.loaded
+        assert table.find("gpt-5", cost.Seller("openai", None, datetime.now(UTC)), {})
 
     def test_does_not_raise_where_it_cannot_be_loaded(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "genai_prices.data_snapshot", None)
         table = cost.PriceTable()
         table.load()
-        assert not table.loaded
+        with pytest.raises(cost.NoPrice) as refused:
+            table.find("gpt-5", cost.Seller("openai", None, datetime.now(UTC)), {})
+        assert refused.value.flags == ("price_table_loading",)
 
     @pytest.mark.parametrize(
         ("of", "bill", "more", "flags"),

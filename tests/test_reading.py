@@ -13,7 +13,7 @@ from gateway_addon.cost import PriceTable
 from gateway_addon.reading import CLEAN, End, Reading, finish
 from gateway_addon.record import Record
 from gateway_addon.wire.headers import Headers
-from tests.test_answer import CHUNK, COUNTS, ERROR, GOOD, SAYS, STOPS, WHOLE, stream
+from tests.chat_answers import CHUNK, COUNTS, ERROR, GOOD, SAYS, STOPS, WHOLE, stream
 
 STARTED = 1_790_000_000.0
 SSE = {"content-type": "text/event-stream"}

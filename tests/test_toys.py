@@ -72,7 +72,9 @@ def played(tmp_path_factory: pytest.TempPathFactory, confdir: Path) -> Played:
         with Mitmdump(stage.url, confdir=confdir, addon=SCRIPT, options=options, args=args, env=KEYS) as proxy:
             answers = {
                 "observed": Call(proxy.url, "/v1/dialogue", request("lead")).read(),
-                "auto": Call(proxy.url, "/api/gateway/dialogue", request("acme/auto", models=["x"])).read(),
+                "auto": Call(
+                    proxy.url, "/api/gateway/dialogue", request("acme/auto", models=["x"], encore=True)
+                ).read(),
                 "free": Call(proxy.url, "/api/gateway/v1/dialogue", request("acme/free")).read(),
                 "props": get(proxy.url, "/api/gateway/dialogue/props"),
                 "unknown": get(proxy.url, "/api/gateway/curtain"),
@@ -136,7 +138,7 @@ def test_the_gateway_sets_model_effort_key_and_tracking_ids(played: Played):
     assert (path, headers["x-api-key"]) == ("/v1/dialogue", KEYS["STAGE_KEY"])
     hashed = sent["listener"].pop("id")
     assert len(hashed) == 64
-    # its vendor is strict, and refuses `models`
+    # its vendor is strict, and refuses what it does not know
     assert sent == request("lead", vigour="high", listener={})
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from gateway_addon.terms import Role, SideRequest, Warning
+from gateway_addon.terms import Executor, Role, SideRequest, Warning
 
 Json = dict[str, Any]
 """A JSON object as `gateway_addon.wire.jsontext.parse` returns it: fractions are `Decimal`, so no digit is lost."""
@@ -32,8 +32,8 @@ class ToolCall:
     name: str | None
     type: str
     """As on the wire: `function`, `custom`, `tool_use`, `server_tool_use`, `function_call`, `shell_call`, ..."""
-    executor: str
-    """Who runs it: `client` or `server`."""
+    executor: Executor
+    """Who runs it."""
     arguments: str | None
     """Raw text as the model wrote it; `{}` when the model wrote none; possibly cut off. None: not to be stored."""
     arguments_valid: bool | None = None
@@ -62,8 +62,6 @@ class RequestFacts:
     max_tokens: int | None = None
     tools: list[str] = field(default_factory=list)
     """Names of the tools offered, in order, without repeats."""
-    tools_used: list[str] = field(default_factory=list)
-    """Names of the tools already called in the history the request carries, in order, without repeats."""
     tool_results: list[ToolResult] = field(default_factory=list)
     """Only the new ones: those that follow the last assistant turn."""
     system_prompt: str | None = None

@@ -113,7 +113,6 @@ def read_request(body: Json) -> RequestFacts:
         streamed=body.get("stream") is True,
         max_tokens=_first_count(body.get("max_completion_tokens"), body.get("max_tokens")),
         tools=_unique(_offered(body)),
-        tools_used=_unique(name for message in messages for _, name in _calls_made(message)),
         tool_results=_new_results(messages),
         system_prompt=_system_prompt(messages),
         user_prompt=real_prompt(user_turns),

@@ -30,7 +30,7 @@ from gateway_addon.api.parts import note, role_of, with_notes, words
 from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_prompt, side_request
 from gateway_addon.api.refusals import anthropic_error_body, check_model, check_object
 from gateway_addon.api.values import count, items, mapping, objects, text, written
-from gateway_addon.terms import Role, SideRequest
+from gateway_addon.terms import Executor, Role, SideRequest
 from gateway_addon.wire import jsontext
 from gateway_addon.wire.cut import CONVERSATION, SYSTEM, TOOLS
 
@@ -213,7 +213,6 @@ def read_request(body: Json) -> RequestFacts:
         streamed=body.get("stream") is True,
         max_tokens=max_tokens,
         tools=tools,
-        tools_used=_distinct(map(_call_name, calls)),
         tool_results=_tool_results(_blocks(_after_answer(messages)), calls),
         system_prompt=system_prompt,
         user_prompt=real_prompt(turns),
@@ -449,7 +448,7 @@ class _Block:
 
     def call(self) -> ToolCall:
         kind = _type(self.start)
-        executor = "client" if kind == "tool_use" else "server"
+        executor: Executor = "client" if kind == "tool_use" else "server"
         return ToolCall(text(self.start.get("id")), _call_name(self.start), kind, executor, self._arguments())
 
     def _arguments(self) -> str | None:

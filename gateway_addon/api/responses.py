@@ -35,7 +35,7 @@ from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_promp
 from gateway_addon.api.refusals import check_model, check_object, openai_error_body
 from gateway_addon.api.usage import take_usage
 from gateway_addon.api.values import count, items, mapping, objects, text
-from gateway_addon.terms import Role, SideRequest
+from gateway_addon.terms import Executor, Role, SideRequest
 from gateway_addon.wire.cut import CONVERSATION, SYSTEM, TOOLS
 from gateway_addon.wire.jsontext import dumps
 
@@ -263,7 +263,6 @@ def read_request(body: Json) -> RequestFacts:
         streamed=body.get("stream") is True,
         max_tokens=max_tokens,
         tools=tools,
-        tools_used=_unique(name for _, name in calls),
         tool_results=results,
         system_prompt=system_prompt,
         user_prompt=real_prompt(turns),
@@ -493,10 +492,12 @@ def _full_name(name: str, namespace: str | None, namespaces: frozenset[str]) -> 
     return f"{namespace}.{name}" if namespace in namespaces else name
 
 
-def _executor(item: Json) -> str:
-    execution = text(item.get("execution"))
-    if execution in ("client", "server"):
-        return execution
+def _executor(item: Json) -> Executor:
+    match item.get("execution"):
+        case "client":
+            return "client"
+        case "server":
+            return "server"
     hosted = mapping(item.get("environment")).get("type") == "container_reference"
     return "client" if _type(item) in CLIENT_CALLS and not hosted else "server"
 

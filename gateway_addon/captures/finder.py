@@ -26,7 +26,7 @@ from gateway_addon.credentials import (
     NO_SECRET,
     SCHEME,
     SHAPE,
-    Rule,
+    SecretRule,
     are_digits,
     is_credential,
     is_no_word,
@@ -38,7 +38,7 @@ CACHED_STRINGS = 4096
 CACHED_LENGTH = 32 * 1024
 
 
-def read_rules(document: Mapping[str, Any]) -> list[Rule]:
+def read_rules(document: Mapping[str, Any]) -> list[SecretRule]:
     """The rules of a parsed rule file: `[[rules]]` tables with a `name` (it becomes the kind) and a `regex`.
 
     A group `(?P<secret>...)` narrows a match down to the secret in it. Raises ValueError, one line, for anything else.
@@ -49,7 +49,7 @@ def read_rules(document: Mapping[str, Any]) -> list[Rule]:
     return [_read_rule(number, table) for number, table in enumerate(tables, start=1)]
 
 
-def _read_rule(number: int, table: object) -> Rule:
+def _read_rule(number: int, table: object) -> SecretRule:
     match table:
         case {"name": str(name), "regex": str(regex), **others} if not others:
             if not re.fullmatch(r"[\w.-]+", name):
@@ -60,7 +60,7 @@ def _read_rule(number: int, table: object) -> Rule:
                 raise ValueError(f"rule {name!r}: bad regex: {error}") from error
             if compiled.search(""):
                 raise ValueError(f"rule {name!r}: the regex matches the empty text")
-            return Rule(name, compiled)
+            return SecretRule(name, compiled)
     raise ValueError(f"rule {number}: expected a table with the strings `name` and `regex`")
 
 
@@ -72,7 +72,7 @@ class Finder:
     credential that was found in one text is looked for in all that come after `prepare`.
     """
 
-    def __init__(self, key: bytes, rules: Iterable[Rule] = (), known: Iterable[str] = ()) -> None:
+    def __init__(self, key: bytes, rules: Iterable[SecretRule] = (), known: Iterable[str] = ()) -> None:
         self._key = key
         self._rules = tuple(rules)
         self._kinds: dict[str, str] = {}  # by secret; the kind it was first found as stays

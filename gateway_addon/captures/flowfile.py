@@ -17,7 +17,7 @@ from mitmproxy.io import FlowReader, FlowWriter
 
 from gateway_addon.captures.finder import Finder, read_rules
 from gateway_addon.captures.redaction import Redactor
-from gateway_addon.credentials import Rule, environment_secrets
+from gateway_addon.credentials import SecretRule, environment_secrets
 
 Progress = Callable[[int], Any]
 """Told how many more bytes of a file have been read."""
@@ -65,7 +65,7 @@ def read_at(path: Path, offset: int) -> Flow:
 def redact_file(
     source: Path,
     target: Path,
-    rules: Sequence[Rule] = (),
+    rules: Sequence[SecretRule] = (),
     progress: Progress = lambda size: None,
     *,
     force: bool = False,
@@ -83,7 +83,7 @@ def redact_file(
 def write_redacted(
     file: BinaryIO,
     source: Path,
-    rules: Sequence[Rule] = (),
+    rules: Sequence[SecretRule] = (),
     progress: Progress = lambda size: None,
     wanted: Callable[[Flow], bool] = lambda flow: True,
 ) -> tuple[int, int]:
@@ -146,7 +146,7 @@ def _check_target(target: Path, source: Path | None, force: bool) -> None:
         raise FlowFileError(f"{target}: is write-protected")
 
 
-def load_rules(path: Path) -> list[Rule]:
+def load_rules(path: Path) -> list[SecretRule]:
     """The rules of a TOML file (`finder.read_rules`). Raises `FlowFileError`."""
     try:
         return read_rules(tomllib.loads(path.read_text(encoding="utf-8")))
@@ -156,7 +156,7 @@ def load_rules(path: Path) -> list[Rule]:
         raise FlowFileError(f"{path}: {error}") from error
 
 
-def redact_flows(flows: Sequence[Flow], rules: Sequence[Rule] = ()) -> None:
+def redact_flows(flows: Sequence[Flow], rules: Sequence[SecretRule] = ()) -> None:
     """Redact flows in place, with the same placeholders for all."""
     redactor = Redactor(new_finder(rules))
     for flow in flows:
@@ -165,7 +165,7 @@ def redact_flows(flows: Sequence[Flow], rules: Sequence[Rule] = ()) -> None:
         flow.set_state(redactor.redact(flow.get_state()))
 
 
-def new_finder(rules: Sequence[Rule] = ()) -> Finder:
+def new_finder(rules: Sequence[SecretRule] = ()) -> Finder:
     """A finder for this process: a key of its own, and the secrets of its environment."""
     return Finder(secrets.token_bytes(32), rules, environment_secrets(os.environ))
 

@@ -5,10 +5,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import click
-from sqlite_utils import Database
 
 from gateway_addon.store import queries
-from gateway_addon.store.database import StoreError, open_database, open_readonly, reported
+from gateway_addon.store.database import Database, StoreError, open_database, open_readonly, reported
 
 
 class NotFound(click.ClickException):

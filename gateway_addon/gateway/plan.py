@@ -109,7 +109,7 @@ def _model_call(
     choice = models.choose(model, kind, mode, settings, reverse_target)
     if isinstance(choice, Refusal):
         return choice
-    call = rewrites.Call(kind=kind, body=body, headers=request.headers, choice=choice, settings=settings)
+    call = rewrites.RuleContext(kind=kind, body=body, headers=request.headers, choice=choice, settings=settings)
     operations = rewrites.operations(call)
     change = AnswerChange(
         kind,

@@ -25,7 +25,7 @@ from gateway_addon.wire.jsontext import pointer
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
-class Call:
+class RuleContext:
     """What a rule may look at."""
 
     kind: ApiKind
@@ -44,13 +44,13 @@ class Call:
 class Rule:
     """A row of `RULES`."""
 
-    change: Callable[[Call], list[Operation]]
-    condition: Callable[[Call], bool] = lambda call: True
+    change: Callable[[RuleContext], list[Operation]]
+    condition: Callable[[RuleContext], bool] = lambda call: True
     kinds: Collection[str] | None = None
     """Names of the kinds whose bodies the rule knows; None: it asks the kind's module."""
 
 
-def operations(call: Call) -> list[Operation]:
+def operations(call: RuleContext) -> list[Operation]:
     """All that the rules change in a call, in the order of the table, nothing twice."""
     found: dict[str, Operation] = {}
     for rule in RULES:
@@ -76,14 +76,14 @@ def _remove(*parts: str | int) -> Operation:
 # Model and effort
 
 
-def model_name(call: Call) -> list[Operation]:
+def model_name(call: RuleContext) -> list[Operation]:
     """The provider's name of the model in place of the public id."""
     if call.body["model"] == call.choice.upstream_model:
         return []
     return [_replace("body", "model", value=call.choice.upstream_model)]
 
 
-def effort(call: Call) -> list[Operation]:
+def effort(call: RuleContext) -> list[Operation]:
     """An auto model's reasoning effort, in the kind's own field, never over a wish of the client's."""
     if call.choice.effort is None:
         return []
@@ -94,12 +94,12 @@ def effort(call: Call) -> list[Operation]:
 # Fields
 
 
-def strip_models(call: Call) -> list[Operation]:
+def strip_models(call: RuleContext) -> list[Operation]:
     """OpenRouter's list of fallback models: it would go round the model that was resolved and checked."""
     return [_remove("body", "models")] if "models" in call.body else []
 
 
-def include_usage(call: Call) -> list[Operation]:
+def include_usage(call: RuleContext) -> list[Operation]:
     """Ask for usage at the end of a stream, without which tokens and cost stay unknown."""
     options = call.body.get("stream_options")
     if options is None:
@@ -114,7 +114,7 @@ def asks_for_usage(operations: list[Operation]) -> bool:
     return any(op["op"] == "add" and op["path"].startswith("/body/stream_options") for op in operations)
 
 
-def keep_known_fields(call: Call) -> list[Operation]:
+def keep_known_fields(call: RuleContext) -> list[Operation]:
     """Anthropic answers 400 to any member it does not know; a keep-list also holds for those not invented yet."""
     betas = _header_betas(call, "anthropic-beta") + _body_betas(call.body)
     with_beta = {name for name, prefixes in call.kind.BETA_FIELDS.items() if any(b.startswith(prefixes) for b in betas)}
@@ -129,7 +129,7 @@ def keep_known_fields(call: Call) -> list[Operation]:
     ]
 
 
-def betas_header(call: Call) -> list[Operation]:
+def betas_header(call: RuleContext) -> list[Operation]:
     """`betas` is an argument of the SDK; on the wire it is a header."""
     return _with_betas(call, "anthropic-beta", _body_betas(call.body))
 
@@ -139,7 +139,7 @@ def betas_header(call: Call) -> list[Operation]:
 FINE_GRAINED = "fine-grained-tool-streaming-2025-05-14"
 
 
-def fine_grained_streaming(call: Call) -> list[Operation]:
+def fine_grained_streaming(call: RuleContext) -> list[Operation]:
     """Tool arguments as the model writes them, rather than in one piece at their end."""
     headers = call.dialect.BETA_HEADERS
     return [operation for header in headers for operation in _with_betas(call, header, [FINE_GRAINED])]
@@ -148,7 +148,7 @@ def fine_grained_streaming(call: Call) -> list[Operation]:
 EPHEMERAL = {"type": "ephemeral"}
 
 
-def cache_breakpoints(call: Call) -> list[Operation]:
+def cache_breakpoints(call: RuleContext) -> list[Operation]:
     """Let Claude cache the prompt: OpenRouter's `cache_control` on the system prompt and the last two inputs.
 
     The last input is what the next call reads up to; the one before it is what this call does. Three of the four
@@ -184,7 +184,7 @@ REFUSED_IN_ID = re.compile(r"[^A-Za-z0-9_-]")
 """Anthropic takes only these characters in the id of a tool call."""
 
 
-def tool_call_ids(call: Call) -> list[Operation]:
+def tool_call_ids(call: RuleContext) -> list[Operation]:
     """Rename ids that another vendor made and Anthropic refuses, in calls and in results alike."""
     places = list(_id_places(call.body))
     names = _safe_ids([id for _, id in places])
@@ -248,7 +248,7 @@ TRACKING_HEADERS = (
 """Where the agents' headers name a person or a session."""
 
 
-def tracking_ids(call: Call) -> list[Operation]:
+def tracking_ids(call: RuleContext) -> list[Operation]:
     """With a salt, ids leave as hashes: one for each id, so that caches still fit, but another at every provider."""
     salt = call.settings.secret(call.settings.rewrite.tracking_salt_env)
     if salt is None:
@@ -274,7 +274,7 @@ def _hash(salt: SecretStr, provider: str, id: str) -> str:
 # Betas
 
 
-def _header_betas(call: Call, header: str) -> list[str]:
+def _header_betas(call: RuleContext, header: str) -> list[str]:
     return [beta.strip() for beta in call.headers.joined(header).split(",") if beta.strip()]
 
 
@@ -284,7 +284,7 @@ def _body_betas(body: Json) -> list[str]:
     return [beta for beta in betas if isinstance(beta, str) and re.fullmatch(r"[A-Za-z0-9._-]+", beta)]
 
 
-def _with_betas(call: Call, header: str, betas: list[str]) -> list[Operation]:
+def _with_betas(call: RuleContext, header: str, betas: list[str]) -> list[Operation]:
     """Add to a comma-separated header what it does not list yet."""
     listed = _header_betas(call, header)
     missing = [beta for beta in dict.fromkeys(betas) if beta not in listed]
@@ -294,24 +294,24 @@ def _with_betas(call: Call, header: str, betas: list[str]) -> list[Operation]:
 # Conditions
 
 
-def _to_claude(call: Call) -> bool:
+def _to_claude(call: RuleContext) -> bool:
     """`claude-…` alone, behind a vendor (`anthropic/claude-…`) or a cloud's prefix (`us.anthropic.claude-…`)."""
     return re.search(r"(?:^|[/.])claude", call.choice.upstream_model, re.IGNORECASE) is not None
 
 
-def _wants_cache_breakpoints(call: Call) -> bool:
+def _wants_cache_breakpoints(call: RuleContext) -> bool:
     return call.settings.rewrite.anthropic_cache_breakpoints and _to_claude(call)
 
 
-def _wants_tool_call_ids(call: Call) -> bool:
+def _wants_tool_call_ids(call: RuleContext) -> bool:
     return call.settings.rewrite.normalize_tool_call_ids and _to_claude(call)
 
 
-def _needs_to_ask_for_usage(call: Call) -> bool:
+def _needs_to_ask_for_usage(call: RuleContext) -> bool:
     return call.kind.USAGE_ON_REQUEST and not call.dialect.SENDS_USAGE and call.body.get("stream") is True
 
 
-def _is_foreign_to_its_vendor(call: Call) -> bool:
+def _is_foreign_to_its_vendor(call: RuleContext) -> bool:
     return call.dialect.IS_STRICT and call.kind.FIELDS is not None
 
 

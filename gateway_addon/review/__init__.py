@@ -7,10 +7,9 @@ and today's environment, and each text is scanned once per review, however often
 
 from collections.abc import Mapping
 
-from sqlite_utils import Database
-
 from gateway_addon.review import secrets, traffic
 from gateway_addon.review.findings import SEVERITIES, Finding
+from gateway_addon.store.database import Database
 
 
 def review(db: Database, environment: Mapping[str, str]) -> list[Finding]:

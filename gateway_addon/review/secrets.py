@@ -8,8 +8,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from urllib.parse import quote
 
-from sqlite_utils import Database
-
 from gateway_addon import detectors
 from gateway_addon.api import KINDS, conversation_members
 from gateway_addon.api.base import ApiKind, Json
@@ -17,6 +15,7 @@ from gateway_addon.captures.finder import Finder
 from gateway_addon.credentials import CREDENTIAL, ENV_LINE, ENVIRONMENT, SHAPES, environment_secrets, is_no_word
 from gateway_addon.review.findings import SEVERITIES, Finding, Place
 from gateway_addon.store import bodies, evidence
+from gateway_addon.store.database import Database
 from gateway_addon.wire import jsontext
 
 SEVERITY = {

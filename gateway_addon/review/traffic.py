@@ -5,10 +5,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from sqlite_utils import Database
-
 from gateway_addon.review.findings import Finding, Place
 from gateway_addon.store import evidence
+from gateway_addon.store.database import Database
 from gateway_addon.wire import jsontext
 
 HOMES = {

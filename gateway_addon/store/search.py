@@ -49,12 +49,12 @@ ORDER BY rank, started_at
 """
 
 
-def unindexed_texts(db: Database) -> list[tuple[int, ...]]:
+def unindexed_texts(db: Database, batch_size: int = BATCH) -> list[tuple[int, ...]]:
     """What the index lacks, in batches for `index_texts`. The first time this creates the index."""
     with transaction(db):
         db.execute(_CREATE)
     new = (row[0] for row in db.execute(_UNINDEXED).fetchall())
-    return list(batched(new, BATCH, strict=False))
+    return list(batched(new, batch_size, strict=False))
 
 
 def index_texts(db: Database, batch: Sequence[int]) -> None:

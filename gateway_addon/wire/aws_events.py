@@ -41,12 +41,10 @@ class EventParser:
 
     An event's `name` is its `:event-type`, its `data` what a `chunk` packs, else the payload; an exception is an event
     named `error` whose data has Anthropic's form of one. Where a length or a checksum is wrong, nothing tells where the
-    next message begins: from there on the bytes are passed on unread.
+    next message begins: from there on the bytes are passed on unread. So is a message over `max_event` bytes.
     """
 
     def __init__(self, max_event: int = MAX_EVENT) -> None:
-        self.skipped = 0
-        """Messages over `max_event` bytes so far, which are passed on unread."""
         self._max_event = max_event
         self._buffer = bytearray()  # begins with a message
         self._unread = 0  # bytes of a message over the limit that are still to come
@@ -83,7 +81,6 @@ class EventParser:
             self._broken = True
             return self._next()
         if size > self._max_event:
-            self.skipped += 1
             self._unread = size
             return self._next()
         if len(buffer) < size:

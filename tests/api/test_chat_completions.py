@@ -143,7 +143,7 @@ SEEN: Json = {"role": "tool", "tool_call_id": "call_1", "content": "a wall"}
             },
             {"system_prompt": "Be brief."},
         ),
-        ({"messages": [HELLO, LOOKED, SEEN]}, {"user_prompt": "hello", "tools_used": ["look"]}),
+        ({"messages": [HELLO, LOOKED, SEEN]}, {"user_prompt": "hello"}),
         pytest.param(
             {
                 "messages": [
@@ -228,19 +228,6 @@ def test_what_a_request_says(body: Json, expected: Json):
 )
 def test_only_results_after_the_last_assistant_turn_are_new(messages: list[Json], results: list[ToolResult]):
     assert chat_completions.read_request({"messages": messages}).tool_results == results
-
-
-def test_tools_used_are_named_once_whatever_their_type():
-    history = {
-        "role": "assistant",
-        "tool_calls": [
-            {"id": "1", "type": "function", "function": {"name": "look"}},
-            {"id": "2", "type": "custom", "custom": {"name": "patch", "input": "x"}},
-            {"id": "3", "type": "function", "function": {"name": "look"}},
-        ],
-    }
-    legacy = {"role": "assistant", "function_call": {"name": "go"}}
-    assert chat_completions.read_request({"messages": [history, legacy]}).tools_used == ["look", "patch", "go"]
 
 
 @pytest.mark.parametrize(

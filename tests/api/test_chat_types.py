@@ -100,7 +100,7 @@ MESSAGES_SENT: dict[str, Row] = {
 ASSISTANT_SENT: dict[str, Row] = {
     "audio": NOTHING,
     "content": NOTHING,
-    "function_call": ("tools_used", "function_call.name"),
+    "function_call": ("calls", "function_call.name"),
     "name": NOTHING,
     "refusal": NOTHING,
     "role": NOTHING,
@@ -108,8 +108,8 @@ ASSISTANT_SENT: dict[str, Row] = {
 }
 
 TOOL_CALLS_SENT: dict[str, Row] = {
-    "ChatCompletionMessageFunctionToolCallParam": ("tools_used", "function.name"),
-    "ChatCompletionMessageCustomToolCallParam": ("tools_used", "custom.name"),
+    "ChatCompletionMessageFunctionToolCallParam": ("calls", "function.name"),
+    "ChatCompletionMessageCustomToolCallParam": ("calls", "custom.name"),
 }
 
 PARTS_SENT: dict[str, Row] = {
@@ -284,7 +284,8 @@ def test_the_tools_of_old():
 
 def said(message: Json) -> Json:
     facts = chat_completions.read_request({"messages": [message]})
-    found = {name: getattr(facts, name) for name in ("system_prompt", "user_prompt", "tools_used")}
+    found: Json = {"system_prompt": facts.system_prompt, "user_prompt": facts.user_prompt}
+    found["calls"] = [name for _, name in chat_completions._calls_made(message) if name]
     found["results"] = [(result.call_id, result.name, result.content) for result in facts.tool_results]
     return {name: value for name, value in found.items() if value}
 
@@ -307,14 +308,14 @@ def test_what_a_message_of_a_request_says(name: str, kind: Any, row: Row):
 def test_what_an_assistant_message_of_a_request_says(name: str, kind: Any, row: Row):
     for value in instances(kind, name):
         message = {"role": "assistant", name: value}
-        used = at(message, row[1]) if row[0] == "tools_used" else None
-        assert row[0] == "see" or said(message) == ({"tools_used": [used]} if used else {})
+        used = at(message, row[1]) if row[0] == "calls" else None
+        assert row[0] == "see" or said(message) == ({"calls": [used]} if used else {})
 
 
 @rows("TOOL_CALLS_SENT")
 def test_what_is_a_call_in_a_request(name: str, kind: Any, row: Row):
     for value in instances(kind):
-        assert said({"role": "assistant", "tool_calls": [value]}) == {"tools_used": [at(value, row[1])]}
+        assert said({"role": "assistant", "tool_calls": [value]}) == {"calls": [at(value, row[1])]}
 
 
 @rows("PARTS_SENT")

@@ -1,4 +1,4 @@
-"""Which kind a path, a request body and an answer belong to (wire-formats §1)."""
+"""Which kind a path, a request body and an answer belong to."""
 
 import pytest
 

@@ -1298,7 +1298,6 @@ REQUESTS = [
                 ToolResult("toolu_3", "list", "Shut.", True),
                 ToolResult("toolu_9", None, "", False),
             ],
-            "tools_used": ["look", "list"],
         },
         id="results: without content, nested, failed",
     ),
@@ -1429,7 +1428,6 @@ REQUESTS = [
         },
         {
             "tools": ["computer", "web_search"],
-            "tools_used": ["computer.left_click"],
             "tool_results": [ToolResult("toolu_1", "computer.left_click", "a file", False)],
         },
         id="tools without a name are known by their type without its date",

@@ -316,26 +316,14 @@ def test_tools_by_name_label_or_type_also_those_of_input_items():
 )
 def test_a_built_in_tool_is_offered_under_the_name_it_is_called_by(offered, called):
     found = facts(tools=[{"type": offered}], input=[called | {"id": "1"}])
-    assert found.tools == found.tools_used
+    ended = {"type": "response.completed", "response": {"status": "completed", "output": [called | {"id": "1"}]}}
+    reader = responses.reader(found)
+    reader.event(ended)
+    assert [call.name for call in reader.finish().tool_calls] == found.tools
 
 
 def test_a_named_tool_keeps_its_name_whatever_it_looks_like():
     assert facts(tools=[{"type": "function", "name": "web_search_preview"}]).tools == ["web_search_preview"]
-
-
-def test_tools_used_are_those_the_history_calls():
-    found = facts(
-        tools=[{"type": "namespace", "name": "crm", "tools": [{"name": "find"}]}],
-        input=[
-            LIST_FILES,
-            {"type": "function_call", "call_id": "call_2", "name": "find", "namespace": "crm"},
-            {"type": "local_shell_call", "call_id": "call_3", "action": {"type": "exec", "command": ["ls"]}},
-            LIST_FILES | {"call_id": "call_4"},
-            {"type": "mcp_approval_request", "id": "mcpr_1", "name": "page"},
-            {"type": "function_call", "call_id": "call_5"},
-        ],
-    )
-    assert found.tools_used == ["list_files", "crm.find", "local_shell"]
 
 
 LIST_FILES_OUTPUT: Json = {"type": "function_call_output", "call_id": "call_1", "output": "a.py"}

@@ -43,7 +43,9 @@ def rewritten(
     )
     body = {"model": "m", **body}
     choice = Choice(config.providers["p"], model or body["model"], effort)
-    call = rewrites.Call(kind=KINDS[kind], body=body, headers=Headers(headers or {}), choice=choice, settings=config)
+    call = rewrites.RuleContext(
+        kind=KINDS[kind], body=body, headers=Headers(headers or {}), choice=choice, settings=config
+    )
     text = jsontext.dumps(body).encode()
     found = rewrites.operations(call)
     in_body = [op | {"path": op["path"][5:]} for op in found if op["path"].startswith("/body/")]

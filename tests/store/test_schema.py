@@ -14,6 +14,7 @@ from gateway_addon.api.base import ToolCall, ToolResult
 from gateway_addon.record import COLUMNS, Content
 from gateway_addon.store.database import StoreError, open_database, open_readonly, transaction
 from gateway_addon.store.rows import REFERENCES, replace_finished
+from gateway_addon.terms import Executor
 from tests.store.calls import make_record
 
 USAGE = (
@@ -214,7 +215,7 @@ def at(second: int) -> str:
     return f"2026-11-22T10:{second // 60:02}:{second % 60:02}.000Z"
 
 
-def call(call_id: str | None, name: str = "bash", executor: str = "client") -> ToolCall:
+def call(call_id: str | None, name: str = "bash", executor: Executor = "client") -> ToolCall:
     return ToolCall(call_id, name, "tool_use", executor, "{}")
 
 

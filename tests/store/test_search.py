@@ -30,9 +30,9 @@ def put(db: Database, content: Content, request_id: str = "a", **columns: Any) -
         replace_finished(db, make_record(id=request_id, **columns), content)
 
 
-def find(db: Database, words: str) -> list[tuple[str, str, str | None]]:
+def find(db: Database, words: str, batch_size: int = 200) -> list[tuple[str, str, str | None]]:
     """As the command does it: extend the index, and look."""
-    for batch in search.unindexed_texts(db):
+    for batch in search.unindexed_texts(db, batch_size):
         search.index_texts(db, batch)
     return sorted((row["request_id"], row["place"], row["name"]) for row in search.find_texts(db, words, 20))
 
@@ -104,12 +104,12 @@ def test_there_is_no_index_before_the_first_search(db: Database):
     assert not any("search" in name for name in db.table_names())
 
 
-def test_later_searches_find_what_came_since(db: Database, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(search, "BATCH", 2)
+def test_later_searches_find_what_came_since(db: Database):
     put(db, Content(user_prompt="Tend the orchard.", answer_text="No."))
     assert len(find(db, "orchard")) == 1
     put(db, Content(user_prompt="Tend the orchard again.", answer_text="No.", reasoning_text="An orchard?"), "b")
-    assert find(db, "orchard") == [("a", "user prompt", None), ("b", "reasoning", None), ("b", "user prompt", None)]
+    found = find(db, "orchard", batch_size=2)
+    assert found == [("a", "user prompt", None), ("b", "reasoning", None), ("b", "user prompt", None)]
     assert search.unindexed_texts(db) == []
 
 

@@ -1,4 +1,4 @@
-"""What `mitmdump -s tests/toys/script.py -s addon.py` loads first: a kind and a dialect that the package does not know.
+"""What `mitmdump -s tests/toys/script.py -s addon.py` loads first: a kind and a dialect that are new to the package.
 
 It must come first where a configuration names them.
 """
