@@ -37,7 +37,7 @@ class HostHeaders:
         not known. Does so little that nothing of it can fail."""
         if not flow.live or flow.error or not isinstance(flow.client_conn.proxy_mode, ReverseMode):
             return None
-        if not ctx.options.keep_host_header and not self.are_ours:
+        if not self.are_ours and not getattr(ctx.options, "keep_host_header", False):
             return None
         named = flow.request.host_header or ""
         if self.are_ours:

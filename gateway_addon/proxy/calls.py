@@ -264,26 +264,38 @@ def _recorder(followed: UnderWay) -> Callable[[bytes], bytes | list[bytes]]:
     """
 
     def record(chunk: bytes) -> bytes | list[bytes]:
-        answer = followed.reading
-        instead: list[bytes] | None = None
         try:
-            if chunk:
-                at = followed.elapsed()
-                followed.tape.add(chunk, at)
-                instead = answer.receive(chunk, at)
-            else:
-                instead = answer.end()
+            instead = _read(followed, chunk)
         except Exception as error:
-            answer.give_up()
-            if answer.is_changed:
-                # what cannot be changed must not be seen
-                instead = []
-            _warn(followed, error)
-        if answer.failure and not followed.has_failed:
-            _warn(followed, answer.failure)
+            _give_up(followed, error)
+            # what cannot be changed must not be seen
+            instead = [] if followed.reading.is_changed else None
         return chunk if instead is None else instead
 
     return record
+
+
+def _read(followed: UnderWay, chunk: bytes) -> list[bytes] | None:
+    """Lead a chunk to the reader. Returns what the client gets in its place; None: the chunk itself."""
+    answer = followed.reading
+    if chunk:
+        at = followed.elapsed()
+        followed.tape.add(chunk, at)
+        instead = answer.receive(chunk, at)
+    else:
+        instead = answer.end()
+    if answer.failure:
+        _warn(followed, answer.failure)
+    return instead
+
+
+def _give_up(followed: UnderWay, error: Exception) -> None:
+    try:
+        followed.reading.give_up()
+        _warn(followed, error)
+    except Exception:
+        # mitmproxy would drop the chunk, and tell of each in the log
+        followed.has_failed = True
 
 
 def _warn(followed: UnderWay, error: Exception) -> None:
