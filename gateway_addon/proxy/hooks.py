@@ -25,6 +25,7 @@ from gateway_addon.proxy import options
 from gateway_addon.proxy.calls import Calls
 from gateway_addon.proxy.log import describe
 from gateway_addon.sinks import Sinks
+from gateway_addon.sinks.budget import Budget
 from gateway_addon.sinks.console import Console
 from gateway_addon.sinks.store import Store
 from gateway_addon.store.database import StoreError
@@ -58,6 +59,7 @@ class GatewayAddon:
         self.calls: Calls | None = None
         self._store: Store
         self._console = Console()
+        self._budget = Budget()
         self._failed_to_load = False
         self._is_running = False
 
@@ -97,6 +99,7 @@ class GatewayAddon:
         # else mitmproxy only loads the script anew, and this addon goes on
 
     def _apply(self, wanted: options.Options) -> None:
+        self._budget.limit = wanted.warn_usd
         if self.calls is None:
             # now, before a listener is up
             options.prefer_lazy_connections(ctx.options)
@@ -114,7 +117,7 @@ class GatewayAddon:
         self.calls.options = wanted
 
     def _sinks(self, store: Store) -> Sinks:
-        return Sinks([store, self._console])
+        return Sinks([store, self._console, self._budget])
 
     def _close(self) -> None:
         calls, self.calls = self.calls, None
