@@ -5,6 +5,7 @@ from collections import Counter
 from decimal import Decimal
 
 from gateway_addon.record import Content, Record
+from gateway_addon.sinks.console import dollars
 
 logger = logging.getLogger(__name__)
 
@@ -30,14 +31,14 @@ class Budget:
             return
         session = record.session_id
         self._microdollars[session] += record.cost_microdollars
-        usd = Decimal(self._microdollars[session]) / 1_000_000
-        if self.limit is None or usd <= self.limit or (session, self.limit) in self._warned:
+        spent = self._microdollars[session]
+        if self.limit is None or spent <= self.limit * 1_000_000 or (session, self.limit) in self._warned:
             return
         self._warned.add((session, self.limit))
         # sessions are named by strangers: what would move a terminal's cursor is shown as `?`
         named = "".join(c if c.isprintable() else "?" for c in session[:100]) if session else "without a name"
         logger.warning(
-            "gateway-addon: session %s has cost $%.2f, more than gateway_warn_usd=%s", named, usd, self.limit
+            "gateway-addon: session %s has cost %s, more than gateway_warn_usd=%s", named, dollars(spent), self.limit
         )
 
     def close(self) -> None:

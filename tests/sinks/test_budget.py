@@ -24,8 +24,8 @@ def test_a_session_that_passes_the_limit_is_named_once(caplog: pytest.LogCapture
     for session in ("a", "a", "a\x1b[2J"):
         spend(budget, session, 5_000)
     assert caplog.messages == [
-        "gateway-addon: session a has cost $0.02, more than gateway_warn_usd=0.01",
-        "gateway-addon: session a?[2J has cost $0.02, more than gateway_warn_usd=0.01",
+        "gateway-addon: session a has cost $0.0150, more than gateway_warn_usd=0.01",
+        "gateway-addon: session a?[2J has cost $0.0150, more than gateway_warn_usd=0.01",
     ]
 
 
@@ -33,7 +33,7 @@ def test_what_names_no_session_counts_together(caplog: pytest.LogCaptureFixture)
     budget = Budget(Decimal(1))
     for _ in range(3):
         spend(budget, None, 600_000)
-    assert caplog.messages == ["gateway-addon: session without a name has cost $1.20, more than gateway_warn_usd=1"]
+    assert caplog.messages == ["gateway-addon: session without a name has cost $1.2000, more than gateway_warn_usd=1"]
 
 
 def test_what_cost_nothing_or_is_unknown_is_not_counted(caplog: pytest.LogCaptureFixture):
