@@ -84,6 +84,11 @@ class Record:
     """RFC 6902 over `{"url", "headers", "body"}`; see `gateway.patch.on_record`."""
     warnings: tuple[Warning, ...] = ()
 
+    @property
+    def is_served_again(self) -> bool:
+        """Whether its answer came from a file and cost nothing. A call of client replay has a `~` in its id."""
+        return self.source == "replay" and "~" not in self.id
+
 
 COLUMNS = tuple(f.name for f in fields(Record))
 

@@ -77,6 +77,11 @@ class TestList:
         )
         assert older == "2026-11-22 10:00:00.000 older-00 messages acme/model http_error – – – – – –"
 
+    def test_an_unknown_cost_says_why(self, path: Path):
+        write(path, (make_record(cost_flags=("unpriced:web_searches",)), Content()))
+        _, call = table("list", path)
+        assert "$? (unpriced web searches)" in call
+
     def test_limit(self, path: Path):
         write(path, *((make_record(id=str(number)), Content()) for number in range(30)))
         assert [len(as_json("list", path)), len(as_json("list", path, "--limit", 3))] == [20, 3]

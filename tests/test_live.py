@@ -233,6 +233,16 @@ def test_two_processes_start_on_one_new_file(provider: Provider, mitmdump: Start
     ]
 
 
+def test_a_session_that_becomes_dear_is_warned_of_once(provider: Provider, mitmdump: Start) -> None:
+    proxy = mitmdump(options={"gateway_warn_usd": "0.02"})
+    for _ in range(3):
+        headers = {"x-session-id": "toy-session"}
+        Call(proxy.url, PATHS["messages"], request_body("messages", "fake/openrouter-cost"), headers).read()
+    proxy.stop()
+    warned = [line.partition("gateway-addon: ")[2] for line in proxy.stdout.splitlines() if "gateway_warn_usd" in line]
+    assert warned == ["session toy-session has cost $0.0246, more than gateway_warn_usd=0.02"]
+
+
 NOT_CALLS = {
     "other path": ("/v1/embeddings", {"model": "m", "input": "x"}),
     "a chat service's messages, on another host": ("/api/channels/7/messages", {"content": "hello"}),
@@ -325,6 +335,9 @@ START_ERRORS: dict[str, tuple[dict[str, object], str]] = {
     "a bad bool": ({"gateway_rewrite": "maybe"}, "gateway_rewrite"),
     "a bad choice": ({"gateway_content": "some"}, "gateway_content: 'some'"),
     "a negative size": ({"gateway_body_limit": "-5"}, "gateway_body_limit: '-5'"),
+    "no sum of dollars": ({"gateway_warn_usd": "five"}, "gateway_warn_usd: 'five'"),
+    "a sum that is none": ({"gateway_warn_usd": "nan"}, "gateway_warn_usd: 'nan'"),
+    "a negative sum": ({"gateway_warn_usd": "-1"}, "gateway_warn_usd: '-1'"),
     "an unknown option": ({"gateway_dbb": "x.db"}, "unknown option: gateway_dbb"),
     "a misspelt option": ({"gateway-content": "full"}, "unknown option: gateway-content"),
     "no folder for the database": ({"gateway_db": "/nowhere/at/all.db"}, "/nowhere/at/all.db"),

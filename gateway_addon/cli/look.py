@@ -8,6 +8,7 @@ import click
 from gateway_addon.cli.options import NotFound, as_json, database, found, reading, writing
 from gateway_addon.cli.output import (
     FORMATS,
+    cost,
     plain,
     print_heading,
     print_json,
@@ -34,7 +35,7 @@ LIST: dict[str, Callable[[Row], str]] = {
     "in": lambda call: plain(call["input_tokens"]),
     "cached": lambda call: plain(call["cache_read_tokens"]),
     "out": lambda call: plain(call["output_tokens"]),
-    "cost": lambda call: usd(call["cost_microdollars"]),
+    "cost": cost,
     "tools": lambda call: plain(call["tools_called"]),
     "seconds": lambda call: seconds(call["duration_ms"]),
 }

@@ -13,6 +13,7 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
+from gateway_addon import terms
 from gateway_addon.store.queries import Row
 
 UNKNOWN = "–"
@@ -41,6 +42,12 @@ def utc(timestamp: str) -> str:
 
 def usd(microdollars: int | None) -> str:
     return UNKNOWN if microdollars is None else f"${microdollars / 1_000_000:.6f}"
+
+
+def cost(call: Row) -> str:
+    """What a call cost; where that is unknown, why."""
+    why = terms.why_unknown(json.loads(call["cost_flags"])) if call["cost_microdollars"] is None else None
+    return plain(f"$? ({why})") if why else usd(call["cost_microdollars"])
 
 
 def megabytes(size: int) -> str:

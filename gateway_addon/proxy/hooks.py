@@ -28,6 +28,7 @@ from gateway_addon.proxy.callers import HostHeaders
 from gateway_addon.proxy.calls import Calls
 from gateway_addon.proxy.log import describe
 from gateway_addon.sinks import Sinks
+from gateway_addon.sinks.budget import Budget
 from gateway_addon.sinks.console import Console
 from gateway_addon.sinks.store import Store
 from gateway_addon.store.database import StoreError
@@ -62,6 +63,7 @@ class GatewayAddon:
         self._store: Store
         self._console = Console()
         self._hosts = HostHeaders()
+        self._budget = Budget()
         self._failed_to_load = False
         self._is_running = False
 
@@ -109,6 +111,7 @@ class GatewayAddon:
     def _apply(self, wanted: options.Options) -> None:
         if wanted.rewrite and not self._hosts.are_ours:
             self._hosts.are_ours = options.keep_host_headers(ctx.options)
+        self._budget.limit = wanted.warn_usd
         if self.calls is None:
             # now, before a listener is up
             options.prefer_lazy_connections(ctx.options)
@@ -126,7 +129,7 @@ class GatewayAddon:
         self.calls.options = wanted
 
     def _sinks(self, store: Store) -> Sinks:
-        return Sinks([store, self._console])
+        return Sinks([store, self._console, self._budget])
 
     def _close(self) -> bool:
         """End the addon, once. False if rows of a file that was read are missing."""

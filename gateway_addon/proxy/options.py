@@ -3,6 +3,7 @@
 import logging
 import os
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from mitmproxy import exceptions, optmanager
@@ -30,6 +31,7 @@ _SPECS = (
         "64m",
         "Bytes of each streamed answer that are kept in memory for the flow (-w, mitmweb); suffixes k, m, g.",
     ),
+    ("gateway_warn_usd", str, "", "One warning when a session has cost more than this many dollars; empty: none."),
     ("gateway_rewrite", bool, True, "False: observe only, nothing is changed or answered on any path."),
 )
 
@@ -45,6 +47,8 @@ class Options:
     content: str
     body_limit: int
     """Bytes."""
+    warn_usd: Decimal | None
+    """None: no warning."""
     rewrite: bool
     streams_requests: bool
     """mitmproxy may pass large requests on before they are complete."""
@@ -88,6 +92,12 @@ def read(options: optmanager.OptManager) -> Options:
         body_limit = -1
     if body_limit < 0:
         raise exceptions.OptionsError(f"gateway_body_limit: {options.gateway_body_limit!r} is no size")
+    try:
+        warn_usd = Decimal(options.gateway_warn_usd) if options.gateway_warn_usd else None
+    except InvalidOperation:
+        warn_usd = Decimal("NaN")
+    if warn_usd is not None and not (warn_usd.is_finite() and warn_usd > 0):
+        raise exceptions.OptionsError(f"gateway_warn_usd: {options.gateway_warn_usd!r} is no sum of dollars above 0")
     path = Path(options.gateway_config).expanduser() if options.gateway_config else None
     try:
         settings = config.load(path, os.environ)
@@ -98,6 +108,7 @@ def read(options: optmanager.OptManager) -> Options:
         settings=settings,
         content=options.gateway_content,
         body_limit=body_limit,
+        warn_usd=warn_usd,
         rewrite=options.gateway_rewrite,
         streams_requests=streams_requests,
     )
