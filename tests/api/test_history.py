@@ -192,7 +192,8 @@ CONVERSATIONS = st.lists(st.dictionaries(KEYS, VALUES, max_size=6), max_size=6)
 def test_anything_can_be_read(kind: str, body: Json, conversation: list[Json]):
     for item in KINDS[kind].history(body | {"messages": conversation, "input": conversation}):
         words = [item.text, item.reasoning, item.note]
-        words += [item.tool_call and item.tool_call.arguments, item.tool_result and item.tool_result.content]
+        words.append(item.tool_call.arguments if item.tool_call else None)
+        words.append(item.tool_result.content if item.tool_result else None)
         assert sum(part is not None for part in words) <= 1
         # fit for a database
         assert not any("\0" in part for part in words if part)
