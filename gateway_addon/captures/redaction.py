@@ -109,6 +109,12 @@ class Redactor:
             self._prepare()
         return self._flow(state)
 
+    def redact_text(self, text: str) -> str:
+        """A text that belongs to no flow, with placeholders."""
+        if self._prepared_for != len(self._spellings):
+            self._prepare()
+        return self._text(text)
+
     def _prepare(self) -> None:
         self._prepared_for = len(self._spellings)
         self._anywhere = _any_of(self._spellings)
