@@ -23,6 +23,7 @@ from gateway_addon.captures import flowfile
 from gateway_addon.cost import PriceTable
 from gateway_addon.proxy import options
 from gateway_addon.proxy.calls import Calls
+from gateway_addon.proxy.companion import Companion
 from gateway_addon.proxy.log import describe
 from gateway_addon.sinks import Sinks
 from gateway_addon.sinks.console import Console
@@ -58,6 +59,7 @@ class GatewayAddon:
         self.calls: Calls | None = None
         self._store: Store
         self._console = Console()
+        self._companion: Companion | None = None
         self._failed_to_load = False
         self._is_running = False
 
@@ -90,6 +92,7 @@ class GatewayAddon:
         # Python lets a thread run for 5 ms before another gets its turn: too long for a chunk to wait for our writer
         sys.setswitchinterval(0.0005)
         logger.info("gateway-addon %s: %s", __version__, options.describe(self.calls.options, ctx.options))
+        self._accompany(self.calls.options)
 
     def done(self) -> None:
         if ctx.master.should_exit.is_set():
@@ -111,7 +114,21 @@ class GatewayAddon:
             store, previous = Store(wanted.db, __version__), self._store
             self.calls.sinks, self.calls.run_id, self._store = self._sinks(store), store.run_id, store
             previous.close()
+        changed = (wanted.db, wanted.otlp) != (self.calls.options.db, self.calls.options.otlp)
         self.calls.options = wanted
+        if changed and self._is_running:
+            self._accompany(wanted)
+
+    def _accompany(self, wanted: options.Options | None) -> None:
+        """Have the export run that is wanted beside the proxy, and no other. None: none."""
+        companion, self._companion = self._companion, None
+        if companion:
+            companion.close()
+        if wanted and wanted.otlp:
+            try:
+                self._companion = Companion(wanted.db)
+            except OSError as error:
+                logger.warning("gateway-addon: the export cannot be started: %s", error.strerror)
 
     def _sinks(self, store: Store) -> Sinks:
         return Sinks([store, self._console])
@@ -122,6 +139,7 @@ class GatewayAddon:
             return
         calls.close_all()
         calls.sinks.close()
+        self._accompany(None)
 
     # -- flows ---------------------------------------------------------------------------------------------------
 

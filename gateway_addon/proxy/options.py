@@ -10,6 +10,7 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.utils import human
 
 from gateway_addon import config
+from gateway_addon.proxy import companion
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ _SPECS = (
         "Bytes of each streamed answer that are kept in memory for the flow (-w, mitmweb); suffixes k, m, g.",
     ),
     ("gateway_rewrite", bool, True, "False: observe only, nothing is changed or answered on any path."),
+    ("gateway_otlp", bool, False, "Send finished calls as OpenTelemetry spans, from a process beside the proxy."),
 )
 
 _WATCHED = {name for name, *_ in _SPECS} | {"stream_large_bodies"}
@@ -46,6 +48,7 @@ class Options:
     body_limit: int
     """Bytes."""
     rewrite: bool
+    otlp: bool
     streams_requests: bool
     """mitmproxy may pass large requests on before they are complete."""
 
@@ -76,6 +79,8 @@ def read(options: optmanager.OptManager) -> Options:
         )
     if not options.gateway_db:
         raise exceptions.OptionsError("gateway_db: a file name is needed")
+    if options.gateway_otlp and not companion.is_installed():
+        raise exceptions.OptionsError("gateway_otlp: needs the extra `otlp`: pip install 'gateway-addon[otlp]'")
     # not there without a proxy server, as in a script's own tests
     streams_requests = bool(getattr(options, "stream_large_bodies", None))
     if streams_requests and options.gateway_rewrite:
@@ -99,6 +104,7 @@ def read(options: optmanager.OptManager) -> Options:
         content=options.gateway_content,
         body_limit=body_limit,
         rewrite=options.gateway_rewrite,
+        otlp=options.gateway_otlp,
         streams_requests=streams_requests,
     )
 

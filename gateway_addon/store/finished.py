@@ -142,7 +142,9 @@ def count_finished(db: Database, after: int, selection: Selection = ALL) -> int:
 def texts_of(db: Database, request_id: str) -> Row:
     """The texts of a call (`TEXTS`), its `tool_calls` with arguments, and the `tool_results` that its request brought."""
     row = next(db.query(f"SELECT {_CALL_TEXTS} FROM requests WHERE id = ?", [request_id]))
-    calls = db.query("SELECT call_id, name, arguments FROM tool_calls WHERE request_id = ? ORDER BY position", [request_id])
+    calls = db.query(
+        "SELECT call_id, name, arguments FROM tool_calls WHERE request_id = ? ORDER BY position", [request_id]
+    )
     results = db.query(
         """SELECT results.link AS call_id, text AS result FROM stored_tool_results AS results
         LEFT JOIN contents ON contents.id = result_id
