@@ -72,6 +72,8 @@ class Record:
     """Tells the conversations of one session and agent apart (`clients.Client`)."""
     agent_id: str | None = None
     parent_agent_id: str | None = None
+    traceparent: str | None = None
+    """W3C trace context, as the client's header has it."""
     side_request: SideRequest | None = None
     time_to_first_byte_ms: float | None = None
     time_to_first_token_ms: float | None = None

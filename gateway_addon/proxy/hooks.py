@@ -26,6 +26,7 @@ from gateway_addon.cost import PriceTable
 from gateway_addon.proxy import options, reload, saving
 from gateway_addon.proxy.callers import HostHeaders
 from gateway_addon.proxy.calls import Calls
+from gateway_addon.proxy.companion import Companion
 from gateway_addon.proxy.log import describe
 from gateway_addon.sinks import Sinks
 from gateway_addon.sinks.budget import Budget
@@ -64,6 +65,7 @@ class GatewayAddon:
         self._console = Console()
         self._hosts = HostHeaders()
         self._budget = Budget()
+        self._companion: Companion | None = None
         self._failed_to_load = False
         self._is_running = False
 
@@ -99,6 +101,7 @@ class GatewayAddon:
         # Python lets a thread run for 5 ms before another gets its turn: too long for a chunk to wait for our writer
         sys.setswitchinterval(0.0005)
         logger.info("gateway-addon %s: %s", __version__, options.describe(self.calls.options, ctx.options))
+        self._accompany(self.calls.options)
 
     def done(self) -> None:
         if not ctx.master.should_exit.is_set():
@@ -126,7 +129,21 @@ class GatewayAddon:
             store, previous = Store(wanted.db, __version__), self._store
             self.calls.move(self._sinks(store), store.run_id, previous.close)
             self._store = store
+        changed = (wanted.db, wanted.otlp) != (self.calls.options.db, self.calls.options.otlp)
         self.calls.options = wanted
+        if changed and self._is_running:
+            self._accompany(wanted)
+
+    def _accompany(self, wanted: options.Options | None) -> None:
+        """Have the export run that is wanted beside the proxy, and no other. None: none."""
+        companion, self._companion = self._companion, None
+        if companion:
+            companion.close()
+        if wanted and wanted.otlp:
+            try:
+                self._companion = Companion(wanted.db)
+            except OSError as error:
+                logger.warning("gateway-addon: the export cannot be started: %s", error.strerror)
 
     def _sinks(self, store: Store) -> Sinks:
         return Sinks([store, self._console, self._budget])
@@ -137,7 +154,9 @@ class GatewayAddon:
         if calls is None:
             return True
         calls.close_all()
-        return calls.sinks.close()
+        is_whole = calls.sinks.close()
+        self._accompany(None)
+        return is_whole
 
     # -- flows ---------------------------------------------------------------------------------------------------
 

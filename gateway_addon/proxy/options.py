@@ -11,6 +11,7 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.utils import human
 
 from gateway_addon import config
+from gateway_addon.proxy import companion
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ _SPECS = (
     ),
     ("gateway_warn_usd", str, "", "One warning when a session has cost more than this many dollars; empty: none."),
     ("gateway_rewrite", bool, True, "False: observe only, nothing is changed or answered on any path."),
+    ("gateway_otlp", bool, False, "Send finished calls as OpenTelemetry spans, from a process beside the proxy."),
 )
 
 _WATCHED = {name for name, *_ in _SPECS} | {"stream_large_bodies"}
@@ -50,6 +52,7 @@ class Options:
     warn_usd: Decimal | None
     """None: no warning."""
     rewrite: bool
+    otlp: bool
     streams_requests: bool
     """mitmproxy may pass large requests on before they are complete."""
 
@@ -80,6 +83,8 @@ def read(options: optmanager.OptManager) -> Options:
         )
     if not options.gateway_db:
         raise exceptions.OptionsError("gateway_db: a file name is needed")
+    if options.gateway_otlp and not companion.is_installed():
+        raise exceptions.OptionsError("gateway_otlp: needs the extra `otlp`: pip install 'gateway-addon[otlp]'")
     # not there without a proxy server, as in a script's own tests
     streams_requests = bool(getattr(options, "stream_large_bodies", None))
     if streams_requests and options.gateway_rewrite:
@@ -110,6 +115,7 @@ def read(options: optmanager.OptManager) -> Options:
         body_limit=body_limit,
         warn_usd=warn_usd,
         rewrite=options.gateway_rewrite,
+        otlp=options.gateway_otlp,
         streams_requests=streams_requests,
     )
 

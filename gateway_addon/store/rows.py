@@ -11,6 +11,7 @@ from gateway_addon.record import COLUMNS, TIMINGS, Content, Record, arguments_va
 from gateway_addon.store import bodies
 from gateway_addon.store.contents import content_id, tool_set_id
 from gateway_addon.store.conversations import inherit
+from gateway_addon.store.turns import assign_turn
 from gateway_addon.wire.text import storable
 
 TEXTS = ("system_prompt", "user_prompt", "reasoning_text", "answer_text")
@@ -18,6 +19,9 @@ TEXTS = ("system_prompt", "user_prompt", "reasoning_text", "answer_text")
 
 REFERENCES = (*(f"{name}_id" for name in TEXTS), "tool_set_id", *bodies.COLUMNS)
 """The columns of `requests` that no `Record` has."""
+
+KEPT = ("finish_sequence", "turn_id")
+"""The columns of `requests` that the database fills in, and that reading a call again does not take away."""
 
 
 def texts(content: Content) -> Iterator[str]:
@@ -71,6 +75,7 @@ def replace_finished(db: Database, record: Record, content: Content, nodes: bodi
         }
         db.execute(_insert("stored_tool_results", columns), _storable(columns))
     inherit(db, request_id)
+    assign_turn(db, request_id)
 
 
 def _is_finished(db: Database, request_id: str) -> bool:
