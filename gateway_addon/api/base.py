@@ -4,7 +4,7 @@ Nothing here does I/O. A kind is a module with the attributes of `ApiKind`; `gat
 `None` always means "unknown": it is never replaced by 0, "" or a guess.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -192,6 +192,17 @@ class Refusal:
     """The OpenAI `code`: `invalid_body`, `model_not_found`, ...; the types follow from status (and kind)."""
 
 
+class Of(Protocol):
+    """`of(function, value)` is `function(value)`, which may be remembered from an earlier call."""
+
+    def __call__[V, T](self, function: Callable[[V], T], value: V, /) -> T: ...
+
+
+def of[V, T](function: Callable[[V], T], value: V, /) -> T:
+    """Where nothing is remembered."""
+    return function(value)
+
+
 class ApiKind(Protocol):
     """The shape of a kind's module."""
 
@@ -228,7 +239,11 @@ class ApiKind(Protocol):
     def is_answer(self, answer: Json) -> bool:
         """Whether a whole answer or stream event names itself as this kind (`object`, `type`)."""
 
-    def read_request(self, body: Json) -> RequestFacts: ...
+    def read_request(self, body: Json, of: Of = of) -> RequestFacts:
+        """What a request says. Never raises.
+
+        What the elements of its conversation say is asked of `of`: a conversation is sent again with every call.
+        """
 
     def reader(self, request: RequestFacts) -> Reader: ...
 
