@@ -224,6 +224,8 @@ class _Entry(NamedTuple):
     """It was part of an answer, whatever comes before it."""
     result_of: str | None
     """The id of the call that it is the result of; if the server ran that, it was part of an answer."""
+    tools: list[Json]
+    """Offered from here on."""
 
 
 def _read_entry(item: Json) -> _Entry:
@@ -238,21 +240,22 @@ def _read_entry(item: Json) -> _Entry:
         is_served=is_call and _executor(item) == "server",
         is_by_model=is_call or _is_by_model(item),
         result_of=_link(item) if kind.endswith("_output") else None,
+        tools=list(objects(item.get("tools"))) if kind in TOOL_ITEMS else [],
     )
 
 
 def read_request(body: Json, of: Of = of) -> RequestFacts:
     """What a request body says. Never raises."""
-    sent = list(objects(body.get("input")))
+    sent = [_as_item(given) for given in _given(body) if isinstance(given, dict | str)]
     history = [of(_read_entry, item) for item in sent]
-    offered = [tool for holder in _tool_holders(body, sent) for tool in objects(holder.get("tools"))]
+    offered = [*objects(body.get("tools")), *(tool for entry in history for tool in entry.tools)]
     namespaces = frozenset(name for tool in offered if _type(tool) == "namespace" and (name := text(tool.get("name"))))
     tools = _unique(name for tool in offered for name in _tool_names(tool))
     calls = [(entry, name) for entry in history if (name := _name_in(entry, namespaces))]
     results = [result for item in sent[_after_model(history) :] if (result := _result(item, namespaces))]
     # the result of a local shell names its call by `id`, all others by `call_id`
     _name_results(results, {item_id: name for entry, name in calls for item_id in entry.ids})
-    turns = list(_user_turns(body.get("input"), of))
+    turns = [entry.texts for entry in reversed(history) if entry.role == "user"]
     last_text = "\n".join(turns[0]) if turns else None
     system_prompt = _system_prompt(body, history)
     previous_id = _previous_id(body)
@@ -319,11 +322,6 @@ def _previous_id(body: Json) -> str | None:
     return text(body.get("previous_response_id")) or text(conversation) or text(mapping(conversation).get("id"))
 
 
-def _tool_holders(body: Json, history: list[Json]) -> Iterator[Json]:
-    yield body
-    yield from (item for item in history if _type(item) in TOOL_ITEMS)
-
-
 def _tool_names(tool: Json) -> Iterator[str]:
     """The names under which one entry of `tools` is called."""
     name = text(tool.get("name"))
@@ -365,13 +363,14 @@ def _system_prompt(body: Json, history: Iterable[_Entry]) -> str | None:
     return join_texts(part for part in parts if not is_volatile(part)) or text(mapping(body.get("prompt")).get("id"))
 
 
-def _user_turns(given: object, of: Of) -> Iterator[list[str]]:
-    """The texts of each user turn of `input`, the last turn first. Some servers take bare strings for user turns."""
-    for item in [given] if isinstance(given, str) else reversed(items(given)):
-        if isinstance(item, str):
-            yield [item]
-        elif isinstance(item, dict) and (entry := of(_read_entry, item)).role == "user":
-            yield entry.texts
+def _given(body: Json) -> list[object]:
+    given = body.get("input")
+    return [given] if isinstance(given, str) else items(given)
+
+
+def _as_item(given: Json | str) -> Json:
+    """Some servers take bare strings for user turns."""
+    return {"role": "user", "content": given} if isinstance(given, str) else given
 
 
 def _after_model(history: list[_Entry]) -> int:
