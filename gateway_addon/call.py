@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gateway_addon import clients
+from gateway_addon.api import base
 from gateway_addon.api.base import ApiKind, Json, Operation, RequestFacts
 from gateway_addon.gateway.answers import AnswerChange
 from gateway_addon.terms import SideRequest, Source, Warning
@@ -166,7 +167,8 @@ def open_call(
     facts, client = RequestFacts(), clients.Client()
     try:
         if request.json is not None:
-            facts = passage.kind.read_request(request.json)
+            of = request.elements.of if request.elements else base.of
+            facts = passage.kind.read_request(request.json, of)
         facts = clients.with_own_prompts(request.headers, facts)
         client = clients.identify(request.headers, request.json, facts)
     except Exception as error:

@@ -5,7 +5,7 @@ Nothing here does I/O. A kind is a module with the attributes of `ApiKind`; `gat
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -227,6 +227,17 @@ class SidePath:
     side_request: SideRequest | None = None
 
 
+class Of(Protocol):
+    """`of(function, value)` is `function(value)`, which may be remembered from an earlier call."""
+
+    def __call__[V, T](self, function: Callable[[V], T], value: V, /) -> T: ...
+
+
+def of[V, T](function: Callable[[V], T], value: V, /) -> T:
+    """Where nothing is remembered."""
+    return function(value)
+
+
 class ApiKind(Protocol):
     """The shape of a kind's module. Whoever handles calls looks the kind up in `api.KINDS` and asks for these."""
 
@@ -316,7 +327,11 @@ class ApiKind(Protocol):
     def is_answer(self, answer: Json) -> bool:
         """Whether a whole answer or stream event names itself as this kind (`object`, `type`)."""
 
-    def read_request(self, body: Json) -> RequestFacts: ...
+    def read_request(self, body: Json, of: Of = of) -> RequestFacts:
+        """What a request says. Never raises.
+
+        What the elements of its conversation say is asked of `of`: a conversation is sent again with every call.
+        """
 
     def history(self, body: Json) -> Iterator[HistoryItem]:
         """All that a request says, in its order: system prompt, then the conversation. Never raises."""

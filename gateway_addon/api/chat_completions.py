@@ -6,6 +6,7 @@ Field names are those of the OpenAI API reference, "Chat"; who else sends what e
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
+from typing import NamedTuple
 
 from gateway_addon.api.base import (
     OTHER_CACHE_KEY,
@@ -14,6 +15,7 @@ from gateway_addon.api.base import (
     Answer,
     HistoryItem,
     Json,
+    Of,
     Operation,
     Problem,
     Reader,
@@ -21,6 +23,7 @@ from gateway_addon.api.base import (
     RequestFacts,
     ToolCall,
     ToolResult,
+    of,
 )
 from gateway_addon.api.errors import merge, read_error
 from gateway_addon.api.gateways import read_gateway, read_own_cost
@@ -104,20 +107,34 @@ def is_answer(answer: Json) -> bool:
     return answer.get("object") in ANSWER_OBJECTS or isinstance(answer.get("choices"), list)
 
 
-def read_request(body: Json) -> RequestFacts:
+class _Message(NamedTuple):
+    """What a message of the history says for itself."""
+
+    role: object
+    texts: list[str]
+    calls: list[tuple[str | None, str | None]]
+    """Id and name of each."""
+
+
+def _read_message(message: Json) -> _Message:
+    return _Message(message.get("role"), _texts(message), list(_calls_made(message)))
+
+
+def read_request(body: Json, of: Of = of) -> RequestFacts:
     """The facts of a request; what has a wrong type is as if it were absent."""
-    messages = list(objects(body.get("messages")))
-    user_turns = [_texts(message) for message in reversed(messages) if message.get("role") == "user"]
+    sent = list(objects(body.get("messages")))
+    messages = [of(_read_message, message) for message in sent]
+    user_turns = [message.texts for message in reversed(messages) if message.role == "user"]
     facts = RequestFacts(
         model=text(body.get("model")),
         streamed=body.get("stream") is True,
         max_tokens=_first_count(body.get("max_completion_tokens"), body.get("max_tokens")),
         tools=_unique(_offered(body)),
-        tool_results=_new_results(messages),
+        tool_results=_new_results(sent, messages),
         system_prompt=_system_prompt(messages),
         user_prompt=real_prompt(user_turns),
         user_turns=user_turns,
-        opening_system=_system_prompt(takewhile(lambda message: message.get("role") != "user", messages)),
+        opening_system=_system_prompt(takewhile(lambda message: message.role != "user", messages)),
         first_prompt=real_prompt(reversed(user_turns)),
     )
     last_user_text = "\n".join(user_turns[0]) if user_turns else None
@@ -199,8 +216,8 @@ def _texts(message: Json) -> list[str]:
     return [part["text"] for part in objects(content) if part.get("type") == "text" and text(part.get("text"))]
 
 
-def _system_prompt(messages: Iterable[Json]) -> str | None:
-    parts = (part for message in messages if message.get("role") in SYSTEM_ROLES for part in _texts(message))
+def _system_prompt(messages: Iterable[_Message]) -> str | None:
+    parts = (part for message in messages if message.role in SYSTEM_ROLES for part in message.texts)
     return join_texts(part for part in parts if not is_volatile(part))
 
 
@@ -234,16 +251,14 @@ def _calls_made(message: Json) -> Iterator[tuple[str | None, str | None]]:
             yield text(call.get("id")), text(_payload(call)[1].get("name"))
 
 
-def _new_results(messages: list[Json]) -> list[ToolResult]:
+def _new_results(sent: list[Json], messages: list[_Message]) -> list[ToolResult]:
     """The results that follow the last assistant turn; the history repeats the earlier ones."""
-    names: dict[str, str | None] = {}
+    names = {call_id: name for message in messages for call_id, name in message.calls if call_id}
+    new = max((n for n, message in enumerate(messages, 1) if message.role == "assistant"), default=0)
     results: list[ToolResult] = []
-    for message in messages:
+    for message in sent[new:]:
         content = _result_text(message)
         match message.get("role"):
-            case "assistant":
-                results.clear()
-                names |= {call_id: name for call_id, name in _calls_made(message) if call_id}
             case "tool":
                 call_id = text(message.get("tool_call_id"))
                 results.append(ToolResult(call_id, names.get(call_id or ""), content, None))

@@ -66,7 +66,7 @@ def cleaner(db: Database, environment: Mapping[str, str]) -> Callable[[str], str
     """A function that replaces the secrets in a text: those that any text of the database gives away, those of the
     environment, and what the text itself holds. All texts are looked through first. A secret's placeholder is the same
     every time."""
-    finder = Finder(evidence.review_key(db), [secrets.ENV_LINE], secrets.find(db, environment))
+    finder = Finder(evidence.review_key(db), known=secrets.find(db, environment))
 
     def clean(text: str) -> str:
         finder.find(text)

@@ -18,6 +18,7 @@ from gateway_addon.api.base import (
     Answer,
     HistoryItem,
     Json,
+    Of,
     Operation,
     Problem,
     Reader,
@@ -27,6 +28,7 @@ from gateway_addon.api.base import (
     ToolCall,
     ToolResult,
     Usage,
+    of,
 )
 from gateway_addon.api.refusals import check_model, check_object
 from gateway_addon.api.values import count, items, mapping, objects, text
@@ -62,7 +64,7 @@ def is_answer(answer: Json) -> bool:
     return "scene" in answer
 
 
-def read_request(body: Json) -> RequestFacts:
+def read_request(body: Json, of: Of = of) -> RequestFacts:
     lines = list(objects(body.get("lines")))
     said = [words for line in lines if line.get("role") == "guest" and (words := text(line.get("says")))]
     return RequestFacts(
