@@ -248,6 +248,23 @@ def test_a_bug_of_a_reader_is_shown_in_few_bytes(bug: Callable[[State], bool]):
     assert flow.metadata.keys() <= {PACE}
 
 
+def test_borders_of_chunks_go_but_for_the_one_that_matters():
+    (left,) = smaller_capture([BUGS[splits_characters].get_state()], lambda some: has(splits_characters, some))
+    (first, last), content = left["metadata"][PACE], left["response"]["content"]
+    assert content[: first[1]].endswith("ä".encode()[:1])
+    assert last[1] == len(content)
+
+
+def test_lengths_follow():
+    def still(some: list[State]) -> bool:
+        return b"content-length" in dict(some[0]["response"]["headers"]) and b"ping" in some[0]["response"]["content"]
+
+    (left,) = smaller_capture([call(stream({"type": "ping"})).get_state()], still)
+    content, headers = left["response"]["content"], left["response"]["headers"]
+    assert headers == ((b"content-length", b"%d" % len(content)),)
+    assert len(content) < 30
+
+
 def test_an_encoding_goes_where_it_does_not_matter():
     flow = call(encodings.encode(stream(DELTA), "br"), **{"content-encoding": "br"})
     (left,) = smaller_capture([flow.get_state()], lambda some: b"end_turn" in plain(some[0]["response"] or NOTHING))
