@@ -204,12 +204,12 @@ BUGS: dict[Callable[[State], bool], HTTPFlow] = {
 
 
 def halves_of_characters(flow: HTTPFlow) -> HTTPFlow:
-    """The answer came in chunks of a hundred bytes, and one ended in a character."""
+    """The answer came in chunks of seven bytes, and one ended in a character."""
     assert flow.response
     content = flow.response.raw_content or b""
     inside = content.index("ä".encode()) + 1
-    flow.metadata[PACE] = [[n, end] for n, end in enumerate(sorted({*range(100, len(content), 100), inside}), start=1)]
-    flow.metadata[PACE].append([10_000, len(content)])
+    flow.metadata[PACE] = [[n, end] for n, end in enumerate(sorted({*range(7, len(content), 7), inside}), start=1)]
+    flow.metadata[PACE].append([60_000, len(content)])
     return flow
 
 
@@ -256,10 +256,11 @@ def test_borders_of_chunks_go_but_for_the_one_that_matters():
         return has(splits_characters, some)
 
     (left,) = smaller_capture([BUGS[splits_characters].get_state()], still)
-    assert len(tried) < 100
+    assert len(tried) < 150
     (first, last), content = left["metadata"][PACE], left["response"]["content"]
     assert content[: first[1]].endswith("ä".encode()[:1])
     assert last[1] == len(content)
+    assert content == 'data: {"delta":{"text":"Ränge"}}'.encode()
 
 
 def test_lengths_follow():
