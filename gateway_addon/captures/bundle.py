@@ -75,7 +75,9 @@ class Difference(NamedTuple):
 def write(
     source: Path, reference: str, target: Path, *, force: bool = False, progress: flowfile.Progress = lambda size: None
 ) -> tuple[Manifest, list[Difference]]:
-    """Bundle a call or session of a flow file, or `ALL` calls. Returns what was written, and what redaction changed in `requests`.
+    """Bundle a call or session of a flow file, or `ALL` calls.
+
+    Returns what was written, and what redaction changed in `requests`.
 
     Raises `FlowFileError` for a file that cannot be read to its end or written, LookupError for a reference that means
     none, or several. `progress` is told of the file's size twice.

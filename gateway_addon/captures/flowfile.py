@@ -16,7 +16,7 @@ from mitmproxy.flow import Flow
 from mitmproxy.io import FlowReader, FlowWriter
 
 from gateway_addon.captures.finder import Finder, read_rules
-from gateway_addon.captures.redaction import Redactor
+from gateway_addon.captures.redaction import Redactor, State
 from gateway_addon.credentials import SecretRule, environment_secrets
 
 Progress = Callable[[int], Any]
@@ -144,6 +144,20 @@ def _check_target(target: Path, source: Path | None, force: bool) -> None:
         raise FlowFileError(f"{target}: is there already; --force replaces it")
     if not there.st_mode & 0o200:
         raise FlowFileError(f"{target}: is write-protected")
+
+
+def write_states(file: BinaryIO, states: Sequence[State]) -> None:
+    """Write flows that are given as their states."""
+    for state in states:
+        # mitmproxy takes apart what it is given
+        copied = {name: value.copy() if isinstance(value, dict) else value for name, value in state.items()}
+        FlowWriter(file).add(Flow.from_state(copied))
+
+
+def body_bytes(states: Sequence[State]) -> int:
+    """How many bytes the bodies of flows have, as they are saved."""
+    messages = [state.get(name) or {} for state in states for name in ("request", "response")]
+    return sum(len(message.get("content") or b"") for message in messages)
 
 
 def load_rules(path: Path) -> list[SecretRule]:

@@ -1,4 +1,4 @@
-"""The rows that a flow file gives, read as `mitmdump -n -r FILE -s addon.py` does: by the very same code, no network."""
+"""The rows that a flow file gives, read by `mitmdump -n -r FILE -s addon.py`: the very same code, no network."""
 
 import subprocess
 import sys

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from gateway_addon.cli import files, findings, keep, look, telemetry
+from gateway_addon.cli import files, findings, keep, look, share, telemetry
 from gateway_addon.cli.output import plain
 
 
@@ -47,8 +47,9 @@ COMMANDS = (
     keep.prune_calls,
     findings.review_calls,
     files.redact,
-    files.bundle,
     files.replay,
+    share.bundle,
+    share.minimize,
     telemetry.otlp,
 )
 for command in COMMANDS:

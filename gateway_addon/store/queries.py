@@ -136,8 +136,9 @@ def calls_meant(db: Database, reference: str) -> list[str]:
     return [row["id"] for row in db.query(of_session, sessions)]
 
 
+_OF_ANY_RUN = ", ".join(name for name in COLUMNS if name != "run_id")
 _ALL = {
-    "requests": f"SELECT {', '.join(name for name in COLUMNS if name != 'run_id')} FROM requests ORDER BY started_at, id",
+    "requests": f"SELECT {_OF_ANY_RUN} FROM requests ORDER BY started_at, id",
     "prompts": "SELECT * FROM prompts ORDER BY request_id",
     "answers": "SELECT * FROM answers ORDER BY request_id",
     "tool_calls": "SELECT * FROM tool_calls ORDER BY request_id, position",

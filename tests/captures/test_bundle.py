@@ -48,8 +48,8 @@ def test_rows_are_compared_call_by_call_in_the_columns_that_both_have():
 
 
 def test_unknown_is_not_zero():
-    rows = [[{"id": "a", "input_tokens": value}] for value in (None, 0)]
-    assert len(differences({"requests": rows[0]}, {"requests": rows[1]})) == 1
+    tables: list[bundle.Tables] = [{"requests": [{"id": "a", "input_tokens": value}]} for value in (None, 0)]
+    assert len(differences(*tables)) == 1
 
 
 # ---- Made and checked ----
