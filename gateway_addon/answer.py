@@ -11,12 +11,18 @@ from gateway_addon.api.base import Answer, ApiKind, Reader, RequestFacts
 from gateway_addon.api.values import objects
 from gateway_addon.gateway.answers import AnswerChange
 from gateway_addon.terms import Warning
-from gateway_addon.wire import encodings, jsontext, sse
+from gateway_addon.wire import aws_events, encodings, jsontext, sse
 from gateway_addon.wire.headers import Headers, media_type
 
 BATCH = 16 * 1024
 """Bytes. Until the first token every chunk is read at once, so that its time is known; then in batches of this size,
 which costs a fraction of the CPU."""
+
+FRAMINGS: dict[str, type[sse.EventParser] | type[aws_events.EventParser]] = {
+    sse.MEDIA_TYPE: sse.EventParser,
+    aws_events.CONTENT_TYPE: aws_events.EventParser,
+}
+"""How a stream is cut into events, by its media type; where that says nothing, as server-sent events."""
 
 MAX_BODY = 64 * 1024 * 1024
 """Bytes. A longer answer that is not a stream is forwarded but not read."""
@@ -104,10 +110,10 @@ class AnswerFeed:
         self._change = change
         self._max_body = max_body
         self._is_error = http_status >= 400
-        self._media_type = media_type(headers)
+        self._framing = FRAMINGS.get(media_type(headers))
         self._pending: list[bytes] = []
         self._pending_size = 0
-        self._events = sse.EventParser()
+        self._events = (self._framing or sse.EventParser)()
         self._body = bytearray()
         self._ended = False
         self._out: list[bytes] = []
@@ -187,7 +193,7 @@ class AnswerFeed:
             return
         self._body += piece
         if self.streamed is None:
-            self.streamed = sse.is_stream(self._body, self._media_type)
+            self.streamed = sse.is_stream(self._body, is_labelled=self._framing is not None)
             if self.streamed:
                 piece, self._body = bytes(self._body), bytearray()
                 self._take_events(self._events.feed(piece))

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gateway_addon import clients
+from gateway_addon.api import base
 from gateway_addon.api.base import ApiKind, Json, Operation, RequestFacts
 from gateway_addon.gateway.answers import AnswerChange
 from gateway_addon.terms import SideRequest, Source, Warning
 from gateway_addon.wire import encodings, jsontext
+from gateway_addon.wire.elements import Body, Memory
 from gateway_addon.wire.headers import Headers
 
 MAX_REQUEST = 64 * 1024 * 1024
@@ -20,25 +22,36 @@ path, where it would have to be understood, it is refused."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
-class Request:
-    """A request as its client sent it, decoded and parsed once. Made by `read_request`."""
+class Head:
+    """A request before its body: all that is looked at to say who may call."""
 
     method: str
     path: str
     """With query."""
     headers: Headers
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Request(Head):
+    """A request as its client sent it, decoded and parsed once. Made by `read_request`, or by `unread_request`."""
+
     size: int | None
     """Bytes of the body as sent; None if it is unknown."""
     body: bytes | None = field(repr=False)
     """Without content encoding; None if it is unknown."""
     json: Json | None = field(repr=False)
-    """The body parsed; None if it is no JSON object."""
+    """The body parsed; None if it is no JSON object. Other requests share its elements: nobody may change it."""
+    elements: Body | None = field(repr=False, default=None)
+    """The body as its elements, where a memory has read it."""
     warnings: tuple[Warning, ...] = ()
-    """Why the body is unknown."""
+    """Why the body is unknown, or cannot be read."""
 
 
-def read_request(method: str, path: str, headers: Headers, raw: bytes | None) -> Request:
-    """Decode and parse a request; `raw` is its body as sent, None if that is not known. Never raises."""
+def read_request(method: str, path: str, headers: Headers, raw: bytes | None, memory: Memory | None = None) -> Request:
+    """Decode and parse a request; `raw` is its body as sent, None if that is not known. Never raises.
+
+    A `memory` of what was sent before makes it faster, not different.
+    """
     body: bytes | None = None
     warning: Warning | None = None
     if raw is None:
@@ -48,14 +61,41 @@ def read_request(method: str, path: str, headers: Headers, raw: bytes | None) ->
             body = encodings.decode(raw, headers.joined("content-encoding"), MAX_REQUEST)
         except encodings.DecodeError:
             warning = "request_undecodable"
+    elements = _elements(body, memory)
+    json = elements.json if elements else None if body is None else jsontext.parse_object(body)
+    if warning is None and json is None and method == "POST":
+        warning = "request_unreadable"
     return Request(
         method=method,
         path=path,
         headers=headers,
         size=None if raw is None else len(raw),
         body=body,
-        json=None if body is None else jsontext.parse_object(body),
+        json=json,
+        elements=elements,
         warnings=(warning,) if warning else (),
+    )
+
+
+def _elements(body: bytes | None, memory: Memory | None) -> Body | None:
+    if body is None or memory is None:
+        return None
+    try:
+        return memory.read(body)
+    except ValueError:
+        return None
+
+
+def unread_request(head: Head, size: int | None) -> Request:
+    """The request of a caller who was turned away for its head: its body, of so many bytes, is nobody's business."""
+    return Request(
+        method=head.method,
+        path=head.path,
+        headers=head.headers,
+        size=size,
+        body=None,
+        json=None,
+        warnings=("request_missing",),
     )
 
 
@@ -85,6 +125,8 @@ class Passage:
     kind: ApiKind
     destination: Destination | None
     """None: it goes nowhere, the addon answers it."""
+    model: str | None = None
+    """What its path says that the client asks for; its body goes before."""
     side_request: SideRequest | None = None
     """What its path says it is; else its body and headers tell."""
     rewrites: tuple[Operation, ...] = ()
@@ -125,11 +167,13 @@ def open_call(
     facts, client = RequestFacts(), clients.Client()
     try:
         if request.json is not None:
-            facts = passage.kind.read_request(request.json)
+            of = request.elements.of if request.elements else base.of
+            facts = passage.kind.read_request(request.json, of)
         facts = clients.with_own_prompts(request.headers, facts)
         client = clients.identify(request.headers, request.json, facts)
     except Exception as error:
         failed(error)
+    facts.model = facts.model or passage.model
     return Call(
         id=id,
         run_id=run_id,

@@ -150,6 +150,11 @@ class Rewrite(Table):
     tracking_salt_env: Variable = ""
 
 
+def public_id(id: str) -> str:
+    """A model id as ids are compared: clients write them as they like."""
+    return id.strip().lower()
+
+
 class Settings(Table):
     """The whole configuration, the values of the named environment variables included. Made by `load`."""
 
@@ -163,6 +168,9 @@ class Settings(Table):
     access: Access = Access()
     rewrite: Rewrite = Rewrite()
     _secrets: dict[str, SecretStr] = PrivateAttr(default_factory=dict)
+    _models: dict[str, Model] = PrivateAttr(default_factory=dict)
+    _auto_models: dict[str, AutoModel] = PrivateAttr(default_factory=dict)
+    """Both by `public_id`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -177,6 +185,23 @@ class Settings(Table):
     def model_post_init(self, _context: object) -> None:
         for id, provider in self.providers.items():
             provider._id = id
+        self._models = {
+            public_id(id): model if model.model else model.model_copy(update={"model": id.strip()})
+            for id, model in self.models.items()
+        }
+        self._auto_models = {public_id(id): model for id, model in self.auto_models.items()}
+
+    def model(self, id: str) -> Model | None:
+        """The model that a client means by `id`, with the name it has at its provider; None: `[models]` has none."""
+        return self._models.get(public_id(id))
+
+    def auto_model(self, id: str) -> AutoModel | None:
+        """The auto model that a client means by `id`."""
+        return self._auto_models.get(public_id(id))
+
+    def is_custom(self, id: str) -> bool:
+        """Whether an id is under one of `custom_prefixes`, so that only `[models]` can say what it is."""
+        return public_id(id).startswith(tuple(map(public_id, self.custom_prefixes)))
 
     def secret(self, variable: str) -> SecretStr | None:
         """The value of a named environment variable at the start; None when unset, empty, or not named at all."""
@@ -252,16 +277,21 @@ def _dangling(settings: Settings) -> Iterator[str]:
 
     for name in settings.default_provider.values():
         yield from provider(name, "default_provider")
+    for place, ids in (("models", settings.models), ("auto_models", settings.auto_models)):
+        first: dict[str, str] = {}
+        for id in ids:
+            if (same := first.setdefault(public_id(id), id)) != id:
+                yield f'{_dotted((place, id))}: is the same id as "{same}"'
     for id, model in settings.models.items():
         yield from provider(model.provider, "models", id, "provider")
     for id, auto in settings.auto_models.items():
-        if id in settings.models:
+        if settings.model(id):
             yield f"{_dotted(('auto_models', id))}: [models] has the same id"
         targets = {("default",): auto.default} | {("modes", mode): target for mode, target in auto.modes.items()}
-        for place, target in targets.items():
-            unknown = target.model not in settings.models and target.model.startswith(settings.custom_prefixes)
-            if unknown or target.model in settings.auto_models:
-                yield f"{_dotted(('auto_models', id, *place, 'model'))}: no model is called {target.model!r}"
+        for member, target in targets.items():
+            unknown = settings.model(target.model) is None and settings.is_custom(target.model)
+            if unknown or settings.auto_model(target.model):
+                yield f"{_dotted(('auto_models', id, *member, 'model'))}: no model is called {target.model!r}"
 
 
 def _values(settings: Settings, env: Mapping[str, str]) -> Iterator[tuple[str, SecretStr]]:

@@ -4,11 +4,16 @@ Whoever shows turns (a transcript, a view, an export) takes these, and cannot te
 a moment ago or from a database.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from gateway_addon.api import KINDS
+from gateway_addon.api.base import HistoryItem, ToolCall, ToolResult
 from gateway_addon.record import Content, Record, from_row
+from gateway_addon.terms import Role
+from gateway_addon.wire import jsontext
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -27,10 +32,29 @@ class ToolUse:
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
+class Said:
+    """One thing that was said before an answer, as the request has it: of the fields behind `role` one is set."""
+
+    role: Role
+    text: str | None = None
+    reasoning: str | None = None
+    tool_use: ToolUse | None = None
+    """With the result, wherever in the request that stands. Of a result without its call the arguments are None."""
+    note: str | None = None
+    """What stands for a part that is no text."""
+    answered: Record | None = None
+    """The recorded call whose answer ends here."""
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
 class Turn:
     """One call of a conversation. Texts are None where they are unknown or not stored."""
 
     record: Record
+    history: tuple[Said, ...] | None = None
+    """All that the request says, the prompts among it; None where its body is not there to be read."""
+    missing: str | None = None
+    """What was said before and is not here, or why it is not, in a few words."""
     system_prompt: str | None = None
     user_prompt: str | None = None
     reasoning_text: str | None = None
@@ -62,9 +86,17 @@ def turn_of(record: Record, content: Content) -> Turn:
 
 
 def turn_of_row(row: Mapping[str, Any]) -> Turn:
-    """The turn of a stored call, as `queries.conversation` gives it. Raises `ValueError` for no such row."""
+    """The turn of a stored call, as `queries.conversation` or `queries.told` gives it.
+
+    Raises `ValueError` for no such row.
+    """
+    record = from_row(row)
+    body: bytes | None = row.get("body")
+    history = read_history(record.api_kind, body, row["earlier"]) if body is not None else None
     return Turn(
-        record=from_row(row),
+        record=record,
+        history=history,
+        missing=row.get("missing") or ("the body is no JSON object" if body is not None and history is None else None),
         system_prompt=row["system_prompt"],
         user_prompt=row["user_prompt"],
         reasoning_text=row["reasoning_text"],
@@ -83,3 +115,73 @@ def _tool_uses(calls: Iterable[Mapping[str, Any]]) -> Iterable[ToolUse]:
             result=call["result"],
             is_error=None if call["is_error"] is None else bool(call["is_error"]),
         )
+
+
+def read_history(
+    api_kind: str, body: bytes | str, earlier: Iterable[tuple[int, Record]] = ()
+) -> tuple[Said, ...] | None:
+    """What a request's body says, in its order, each tool's result with its call; None if it is no JSON object.
+
+    `earlier`: recorded calls whose requests this one begins with, in their order, each with how many messages it had.
+    """
+    parsed = jsontext.parse_object(body)
+    if parsed is None:
+        return None
+    said: list[Said] = []
+    unanswered: defaultdict[str | None, list[int]] = defaultdict(list)
+    waiting, last = list(earlier), -1
+    for item in KINDS[api_kind].history(parsed):
+        last = item.message
+        if item.role != "assistant":
+            # the answer to a request is what the assistant says behind its last message
+            said += [Said(role="assistant", answered=record) for count, record in waiting if count <= last]
+            waiting = [(count, record) for count, record in waiting if count > last]
+        if item.tool_result and (places := unanswered[item.tool_result.call_id]):
+            place = places.pop(0)
+            use = said[place].tool_use
+            assert use is not None
+            said[place] = replace(said[place], tool_use=_answered(use, item.tool_result))
+            continue
+        if item.tool_call:
+            unanswered[item.tool_call.call_id].append(len(said))
+        said += _said(item)
+    said += [Said(role="assistant", answered=record) for count, record in waiting if count <= last]
+    return tuple(said)
+
+
+def _said(item: HistoryItem) -> Iterator[Said]:
+    match item:
+        case HistoryItem(tool_call=ToolCall() as call):
+            use = ToolUse(name=call.name, call_id=call.call_id, arguments=call.arguments)
+            yield Said(role=item.role, tool_use=use)
+        case HistoryItem(tool_result=ToolResult() as result):
+            use = _answered(ToolUse(name=result.name, call_id=result.call_id, arguments=None), result)
+            yield Said(role=item.role, tool_use=use)
+        case _ if item.text or item.reasoning or item.note:
+            yield Said(role=item.role, text=item.text, reasoning=item.reasoning, note=item.note)
+
+
+def _answered(use: ToolUse, result: ToolResult) -> ToolUse:
+    return replace(use, is_answered=True, result=result.content, is_error=result.is_error)
+
+
+def said_before(turns: Iterable[Turn]) -> Iterator[Said]:
+    """All that was said before the answer of the last turn: what each request says, and the answers in between."""
+    answer: Iterable[Said] = ()
+    for turn in turns:
+        yield from answer
+        yield from turn.history or _prompts(turn)
+        answer = (*_answer(turn), Said(role="assistant", answered=turn.record))
+
+
+def _prompts(turn: Turn) -> Iterator[Said]:
+    prompts: tuple[tuple[Role, str | None], ...] = (("system", turn.system_prompt), ("user", turn.user_prompt))
+    yield from (Said(role=role, text=text) for role, text in prompts if text)
+
+
+def _answer(turn: Turn) -> Iterator[Said]:
+    if turn.reasoning_text:
+        yield Said(role="assistant", reasoning=turn.reasoning_text)
+    if turn.answer_text:
+        yield Said(role="assistant", text=turn.answer_text)
+    yield from (Said(role="assistant", tool_use=use) for use in turn.tool_uses)

@@ -33,6 +33,7 @@ ORDINARY = {
     "speed": ("standard",),
     "inference_geo": ("global", "not_available"),
     "completion_window": ("soonest",),
+    "latency": ("standard",),
 }
 """By price modifier: the values at which the list price holds as it is."""
 
@@ -71,6 +72,10 @@ REGIONS = {
     ),
 }
 """Hosts that serve from one region, and the models that cost there what the list says; the others cost more."""
+
+BEDROCK = re.compile(r"bedrock-runtime\.[a-z0-9-]+\.amazonaws\.com")
+"""Where the id that is asked for tells what is billed, an inference profile of a region or of the whole world: the
+answer names the model only. Of an ARN that is the last part; one that the account has made for itself tells nothing."""
 
 VARIANTS = (":exacto", ":floor", ":nitro", ":online", ":thinking")
 """What a model's id may end in to say how it is to be routed or run; it has a price of its own only where it is listed.
@@ -274,6 +279,13 @@ class Price:
     """Never empty where the cost is None."""
     cache_miss_microdollars: int | None
     """What the call cost more than if its whole input had been read from the cache, by list price."""
+
+
+def billed_model(answered: str | None, asked: str | None, host: str | None) -> str | None:
+    """The model whose price holds: the one that the answer names, but where the one that was asked for tells more."""
+    if asked and BEDROCK.fullmatch(host or ""):
+        return asked.rpartition("/")[2]
+    return answered or asked
 
 
 def microdollars(usd: Decimal) -> int:

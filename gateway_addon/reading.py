@@ -1,6 +1,6 @@
 """One call's answer, from its head to its end, and `finish`, which makes the call's one true record of it.
 
-No I/O and no clock: times are handed in, in seconds since the epoch.
+No I/O and no clock: times are handed in, in seconds since the call's start, by a clock that nobody sets.
 """
 
 import hashlib
@@ -33,6 +33,12 @@ class End:
 
 CLEAN = End()
 
+REQUEST_IDS = ("request-id", "x-request-id", "x-amzn-requestid")
+"""Headers in which a provider names the request."""
+
+MODIFIERS = {"x-amzn-bedrock-service-tier": "service_tier", "x-amzn-bedrock-performanceconfig-latency": "latency"}
+"""Headers of an answer that name what changes its price: Bedrock's, whose bodies are those of the vendors."""
+
 
 @dataclass(slots=True, eq=False)
 class Reading:
@@ -59,16 +65,20 @@ class Reading:
         change = passage.change if passage.change and passage.change.concerns(http_status) else None
         self.feed = AnswerFeed(passage.kind, self.call.facts, http_status, headers, change)
 
-    def receive(self, data: bytes, now: float) -> list[bytes] | None:
-        """Take a piece of the body as it passes. Returns what the client gets in its place; None: the piece itself."""
+    def receive(self, data: bytes, at: float) -> list[bytes] | None:
+        """Take a piece of the body as it passes, `at` seconds into the call.
+
+        Returns what the client gets in its place; None: the piece itself.
+        """
         if self.feed is None:
             return None
-        self.last_byte = now
-        self.first_byte = self.first_byte or now
+        self.last_byte = at
+        if self.first_byte is None:
+            self.first_byte = at
         self.size += len(data)
         changed = self.feed.feed(data)
         if self.first_token is None and self.feed.answer.started:
-            self.first_token = now
+            self.first_token = at
         return changed if self.feed.is_changed else None
 
     def end(self) -> list[bytes] | None:
@@ -117,6 +127,7 @@ def opening_record(call: Call) -> Record:
         conversation_id=client.conversation_id,
         agent_id=client.agent_id,
         parent_agent_id=client.parent_agent_id,
+        traceparent=call.request.headers.get("traceparent"),
         side_request=passage.side_request or facts.side_request or client.side_request,
         request_bytes=call.request.size,
         rewrites=passage.rewrites,
@@ -131,10 +142,10 @@ def opening_record(call: Call) -> Record:
     return record
 
 
-def finish(reading: Reading, end: End, now: float | None, table: cost.PriceTable) -> tuple[Record, Content]:
+def finish(reading: Reading, end: End, lasted: float | None, table: cost.PriceTable) -> tuple[Record, Content]:
     """The call's record and text. Called once per call, whatever happened; reads what is left of the answer.
 
-    `now` is the time the call ended, None where it is not known (a flow file that does not tell).
+    `lasted`: seconds from the call's start to its end, None where that is not known (a flow file that does not tell).
     """
     call, feed = reading.call, reading.feed
     answer = feed.finish() if feed else Answer()
@@ -147,7 +158,8 @@ def finish(reading: Reading, end: End, now: float | None, table: cost.PriceTable
     record.outcome = _outcome(reading, answer, end)
     record.http_status = reading.http_status
     problem = answer.error
-    if problem is None and record.outcome == end.outcome:
+    if record.outcome == end.outcome and (problem is None or end.error_message):
+        # what there is of a broken answer says less of it than how it broke
         problem = Problem(message=end.error_message, type=end.error_type)
     if problem:
         record.error_status = _error_status(problem, reading.http_status)
@@ -159,16 +171,14 @@ def finish(reading: Reading, end: End, now: float | None, table: cost.PriceTable
     record.finish_reason = answer.finish_reason
     record.finish_detail = answer.finish_detail
     record.response_id = answer.response_id or headers.get("x-generation-id")
-    record.provider_request_id = headers.get("request-id") or headers.get("x-request-id")
-    record.service_tier = answer.service_tier
+    record.provider_request_id = next((headers[name] for name in REQUEST_IDS if headers.get(name)), None)
+    answer.price_context |= {name: headers[header] for header, name in MODIFIERS.items() if header in headers}
+    record.service_tier = answer.price_context.get("service_tier", answer.service_tier)
     _count(record, answer)
     _charge(record, answer, reading, table)
-    if reading.first_byte:
-        record.time_to_first_byte_ms = milliseconds(call.started, reading.first_byte)
-    if reading.first_token:
-        record.time_to_first_token_ms = milliseconds(call.started, reading.first_token)
-    if now is not None:
-        record.duration_ms = milliseconds(call.started, now)
+    record.time_to_first_byte_ms = milliseconds(reading.first_byte)
+    record.time_to_first_token_ms = milliseconds(reading.first_token)
+    record.duration_ms = milliseconds(lasted)
     if call.request.body is not None:
         # here, although it takes 0.6 ms for 1 MB: the row keeps it when the body itself is not stored
         record.request_sha256 = hashlib.sha256(call.request.body).hexdigest()
@@ -183,6 +193,7 @@ def finish(reading: Reading, end: End, now: float | None, table: cost.PriceTable
         tool_calls=answer.tool_calls,
         tool_results=[*call.facts.tool_results, *answer.tool_results],
         body=call.request.body,
+        elements=call.request.elements,
     )
     return record, content
 
@@ -247,7 +258,7 @@ def _charge(record: Record, answer: Answer, reading: Reading, table: cost.PriceT
     price = cost.price(
         answer,
         bill,
-        model=answer.model or record.upstream_model,
+        model=cost.billed_model(answer.model, record.upstream_model, record.upstream_host),
         provider=record.provider,
         host=record.upstream_host,
         started_at=datetime.fromtimestamp(call.started, UTC),

@@ -9,6 +9,7 @@ from gateway_addon import api, times
 from gateway_addon.api.base import Json, Operation, ToolCall, ToolResult
 from gateway_addon.terms import CostFlag, CostSource, Outcome, SideRequest, Source, Warning
 from gateway_addon.wire import jsontext
+from gateway_addon.wire.elements import Body
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,6 +72,8 @@ class Record:
     """Tells the conversations of one session and agent apart (`clients.Client`)."""
     agent_id: str | None = None
     parent_agent_id: str | None = None
+    traceparent: str | None = None
+    """W3C trace context, as the client's header has it."""
     side_request: SideRequest | None = None
     time_to_first_byte_ms: float | None = None
     time_to_first_token_ms: float | None = None
@@ -82,6 +85,11 @@ class Record:
     rewrites: tuple[Operation, ...] = ()
     """RFC 6902 over `{"url", "headers", "body"}`; see `gateway.patch.on_record`."""
     warnings: tuple[Warning, ...] = ()
+
+    @property
+    def is_served_again(self) -> bool:
+        """Whether its answer came from a file and cost nothing. A call of client replay has a `~` in its id."""
+        return self.source == "replay" and "~" not in self.id
 
 
 COLUMNS = tuple(f.name for f in fields(Record))
@@ -104,6 +112,8 @@ class Content:
     tool_results: list[ToolResult] = field(default_factory=list)
     body: bytes | None = None
     """The request's, content-decoded, as the client sent it."""
+    elements: Body | None = field(default=None, repr=False, compare=False)
+    """What was read of a body; it is good for `body` only if that is the very same object."""
 
 
 def arguments_valid(call: ToolCall) -> bool | None:

@@ -1,6 +1,8 @@
 """The words that rows, views and reports use, each defined here and nowhere else. NULL, or absence, is "unknown"."""
 
-from typing import Literal, NewType
+import re
+from collections.abc import Sequence
+from typing import Literal, NewType, get_args
 
 type Source = Literal["live", "file", "replay"]
 """Where a call was seen: as it happened, in a flow file, or in a replay of one."""
@@ -19,15 +21,10 @@ type Outcome = Literal[
 
 type CostSource = Literal["openrouter", "vercel", "reported", "estimate"]
 
+type Reason = Literal["no_usage", "unknown_model", "unknown_host", "cut", "hidden_tokens", "price_table_loading"]
+"""Why a cost is NULL."""
+
 type Doubt = Literal[
-    # why a cost is NULL
-    "no_usage",
-    "unknown_model",
-    "unknown_host",
-    "cut",
-    "hidden_tokens",
-    "price_table_loading",
-    # doubts
     "byok_mismatch",
     "byok_no_upstream",
     "byok_unknown",
@@ -39,18 +36,28 @@ type Doubt = Literal[
     "upstream_unexpected",
     "zero_cost",
 ]
-"""Why a cost is NULL, or what to think of it."""
+"""What to think of a cost, or why a reported one was refused."""
 
 Unpriced = NewType("Unpriced", str)
 """`unpriced:WHAT`: the usage names a unit, or the answer a modifier, that no price list of ours has."""
 
-type CostFlag = Doubt | Unpriced
+type CostFlag = Reason | Doubt | Unpriced
+
+
+def why_unknown(flags: Sequence[str]) -> str | None:
+    """The flag that tells why a cost is NULL, in words; None if no flag does."""
+    known = get_args(Reason.__value__)
+    telling = [flag for flag in flags if flag in known or flag.startswith("unpriced:")]
+    flag = next(iter((*telling, *flags)), None)
+    return flag and re.sub("[_:]", " ", flag)
+
 
 type Warning = Literal[
     "content_dropped",
     "reader_failed",
     "request_missing",
     "request_undecodable",
+    "request_unreadable",  # no JSON object
     "response_missing",
     "response_too_large",
     "response_truncated",
@@ -66,6 +73,9 @@ type SideRequest = Literal[
 
 type Executor = Literal["client", "server"]
 """Who runs a tool."""
+
+type Role = Literal["system", "user", "assistant", "tool"]
+"""Who speaks in a request: `system` is also the developer, `tool` what a client's tool gave back."""
 
 type Content = Literal["full", "prompts", "none"]
 """What text is stored."""

@@ -16,6 +16,6 @@ def seconds(timestamp: str) -> float:
     return datetime.fromisoformat(timestamp).timestamp()
 
 
-def milliseconds(start: float, end: float) -> float:
-    """A duration between two times in seconds, never negative though the clock may be set back."""
-    return round(max(0.0, end - start) * 1000, 3)
+def milliseconds(seconds: float | None) -> float | None:
+    """A duration, given in seconds; None if it is unknown, or impossible (by clocks that were set in between)."""
+    return None if seconds is None or not 0 <= seconds * 1000 < MAX_TIME else round(seconds * 1000, 3)

@@ -2,11 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from textwrap import indent
 from typing import NamedTuple
 
-from gateway_addon.conversation import Turn
+from gateway_addon.conversation import Said, ToolUse, Turn
+from gateway_addon.record import Record
 from gateway_addon.sinks import console
+from gateway_addon.terms import Role
 from gateway_addon.times import timestamp
 from gateway_addon.wire import jsontext
 
@@ -16,6 +19,8 @@ MAX_CHARACTERS = 1_000
 
 MAX_ARGUMENTS = 100
 """Characters of arguments, as JSON, that go on one line."""
+
+HEADINGS: dict[Role, str] = {"system": "system prompt", "user": "user", "assistant": "assistant", "tool": "tool"}
 
 ARGUMENT, RESULT = "    ", "  │ "
 """What the lines of a tool call's arguments and of its result begin with."""
@@ -34,7 +39,19 @@ def transcript(turns: Sequence[Turn], *, full: bool) -> Iterator[Part]:
     """
     cut: Callable[[str], str] = str if full else shortened
     shown: dict[str, str] = {}
+    rules: set[str] = set()
+    missing: str | None = None
     for turn in turns:
+        if turn.missing and turn.missing != missing:
+            missing = turn.missing
+            yield Part("aside", f"… {missing}")
+        if turn.history is not None:
+            # each request of a history that is kept on the server repeats the system prompt
+            new = [said for said in turn.history if not (said.role == "system" and said.text in rules)]
+            rules |= {said.text for said in new if said.role == "system" and said.text}
+            yield from _history(new, cut)
+            yield from _answer(turn, cut)
+            continue
         for heading, text, words in (
             ("system prompt", turn.system_prompt, cut(turn.system_prompt or "")),
             ("user", turn.user_prompt, turn.user_prompt or ""),
@@ -43,17 +60,51 @@ def transcript(turns: Sequence[Turn], *, full: bool) -> Iterator[Part]:
                 shown[heading] = text
                 yield Part("heading", heading)
                 yield Part("text", words)
-        yield Part("heading", "assistant")
-        if turn.reasoning_text:
-            yield Part("aside", f"(thinking) {cut(turn.reasoning_text)}")
-        if turn.answer_text:
-            yield Part("text", turn.answer_text)
-        for use in turn.tool_uses:
-            yield Part("text", f"▸ {use.name or '?'}{_behind(cut(_readable(use.arguments or '')))}")
-            if use.is_answered:
-                result = ("failed: " if use.is_error else "") + cut(use.result or "")
-                yield Part("aside", _lines(result, RESULT))
-        yield Part("facts", _facts(turn))
+        yield from _answer(turn, cut)
+
+
+def _history(history: Sequence[Said], cut: Callable[[str], str]) -> Iterator[Part]:
+    """What a request says, with the facts of the calls that gave the answers in it."""
+    speaker = None
+    tools: Counter[str] = Counter()
+    for said, next_said in pairwise((*history, None)):
+        assert said is not None
+        if said.answered:
+            # of calls with the same request, all but the last had failed
+            is_last = next_said is None or next_said.answered is None
+            yield Part("facts", _facts(said.answered, tools if is_last else Counter()))
+            speaker, tools = None, Counter() if is_last else tools
+            continue
+        if said.role != speaker:
+            speaker = said.role
+            yield Part("heading", HEADINGS[speaker])
+        if said.reasoning:
+            yield Part("aside", f"(thinking) {cut(said.reasoning)}")
+        if said.text:
+            yield Part("text", cut(said.text) if speaker == "system" else said.text)
+        if said.note:
+            yield Part("aside", f"[{cut(said.note)}]")
+        if said.tool_use:
+            tools[said.tool_use.name or "?"] += said.role == "assistant"
+            yield from _tool_use(said.tool_use, cut)
+
+
+def _answer(turn: Turn, cut: Callable[[str], str]) -> Iterator[Part]:
+    yield Part("heading", "assistant")
+    if turn.reasoning_text:
+        yield Part("aside", f"(thinking) {cut(turn.reasoning_text)}")
+    if turn.answer_text:
+        yield Part("text", turn.answer_text)
+    for use in turn.tool_uses:
+        yield from _tool_use(use, cut)
+    yield Part("facts", _facts(turn.record, Counter(use.name or "?" for use in turn.tool_uses)))
+
+
+def _tool_use(use: ToolUse, cut: Callable[[str], str]) -> Iterator[Part]:
+    yield Part("text", f"▸ {use.name or '?'}{_behind(cut(_readable(use.arguments or '')))}")
+    if use.is_answered:
+        result = ("failed: " if use.is_error else "") + cut(use.result or "")
+        yield Part("aside", _lines(result, RESULT))
 
 
 def shortened(words: str) -> str:
@@ -92,8 +143,7 @@ def _lines(words: str, beginning: str) -> str:
     return indent(words.rstrip() or " ", beginning, lambda line: True)
 
 
-def _facts(turn: Turn) -> str:
-    record = turn.record
-    line = console.line(record, Counter(use.name or "?" for use in turn.tool_uses))
+def _facts(record: Record, tools: Counter[str]) -> str:
+    line = console.line(record, tools)
     message = f": {record.error_message}" if record.error_message else ""
     return f"[{record.id} {timestamp(record.started_at)}] {line}{message}"

@@ -14,6 +14,7 @@ from gateway_addon.gateway.answers import AnswerChange
 from gateway_addon.wire import encodings
 from gateway_addon.wire.headers import Headers
 from tests.chat_answers import COUNTS, ERROR, GOOD, SAYS, STOPS, WHOLE, stream
+from tests.provider.delivery import aws_event_stream
 
 CHAT = KINDS["chat_completions"]
 
@@ -45,6 +46,27 @@ def test_a_stream():
         True,
     )
     assert (answer.usage.input_tokens, answer.usage.output_tokens) == (12, 3)
+
+
+AWS = "application/vnd.amazon.eventstream"
+PACKED = b"".join(aws_event_stream([stream(SAYS), stream(STOPS), stream(COUNTS)]))
+
+
+@given(cuts=st.lists(st.integers(0, len(PACKED)), max_size=30).map(sorted).map(tuple))
+def test_a_stream_of_aws_reads_as_any_other(cuts: tuple[int, ...]):
+    feed, answer = read(PACKED, AWS, cuts=cuts)
+    assert feed.streamed
+    assert answer == read(GOOD)[1]
+
+
+def test_a_body_labelled_as_a_stream_of_aws():
+    feed, answer = read(json.dumps(WHOLE).encode(), AWS)
+    assert (feed.streamed, answer.text) == (False, "höher")
+
+
+def test_what_is_damaged_in_a_stream_of_aws_is_not_read():
+    feed, answer = read(PACKED[:40] + b"?" + PACKED[41:], AWS)
+    assert (feed.streamed, answer.recognised) == (True, False)
 
 
 @given(cuts=st.lists(st.integers(0, len(GOOD)), max_size=30).map(sorted).map(tuple))

@@ -18,6 +18,7 @@ from gateway_addon.cli import main
 from gateway_addon.cli.output import megabytes as printed_size
 from gateway_addon.record import COLUMNS, Content, Record
 from gateway_addon.store.writer import Writer
+from tests.api.test_history import SAME
 from tests.store.calls import make_content, make_record, stored
 
 ESCAPES = "\x1b[31m\x9b2J\x07\r\x00\u202e[bold]"
@@ -76,6 +77,11 @@ class TestList:
             "2026-11-22 11:00:00.000 newer-00 messages acme/model complete 40003 40000 12 $0.012300 bash 2.35"
         )
         assert older == "2026-11-22 10:00:00.000 older-00 messages acme/model http_error – – – – – –"
+
+    def test_an_unknown_cost_says_why(self, path: Path):
+        write(path, (make_record(cost_flags=("unpriced:web_searches",)), Content()))
+        _, call = table("list", path)
+        assert "$? (unpriced web searches)" in call
 
     def test_limit(self, path: Path):
         write(path, *((make_record(id=str(number)), Content()) for number in range(30)))
@@ -212,6 +218,13 @@ class TestSearch:
         assert output("search", path, "zebra") == "nothing found\n"
 
 
+def asked(kind: str, body: Any, answer_text: str = "", **columns: Any) -> tuple[Record, Content]:
+    """A call with a body, and nothing else known of what it asks."""
+    sent = json.dumps(body).encode()
+    columns = {"api_kind": kind, "request_sha256": hashlib.sha256(sent).hexdigest()} | columns
+    return make_record(**columns), Content(answer_text=answer_text or None, body=sent)
+
+
 class TestShow:
     def test_the_conversation_up_to_the_call(self, path: Path):
         call = ToolCall("1", "bash", "tool_use", "client", '{"cmd": "ls"}')
@@ -227,6 +240,8 @@ class TestShow:
             ),
         )
         assert output("show", path, "call-2").strip() == (
+            "… the body is not stored (gateway_content=prompts)\n"
+            "\n"
             "── system prompt\n"
             "be brief\n"
             "\n"
@@ -243,6 +258,114 @@ class TestShow:
             "One file.\n"
             "[call-2 2026-11-22T11:00:00.000Z] messages acme/model · $?"
         )
+
+    @pytest.mark.parametrize("kind", SAME)
+    def test_a_history_that_nobody_has_seen_answered(self, path: Path, kind: str):
+        write(path, asked(kind, SAME[kind], answer_text="A wall."))
+        shown = output("show", path, "last")
+        assert shown.startswith(
+            "\n── system prompt\nBe brief.\n"
+            "\n── user\nWhy?\n"
+            "\n── assistant\n(thinking) Hm.\nLet me look.\n▸ bash cmd: ls\n  │ a.txt\nOne file.\n"
+            "\n── user\nAnd this?\n"
+        )
+        picture, rest = shown.split("And this?\n")[1].split("\n", 1)
+        assert "image/png, 8 bytes" in picture
+        assert rest == "\n── assistant\nA wall.\n[call-1 2026-11-22T10:00:00.000Z] " + (f"{kind} acme/model · $?\n")
+
+    @pytest.mark.parametrize("kind", SAME)
+    def test_the_calls_that_gave_the_answers_are_named_where_these_end(self, path: Path, kind: str):
+        member = "input" if kind == "responses" else "messages"
+        history = SAME[kind][member]
+        before = {**SAME[kind], member: history[:-2]}
+        of = {"session_id": "s", "conversation_id": "c"}
+        write(path, asked(kind, before, id="failed", http_status=529, outcome="http_error", **of))
+        write(path, asked(kind, before, id="first", started_at="2026-11-22T10:00:01.000Z", **of))
+        write(path, asked(kind, SAME[kind], id="second", started_at="2026-11-22T10:00:02.000Z", **of))
+        facts = [line.split()[0] for line in output("show", path, "second").splitlines() if line.startswith("[")]
+        assert [fact for fact in facts if "call" not in fact and "image" not in fact] == [
+            "[failed",
+            "[first",
+            "[second",
+        ]
+        shown = output("show", path, "second")
+        assert shown.index("One file.") < shown.index("[failed") < shown.index("[first") < shown.index("And this?")
+
+    def test_json_has_all_that_was_said_before(self, path: Path):
+        write(path, asked("messages", SAME["messages"]))
+        shown = as_json("show", path, "last")
+        assert (shown["turns"], shown["missing"]) == ([], None)
+        assert [(said["role"], said["text"]) for said in shown["history"]] == [
+            ("system", "Be brief."), ("user", "Why?"), ("assistant", None), ("assistant", "Let me look."),
+            ("assistant", None), ("assistant", "One file."), ("user", "And this?"), ("user", None),
+        ]  # fmt: skip
+        use = shown["history"][4]["tool_use"]
+        assert (use["name"], use["arguments"], use["result"]) == ("bash", '{"cmd":"ls"}', "a.txt")
+        assert shown["history"][-1]["note"] == "image, image/png, 8 bytes"
+
+    def test_the_turns_whose_history_the_server_keeps_come_first(self, path: Path):
+        of = {"session_id": "s"}
+        first = {"instructions": "Be brief.", "input": "Why?"}
+        second = {"instructions": "Be brief.", "input": "And now?", "previous_response_id": "r-1"}
+        third = {"instructions": "Be brief.", "input": "Sure?", "previous_response_id": "r-2"}
+        write(
+            path,
+            asked("responses", first, answer_text="So.", id="a", response_id="r-1", **of),
+            asked("responses", second, answer_text="Now.", id="b", response_id="r-2", previous_id="r-1",
+                  started_at="2026-11-22T10:00:01.000Z", **of),
+            asked("responses", third, answer_text="Sure.", id="c", previous_id="r-2",
+                  started_at="2026-11-22T10:00:02.000Z", **of),
+        )  # fmt: skip
+        words = [line for line in output("show", path, "c").splitlines() if line and not line.startswith(("[", "─"))]
+        assert words == ["Be brief.", "Why?", "So.", "And now?", "Now.", "Sure?", "Sure."]
+        said = [(said["text"], said["answered"]) for said in as_json("show", path, "c")["history"]]
+        assert [(text, answered) for text, answered in said if text != "Be brief."] == [
+            ("Why?", None), ("So.", None), (None, "a"), ("And now?", None), ("Now.", None), (None, "b"), ("Sure?", None)
+        ]  # fmt: skip
+
+    def test_a_history_that_is_kept_elsewhere_is_said_to_be_missing(self, path: Path):
+        body = {"input": "And now?", "previous_response_id": "r-1"}
+        write(path, asked("responses", body, previous_id="r-1"))
+        missing = "what was said before is not in this request: it continues r-1"
+        assert output("show", path, "last").startswith(f"… {missing}\n\n── user\nAnd now?\n")
+        assert as_json("show", path, "last")["missing"] == missing
+
+    @pytest.mark.parametrize(
+        ("kept", "line"),
+        [
+            ([0, 1, 2, 3, 4, 5], ""),
+            ([0, 4, 5], "… 3 earlier messages are not in this request\n"),
+            ([2, 3, 4, 5], "… 2 earlier messages are not in this request\n"),
+            ([0, 1, 2], "… 2 earlier messages are not in this request\n"),
+        ],
+        ids=["grown", "middle cut out", "beginning cut off", "taken back"],
+    )
+    def test_a_history_that_was_cut_short(self, path: Path, kept: list[int], line: str):
+        messages = [{"role": ("user", "assistant")[number % 2], "content": f"number {number}"} for number in range(6)]
+        of = {"session_id": "s", "api_kind": "chat_completions"}
+        write(path, asked("chat_completions", {"messages": messages[:5]}, **of))
+        now = {"messages": [messages[number] for number in kept]}
+        write(path, asked("chat_completions", now, id="now", started_at="2026-11-22T10:00:01.000Z", **of))
+        shown = output("show", path, "now")
+        assert shown.partition("\n── user")[0] == line
+
+    @pytest.mark.parametrize(
+        ("call", "why"),
+        [
+            ((make_record(warnings=("content_dropped",)), Content()),
+             "the body is not stored (content_dropped: the disk was too slow)"),
+            ((make_record(outcome="in_flight"), Content()), "the body is not stored (it has not ended)"),
+            ((make_record(), Content()), "the body is not stored (gateway_content=none)"),
+            ((make_record(request_sha256="00"), make_content(body=b'{"messages": []}')), "the stored body is damaged"),
+            ((make_record(request_sha256=hashlib.sha256(b"[]").hexdigest()), make_content(body=b"[]")),
+             "the body is no JSON object"),
+        ],
+        ids=["dropped", "in flight", "none", "damaged", "no object"],
+    )  # fmt: skip
+    def test_why_there_is_no_more(self, path: Path, call: tuple[Record, Content], why: str):
+        write(path, call)
+        assert output("show", path, "last").startswith(f"… {why}\n")
+        assert as_json("show", path, "last")["missing"] == why
 
     def test_a_long_system_prompt_is_shortened_unless_asked_for_in_full(self, path: Path):
         rules = "\n".join(f"Rule {number}" for number in range(100))

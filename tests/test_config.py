@@ -149,6 +149,20 @@ MISTAKES = [
         "auto_models.x.modes.plan.model: no model is called 'x'",
     ),
     ('[auto_models.x]\ndefault = { model = "y" }\n[models.x]', r"auto_models.x: \[models\] has the same id"),
+    ('[auto_models.X]\ndefault = { model = "y" }\n[models."x "]', r"auto_models.X: \[models\] has the same id"),
+    ('[models."acme/x"]\n[models."Acme/X "]', 'models."Acme/X ": is the same id as "acme/x"'),
+    (
+        '[auto_models.x]\ndefault = { model = "y" }\n[auto_models.X]\ndefault = { model = "y" }',
+        'auto_models.X: is the same id as "x"',
+    ),
+    (
+        'custom_prefixes = ["acme/"]\n[auto_models.x]\ndefault = { model = "ACME/y" }',
+        "auto_models.x.default.model: no model is called 'ACME/y'",
+    ),
+    (
+        '[auto_models.x]\ndefault = { model = " X" }',
+        "auto_models.x.default.model: no model is called ' X'",
+    ),
     *(
         (f'[providers.openai]\napi_url = "{url}"', "providers.openai.api_url: ")
         for url in (
@@ -224,6 +238,25 @@ class TestMistakes:
         path.write_bytes(b"\xff\xfe")
         with pytest.raises(ConfigError, match=r"gateway\.toml: is not TOML"):
             load(path, {})
+
+
+class TestModelIds:
+    def test_are_compared_trimmed_and_without_case(self, load_text):
+        settings = load_text(
+            """
+            custom_prefixes = ["Acme/"]
+            models."acme/free " = { model = "toy", free = true }
+            auto_models.Auto = { default = { model = "ACME/Free" } }
+            """
+        )
+        assert settings.model(" ACME/free").model == "toy"
+        assert settings.auto_model("auto\n").default.model == "ACME/Free"
+        assert settings.model("acme/other") is settings.auto_model("acme/free") is None
+        assert [settings.is_custom(id) for id in (" aCme/x", "acme", "other/acme/")] == [True, False, False]
+
+    def test_a_model_that_names_no_other_is_sent_as_the_file_writes_it(self, load_text):
+        settings = load_text('models." Acme/Coder " = {}')
+        assert settings.model("acme/coder").model == "Acme/Coder"
 
 
 class TestProviderOfHost:

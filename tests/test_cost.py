@@ -39,6 +39,8 @@ TABLE.load()
 
 STARTED = datetime(2026, 11, 1, tzinfo=UTC)
 
+BEDROCK = "bedrock-runtime.us-east-1.amazonaws.com"
+ARN = "arn:aws:bedrock:us-east-1:123456789012"
 SONNET = "claude-sonnet-4-5"  # USD per million tokens: 3 in, 0.3 read, 3.75 written for 5 minutes, 6 for 1 hour, 15 out
 GPT = "gpt-5"  # 1.25 in, 0.125 read, no price for writes, 10 out; twice that for `priority`, half for `flex`
 
@@ -131,10 +133,34 @@ def test_estimate_of_counts(of, usd):
         pytest.param("claude-sonnet-4.6", None, "api.business.githubcopilot.com", "3", id="copilot-business"),
         pytest.param("claude-sonnet-4.6", None, "api.enterprise.githubcopilot.com", "3", id="copilot-enterprise"),
         pytest.param("claude-sonnet-4.6", None, "copilot-api.acme.ghe.com", "3", id="copilot-of-a-company"),
+        pytest.param("global.anthropic.claude-opus-4-6-v1", None, BEDROCK, "5", id="bedrock-worldwide"),
+        pytest.param("us.anthropic.claude-opus-4-6-v1", None, BEDROCK, "5.5", id="bedrock-in-a-region"),
+        pytest.param("anthropic.claude-3-haiku-20240307-v1:0", None, BEDROCK, "0.25", id="bedrock-before-profiles"),
+        pytest.param("claude-opus-4-6@default", None, "aiplatform.googleapis.com", "5", id="vertex-worldwide"),
+        pytest.param("claude-sonnet-4-5@20250929", None, "aiplatform.googleapis.com", "3", id="vertex-dated"),
+        pytest.param(
+            "claude-3-5-haiku@20241022", None, "us-east5-aiplatform.googleapis.com", "0.8", id="vertex-region"
+        ),
     ],
 )
 def test_whose_price(model, provider, host, usd_per_million):
     assert estimate(answer(100_000, 0), model, provider, host).usd == Decimal(usd_per_million) / 10
+
+
+@pytest.mark.parametrize(
+    ("answered", "asked", "host", "billed"),
+    [
+        ("gpt-5-2025-08-07", "gpt-5", "api.openai.com", "gpt-5-2025-08-07"),
+        (None, "gpt-5", "api.openai.com", "gpt-5"),
+        ("claude-opus-4-6", "global.anthropic.claude-opus-4-6-v1", BEDROCK, "global.anthropic.claude-opus-4-6-v1"),
+        ("claude-opus-4-6", f"{ARN}:inference-profile/us.anthropic.claude-opus-4-6-v1", BEDROCK,
+         "us.anthropic.claude-opus-4-6-v1"),
+        ("claude-opus-4-6", f"{ARN}:application-inference-profile/a1b2c3", BEDROCK, "a1b2c3"),
+        ("claude-opus-4-6", None, BEDROCK, "claude-opus-4-6"),
+    ],
+)  # fmt: skip
+def test_whose_price_holds_where_two_models_are_named(answered, asked, host, billed):
+    assert cost.billed_model(answered, asked, host) == billed
 
 
 def test_the_price_is_that_of_the_day():

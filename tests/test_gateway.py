@@ -430,7 +430,7 @@ def test_a_connection_survives_rewritten_answers(stream: bool, gateway: Gateway,
 def test_a_rewritten_answer_to_a_client_of_http_1_0(gateway: Gateway) -> None:
     """It knows no chunks: the body ends with the connection."""
     body = json.dumps(request_body("messages", "acme/openrouter-byok", stream=False)).encode()
-    head = b"POST /api/gateway/messages HTTP/1.0\r\nhost: h\r\ncontent-length: %d\r\n\r\n" % len(body)
+    head = b"POST /api/gateway/messages HTTP/1.0\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body)
     answer = _exchange(gateway, head + body)
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["model"] == "acme/openrouter-byok"
 
@@ -557,7 +557,7 @@ def test_unknown_paths_are_refused_in_the_clients_shape_and_leave_no_row(gateway
         "/api/gateway//messages",
         "/api/gateway/messages?q=\N{LATIN SMALL LETTER E WITH ACUTE}",
     ):
-        head = f"POST {path} HTTP/1.1\r\nhost: h\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
         assert _exchange(gateway, head.encode()).startswith(b"HTTP/1.1 400 ")
     assert provider.requests == []
     ask(sdk(gateway.url, "messages"), "messages", "fake/text")
@@ -575,8 +575,8 @@ def test_a_refused_head_has_no_body(gateway: Gateway, provider: Provider) -> Non
     """It would be read as the start of the next answer."""
     answers = _exchange(
         gateway,
-        b"HEAD /api/gateway HTTP/1.1\r\nhost: h\r\n\r\n"
-        b"GET /api/gateway/models HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n",
+        b"HEAD /api/gateway HTTP/1.1\r\nhost: localhost\r\n\r\n"
+        b"GET /api/gateway/models HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
     )
     head, _, rest = answers.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400")
@@ -685,7 +685,7 @@ class Http2:
 
     def post(self, path: str, body: object) -> tuple[dict[str, str], bytes]:
         """Headers (with `:status`) and body of the answer."""
-        head = [(":method", "POST"), (":scheme", "https"), (":authority", "h"), (":path", path)]
+        head = [(":method", "POST"), (":scheme", "https"), (":authority", "localhost"), (":path", path)]
         self._connection.send_headers(1, [*head, ("content-type", "application/json")])
         self._connection.send_data(1, json.dumps(body).encode(), end_stream=True)
         headers: dict[str, str] = {}

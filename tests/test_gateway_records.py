@@ -110,7 +110,7 @@ def saved(
         post("count", "/messages/count_tokens", request_body("messages", "fake/text")).read()
         with socket.create_connection(("127.0.0.1", int(proxy.url.split(":")[-1]))) as broken_off:
             head = f"POST /api/gateway/messages HTTP/1.1\r\nx-api-key: {CLIENT}\r\nx-case: broken off\r\n"
-            broken_off.sendall(f"{head}host: h\r\ncontent-length: 99\r\n\r\n{{".encode())
+            broken_off.sendall(f"{head}host: localhost\r\ncontent-length: 99\r\n\r\n{{".encode())
         proxy.wait_for("peer closed connection")
         left = post("left", "/messages", request_body("messages", "acme/held"))
         left.response.read1()

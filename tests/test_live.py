@@ -233,6 +233,16 @@ def test_two_processes_start_on_one_new_file(provider: Provider, mitmdump: Start
     ]
 
 
+def test_a_session_that_becomes_dear_is_warned_of_once(provider: Provider, mitmdump: Start) -> None:
+    proxy = mitmdump(options={"gateway_warn_usd": "0.02"})
+    for _ in range(3):
+        headers = {"x-session-id": "toy-session"}
+        Call(proxy.url, PATHS["messages"], request_body("messages", "fake/openrouter-cost"), headers).read()
+    proxy.stop()
+    warned = [line.partition("gateway-addon: ")[2] for line in proxy.stdout.splitlines() if "gateway_warn_usd" in line]
+    assert warned == ["session toy-session has cost $0.0246, more than gateway_warn_usd=0.02"]
+
+
 NOT_CALLS = {
     "other path": ("/v1/embeddings", {"model": "m", "input": "x"}),
     "a chat service's messages, on another host": ("/api/channels/7/messages", {"content": "hello"}),
@@ -253,8 +263,10 @@ def test_what_is_no_model_call_is_not_logged(provider: Provider, mitmdump: Start
 
 
 BODIES = {
-    "no JSON": (b"\xff\x00 nothing", None, []),
-    "an array": (b"[1, 2]", None, []),
+    "no JSON": (b"\xff\x00 nothing", None, ["request_unreadable"]),
+    "an array": (b"[1, 2]", None, ["request_unreadable"]),
+    "nothing": (b"", None, ["request_unreadable"]),
+    "more values than are read": (b"[" + b"1," * 1_000_001 + b"1]", None, ["request_unreadable"]),
     "NUL and lone surrogates": (
         b'{"model": "fake/text", "messages": [{"role": "user", "content": "a\\u0000b\\ud800"}]}',
         "fake/text",
@@ -268,10 +280,12 @@ BODIES = {
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_hostile_request_bodies_pass_untouched(name: str, provider: Provider, mitmdump: Start, tmp_path: Path) -> None:
-    body, model, _ = BODIES[name]
+def test_hostile_request_bodies_pass_untouched(
+    name: str, provider: Provider, mitmdump: Start, confdir: Path, tmp_path: Path
+) -> None:
+    body, model, warnings = BODIES[name]
     encoding = {"content-encoding": "zstd"} if "zstd" in name or "bomb" in name else {}
-    proxy = mitmdump()
+    proxy = mitmdump(args=["-w", str(tmp_path / "all.flow")])
     provider.default = "text"
     Call(proxy.url, PATHS["messages"], body, encoding | {"anthropic-version": "2023-06-01"}).read()
     assert proxy.stop() == 0
@@ -280,6 +294,9 @@ def test_hostile_request_bodies_pass_untouched(name: str, provider: Provider, mi
     row = _one(tmp_path)
     assert row["request_model"] == model
     assert row["request_bytes"] == len(body)
+    assert json.loads(row["warnings"]) == warnings
+    run_on_file(tmp_path / "all.flow", tmp_path / "again.db", confdir=confdir)
+    assert _one(tmp_path, "again.db")["warnings"] == row["warnings"]
 
 
 def test_streamed_requests_are_recorded_when_nothing_is_rewritten(
@@ -318,6 +335,9 @@ START_ERRORS: dict[str, tuple[dict[str, object], str]] = {
     "a bad bool": ({"gateway_rewrite": "maybe"}, "gateway_rewrite"),
     "a bad choice": ({"gateway_content": "some"}, "gateway_content: 'some'"),
     "a negative size": ({"gateway_body_limit": "-5"}, "gateway_body_limit: '-5'"),
+    "no sum of dollars": ({"gateway_warn_usd": "five"}, "gateway_warn_usd: 'five'"),
+    "a sum that is none": ({"gateway_warn_usd": "nan"}, "gateway_warn_usd: 'nan'"),
+    "a negative sum": ({"gateway_warn_usd": "-1"}, "gateway_warn_usd: '-1'"),
     "an unknown option": ({"gateway_dbb": "x.db"}, "unknown option: gateway_dbb"),
     "a misspelt option": ({"gateway-content": "full"}, "unknown option: gateway-content"),
     "no folder for the database": ({"gateway_db": "/nowhere/at/all.db"}, "/nowhere/at/all.db"),

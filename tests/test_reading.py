@@ -1,6 +1,7 @@
 """How a call's end becomes its record: outcome, money and doubt, whatever happened."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -50,8 +51,8 @@ def record(body: bytes | None, end: End = CLEAN, *, status: int = 200, headers: 
     call = reading()
     if body is not None:
         call.start(status, Headers(headers))
-        call.receive(body, STARTED + 0.5)
-    return finish(call, end, STARTED + 2, PriceTable())[0]
+        call.receive(body, 0.5)
+    return finish(call, end, 2.0, PriceTable())[0]
 
 
 LEFT, CUT, STOPPED = End("client_aborted", None, "left"), End("upstream_cut", None, "cut"), End("interrupted")
@@ -108,6 +109,43 @@ def test_the_row_of_a_good_call():
     assert row.cost_microdollars is None
 
 
+@pytest.mark.parametrize("body", [None, b"", b'{"id": "c1", "choi'], ids=["no head", "no byte", "half a body"])
+@pytest.mark.parametrize("end", [LEFT, CUT])
+def test_how_an_answer_broke_is_what_the_error_says(body: bytes | None, end: End):
+    row = record(body, end, headers=JSON)
+    assert (row.outcome, row.error_message) == (end.outcome, end.error_message)
+
+
+def test_an_answer_may_begin_at_once():
+    call = reading()
+    call.start(200, Headers(SSE))
+    call.receive(GOOD[:10], 0.0)
+    call.receive(GOOD[10:], 1.0)
+    row, _ = finish(call, CLEAN, None, PriceTable())
+    assert (row.time_to_first_byte_ms, row.time_to_first_token_ms, row.duration_ms) == (0, 1000, None)
+
+
+BEDROCK = replace(THERE, host="bedrock-runtime.us-east-1.amazonaws.com", model="us.anthropic.claude-opus-4-6-v1")
+
+
+@pytest.mark.parametrize(
+    ("tier", "microdollars", "flags"),
+    [(None, 149, ()), ("default", 149, ()), ("priority", None, ("unpriced:service_tier",))],
+)
+def test_what_changes_the_price_at_bedrock_stands_in_the_head(
+    tier: str | None, microdollars: int | None, flags: tuple[str, ...]
+):
+    table = PriceTable()
+    table.load()
+    call = reading(BEDROCK)
+    tiers = {"x-amzn-bedrock-service-tier": tier} if tier else {}
+    call.start(200, Headers(SSE | tiers | {"x-amzn-requestid": "aws_1"}))
+    call.receive(GOOD, 0.5)
+    row = finish(call, CLEAN, 2.0, table)[0]
+    assert (row.cost_microdollars, row.cost_flags) == (microdollars, flags)
+    assert (row.service_tier, row.provider_request_id) == (tier, "aws_1")
+
+
 def test_counts_of_a_cut_answer_are_a_lower_bound():
     growing = COUNTS | {"choices": [{"index": 0, "delta": {"content": "a"}}]}
     row = record(stream(growing), CUT)
@@ -138,17 +176,17 @@ def test_error_status(error: dict[str, object], http_status: int, expected: int)
 def test_reading_can_be_given_up_while_counting_goes_on():
     call = reading()
     call.start(200, Headers(SSE))
-    call.receive(stream(SAYS), STARTED)
+    call.receive(stream(SAYS), 0.0)
     call.give_up()
-    call.receive(stream(STOPS), STARTED)
-    row, content = finish(call, CLEAN, STARTED, PriceTable())
+    call.receive(stream(STOPS), 0.0)
+    row, content = finish(call, CLEAN, 0.0, PriceTable())
     assert row.warnings == ("reader_failed",)
     assert content.answer_text == "höher als gedacht"
     assert row.response_bytes == len(stream(SAYS, STOPS))
 
 
 def test_a_call_that_goes_nowhere_names_nobody():
-    row, _ = finish(reading(None), End("rejected"), STARTED, PriceTable())
+    row, _ = finish(reading(None), End("rejected"), 0.0, PriceTable())
     assert (row.outcome, row.request_model) == ("rejected", "asked-for")
     assert (row.upstream_host, row.upstream_path, row.upstream_model, row.provider, row.client_credential) == (
         *(None, None, None),

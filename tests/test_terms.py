@@ -39,3 +39,17 @@ def test_the_readme_names_no_other(column: str):
     known = OUTCOMES if column == "outcome" else get_args(terms.CostSource.__value__)
     (listed,) = re.findall(rf"`{column}` (?:is one of|says) ([^.]*)\.", README)
     assert set(re.findall(r"`(\w+)`", listed)) <= {*known, "requests"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        ((), None),
+        (("no_usage",), "no usage"),
+        (("unpriced:web_searches", "unpriced:other"), "unpriced web searches"),
+        (("upstream_unexpected", "unknown_model"), "unknown model"),
+        (("invalid_cost", "subscription"), "invalid cost"),
+    ],
+)
+def test_why_a_cost_is_unknown(flags: tuple[str, ...], why: str | None):
+    assert terms.why_unknown(flags) == why

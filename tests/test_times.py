@@ -1,5 +1,7 @@
 """How times are written."""
 
+import math
+
 import pytest
 
 from gateway_addon.times import milliseconds, seconds, timestamp
@@ -16,5 +18,10 @@ def test_and_are_read_again():
 
 
 def test_durations():
-    assert milliseconds(1, 3.5) == 2500
-    assert milliseconds(3, 1) == 0  # the clock was set back
+    assert milliseconds(2.5) == 2500
+    assert milliseconds(0.0) == 0
+
+
+@pytest.mark.parametrize("seconds", [None, -2.0, -0.0001, 1e9, math.inf, math.nan])
+def test_a_duration_that_is_unknown_or_impossible_is_none(seconds):
+    assert milliseconds(seconds) is None

@@ -72,7 +72,9 @@ def played(tmp_path_factory: pytest.TempPathFactory, confdir: Path) -> Played:
         with Mitmdump(stage.url, confdir=confdir, addon=SCRIPT, options=options, args=args, env=KEYS) as proxy:
             answers = {
                 "observed": Call(proxy.url, "/v1/dialogue", request("lead")).read(),
-                "auto": Call(proxy.url, "/api/gateway/dialogue", request("acme/auto", models=["x"], encore=True)).read(),
+                "auto": Call(
+                    proxy.url, "/api/gateway/dialogue", request("acme/auto", models=["x"], encore=True)
+                ).read(),
                 "free": Call(proxy.url, "/api/gateway/v1/dialogue", request("acme/free")).read(),
                 "props": get(proxy.url, "/api/gateway/dialogue/props"),
                 "unknown": get(proxy.url, "/api/gateway/curtain"),

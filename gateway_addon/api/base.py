@@ -5,11 +5,11 @@ Nothing here does I/O. A kind is a module with the attributes of `ApiKind`; `gat
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from gateway_addon.terms import Executor, SideRequest, Warning
+from gateway_addon.terms import Executor, Role, SideRequest, Warning
 
 Json = dict[str, Any]
 """A JSON object as `gateway_addon.wire.jsontext.parse` returns it: fractions are `Decimal`, so no digit is lost."""
@@ -79,6 +79,25 @@ class RequestFacts:
     """Where the history is kept on the server: `previous_response_id`, `conversation`, or a continued thread."""
     namespaces: frozenset[str] = frozenset()
     """Tool namespaces the request declares (Responses only); a reader needs them to name calls."""
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class HistoryItem:
+    """One thing that a request says: a text, reasoning, a tool call, a result, or what is no text.
+
+    A message that says nothing is an item without any of them.
+    """
+
+    message: int
+    """Which message or item of the conversation it is from; -1: what stands beside the conversation."""
+    role: Role
+    """What came of tools that the server ran is the assistant's."""
+    text: str | None = None
+    reasoning: str | None = None
+    tool_call: ToolCall | None = None
+    tool_result: ToolResult | None = None
+    note: str | None = None
+    """What stands for a picture, a file or a part nobody knows: type, names and sizes."""
 
 
 @dataclass(slots=True)
@@ -208,6 +227,17 @@ class SidePath:
     side_request: SideRequest | None = None
 
 
+class Of(Protocol):
+    """`of(function, value)` is `function(value)`, which may be remembered from an earlier call."""
+
+    def __call__[V, T](self, function: Callable[[V], T], value: V, /) -> T: ...
+
+
+def of[V, T](function: Callable[[V], T], value: V, /) -> T:
+    """Where nothing is remembered."""
+    return function(value)
+
+
 class ApiKind(Protocol):
     """The shape of a kind's module. Whoever handles calls looks the kind up in `api.KINDS` and asks for these."""
 
@@ -297,7 +327,14 @@ class ApiKind(Protocol):
     def is_answer(self, answer: Json) -> bool:
         """Whether a whole answer or stream event names itself as this kind (`object`, `type`)."""
 
-    def read_request(self, body: Json) -> RequestFacts: ...
+    def read_request(self, body: Json, of: Of = of) -> RequestFacts:
+        """What a request says. Never raises.
+
+        What the elements of its conversation say is asked of `of`: a conversation is sent again with every call.
+        """
+
+    def history(self, body: Json) -> Iterator[HistoryItem]:
+        """All that a request says, in its order: system prompt, then the conversation. Never raises."""
 
     def reader(self, request: RequestFacts) -> Reader: ...
 

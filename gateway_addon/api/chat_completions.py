@@ -6,13 +6,16 @@ Field names are those of the OpenAI API reference, "Chat"; who else sends what e
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
+from typing import NamedTuple
 
 from gateway_addon.api.base import (
     OTHER_CACHE_KEY,
     OTHER_EFFORT,
     OTHER_TOOL_CHOICE,
     Answer,
+    HistoryItem,
     Json,
+    Of,
     Operation,
     Problem,
     Reader,
@@ -20,13 +23,15 @@ from gateway_addon.api.base import (
     RequestFacts,
     ToolCall,
     ToolResult,
+    of,
 )
 from gateway_addon.api.errors import merge, read_error
 from gateway_addon.api.gateways import read_gateway, read_own_cost
+from gateway_addon.api.parts import note, role_of, with_notes
 from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_prompt, side_request
 from gateway_addon.api.refusals import check_model, check_object, openai_error_body
 from gateway_addon.api.usage import take_usage
-from gateway_addon.api.values import count, mapping, objects, text, written
+from gateway_addon.api.values import count, items, mapping, objects, text, written
 from gateway_addon.wire.cut import CONVERSATION, TOOLS
 
 NAME = "chat_completions"
@@ -102,20 +107,34 @@ def is_answer(answer: Json) -> bool:
     return answer.get("object") in ANSWER_OBJECTS or isinstance(answer.get("choices"), list)
 
 
-def read_request(body: Json) -> RequestFacts:
+class _Message(NamedTuple):
+    """What a message of the history says for itself."""
+
+    role: object
+    texts: list[str]
+    calls: list[tuple[str | None, str | None]]
+    """Id and name of each."""
+
+
+def _read_message(message: Json) -> _Message:
+    return _Message(message.get("role"), _texts(message), list(_calls_made(message)))
+
+
+def read_request(body: Json, of: Of = of) -> RequestFacts:
     """The facts of a request; what has a wrong type is as if it were absent."""
-    messages = list(objects(body.get("messages")))
-    user_turns = [_texts(message) for message in reversed(messages) if message.get("role") == "user"]
+    sent = list(objects(body.get("messages")))
+    messages = [of(_read_message, message) for message in sent]
+    user_turns = [message.texts for message in reversed(messages) if message.role == "user"]
     facts = RequestFacts(
         model=text(body.get("model")),
         streamed=body.get("stream") is True,
         max_tokens=_first_count(body.get("max_completion_tokens"), body.get("max_tokens")),
         tools=_unique(_offered(body)),
-        tool_results=_new_results(messages),
+        tool_results=_new_results(sent, messages),
         system_prompt=_system_prompt(messages),
         user_prompt=real_prompt(user_turns),
         user_turns=user_turns,
-        opening_system=_system_prompt(takewhile(lambda message: message.get("role") != "user", messages)),
+        opening_system=_system_prompt(takewhile(lambda message: message.role != "user", messages)),
         first_prompt=real_prompt(reversed(user_turns)),
     )
     last_user_text = "\n".join(user_turns[0]) if user_turns else None
@@ -148,6 +167,43 @@ def effort_operations(body: Json, effort: str) -> list[Operation]:
     return [{"op": "add", "path": "/reasoning", "value": {"effort": effort}}]
 
 
+def history(body: Json) -> Iterator[HistoryItem]:
+    """All that a request says, in its order. Never raises."""
+    names: dict[str, str | None] = {}
+    for number, message in enumerate(items(body.get("messages"))):
+        message = {"content": message} if isinstance(message, str) else mapping(message)
+        role, is_empty = role_of(message), True
+        for item in _items(number, message, names):
+            yield item
+            is_empty = False
+        if is_empty:
+            yield HistoryItem(message=number, role=role)
+
+
+def _items(number: int, message: Json, names: dict[str, str | None]) -> Iterator[HistoryItem]:
+    """What a message says; `names` are those of the calls so far, by id, to which it adds its own."""
+    role = role_of(message)
+    silent = [part for part in objects(message.get("content")) if not _content({"content": [part]}, "text")]
+    if role == "tool":
+        call_id = text(message.get("tool_call_id"))
+        name = names.get(call_id or "") or text(message.get("name"))
+        result = ToolResult(call_id, name, _result_text(message), None)
+        notes = (part for part in silent if part.get("type") != "text")
+        yield HistoryItem(message=number, role=role, tool_result=with_notes(result, notes))
+        return
+    if reasoning := join_texts(_reasoning(message)):
+        yield HistoryItem(message=number, role=role, reasoning=reasoning)
+    yield from (HistoryItem(message=number, role=role, text=clean(said)) for said in _said(message))
+    for part in silent:
+        if part.get("type") not in ("text", "thinking"):
+            yield HistoryItem(message=number, role=role, note=note(part))
+    for made in _call_parts(message):
+        call = _Call(0)
+        call.add(made, [])
+        names |= {call.call_id: call.name or None} if call.call_id else {}
+        yield HistoryItem(message=number, role=role, tool_call=call.finish())
+
+
 def _unique(names: Iterator[str | None]) -> list[str]:
     return list(dict.fromkeys(filter(None, names)))
 
@@ -160,8 +216,8 @@ def _texts(message: Json) -> list[str]:
     return [part["text"] for part in objects(content) if part.get("type") == "text" and text(part.get("text"))]
 
 
-def _system_prompt(messages: Iterable[Json]) -> str | None:
-    parts = (part for message in messages if message.get("role") in SYSTEM_ROLES for part in _texts(message))
+def _system_prompt(messages: Iterable[_Message]) -> str | None:
+    parts = (part for message in messages if message.role in SYSTEM_ROLES for part in message.texts)
     return join_texts(part for part in parts if not is_volatile(part))
 
 
@@ -195,16 +251,14 @@ def _calls_made(message: Json) -> Iterator[tuple[str | None, str | None]]:
             yield text(call.get("id")), text(_payload(call)[1].get("name"))
 
 
-def _new_results(messages: list[Json]) -> list[ToolResult]:
+def _new_results(sent: list[Json], messages: list[_Message]) -> list[ToolResult]:
     """The results that follow the last assistant turn; the history repeats the earlier ones."""
-    names: dict[str, str | None] = {}
+    names = {call_id: name for message in messages for call_id, name in message.calls if call_id}
+    new = max((n for n, message in enumerate(messages, 1) if message.role == "assistant"), default=0)
     results: list[ToolResult] = []
-    for message in messages:
-        content = _result(message.get("content")) or join_texts(_texts(message)) or ""
+    for message in sent[new:]:
+        content = _result_text(message)
         match message.get("role"):
-            case "assistant":
-                results.clear()
-                names |= {call_id: name for call_id, name in _calls_made(message) if call_id}
             case "tool":
                 call_id = text(message.get("tool_call_id"))
                 results.append(ToolResult(call_id, names.get(call_id or ""), content, None))
@@ -213,9 +267,12 @@ def _new_results(messages: list[Json]) -> list[ToolResult]:
     return results
 
 
-def _result(content: object) -> str | None:
-    """A result that a client hands over as the object it is."""
-    return clean(written(content) or "") if isinstance(content, dict) else None
+def _result_text(message: Json) -> str:
+    """A result: its texts, or the object as which a client hands it over."""
+    content = message.get("content")
+    if isinstance(content, dict):
+        return clean(written(content) or "")
+    return join_texts(_texts(message)) or ""
 
 
 @dataclass(slots=True)

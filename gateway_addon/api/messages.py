@@ -8,12 +8,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import chain
+from typing import NamedTuple
 
 from gateway_addon.api.base import (
     OTHER_EFFORT,
     OTHER_TOOL_CHOICE,
     Answer,
+    HistoryItem,
     Json,
+    Of,
     Operation,
     Pass,
     Refusal,
@@ -22,13 +26,15 @@ from gateway_addon.api.base import (
     ToolCall,
     ToolResult,
     Usage,
+    of,
 )
 from gateway_addon.api.errors import merge, read_error
 from gateway_addon.api.gateways import read_gateway, read_own_cost
+from gateway_addon.api.parts import note, role_of, with_notes, words
 from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_prompt, side_request
 from gateway_addon.api.refusals import anthropic_error_body, check_model, check_object
-from gateway_addon.api.values import count, mapping, objects, text
-from gateway_addon.terms import Executor, SideRequest
+from gateway_addon.api.values import count, items, mapping, objects, text, written
+from gateway_addon.terms import Executor, Role, SideRequest
 from gateway_addon.wire import jsontext
 from gateway_addon.wire.cut import CONVERSATION, SYSTEM, TOOLS
 
@@ -103,6 +109,9 @@ MODEL_PLACES = (
 )
 METADATA_PLACES = ("", "/message")
 USAGE_PLACES = ("/usage", "/message/usage")
+
+PLAIN_EVENT = frozenset({"type", "index", "delta"})
+"""The members of an event that does no more than to go on with a block."""
 
 DELTA_FIELDS = {
     "text_delta": "text",
@@ -193,22 +202,39 @@ def effort_operations(body: Json, effort: str) -> list[Operation]:
 # ---- Requests ----
 
 
-def read_request(body: Json) -> RequestFacts:
+class _Message(NamedTuple):
+    """What a message of the history says for itself."""
+
+    role: object
+    texts: list[str]
+    calls: list[tuple[str | None, str | None]]
+    """Id and name of each."""
+    tool_changes: list[tuple[str, Json]]
+
+
+def _read_message(message: Json) -> _Message:
+    content = message.get("content")
+    calls = [_id_and_name(block) for block in _parts(content) if _is_call(block)]
+    return _Message(message.get("role"), _texts(content), calls, list(_tool_changes(content)))
+
+
+def read_request(body: Json, of: Of = of) -> RequestFacts:
     """What a request body says. Never raises."""
-    messages = list(objects(body.get("messages")))
-    turns = [_texts(message.get("content")) for message in reversed(messages) if message.get("role") == "user"]
+    sent = list(objects(body.get("messages")))
+    messages = [of(_read_message, message) for message in sent]
+    turns = [message.texts for message in reversed(messages) if message.role == "user"]
     last_text = "\n".join(turns[0]) if turns else None
     system_prompt = _system_prompt(body, messages)
     previous_id = text(mapping(body.get("thread")).get("previous_message_id"))
     max_tokens = count(body.get("max_tokens"))
     tools = _tools_offered(body, messages)
-    calls = [block for block in _blocks(messages) if _is_call(block)]
+    calls = [call for message in messages for call in message.calls]
     return RequestFacts(
         model=text(body.get("model")),
         streamed=body.get("stream") is True,
         max_tokens=max_tokens,
         tools=tools,
-        tool_results=_tool_results(_blocks(_after_answer(messages)), calls),
+        tool_results=_tool_results(_blocks(sent[_after_answer(messages) :]), calls),
         system_prompt=system_prompt,
         user_prompt=real_prompt(turns),
         user_turns=turns,
@@ -219,20 +245,55 @@ def read_request(body: Json) -> RequestFacts:
     )
 
 
+def history(body: Json) -> Iterator[HistoryItem]:
+    """All that a request says, in its order. Never raises."""
+    names: dict[str, str | None] = {}
+    yield from (_item(-1, "system", block, names) for block in _parts(body.get("system")))
+    for number, message in enumerate(items(body.get("messages"))):
+        message = {"content": message} if isinstance(message, str) else mapping(message)
+        role = role_of(message)
+        blocks = list(_parts(message.get("content")))
+        yield from (_item(number, role, block, names) for block in blocks)
+        if not blocks:
+            yield HistoryItem(message=number, role=role)
+
+
+def _item(number: int, role: Role, block: Json, names: dict[str, str | None]) -> HistoryItem:
+    """What a block says; `names` are those of the calls so far, by id, to which it may add its own."""
+    kind = _type(block)
+    if _is_call(block):
+        call_id, name = text(block.get("id")), _call_name(block)
+        names |= {call_id: name} if call_id else {}
+        arguments = clean(written(block.get("input")) or "{}")
+        call = ToolCall(call_id, name, kind, "client" if kind == "tool_use" else "server", arguments)
+        return HistoryItem(message=number, role=role, tool_call=call)
+    if kind.endswith("tool_result"):
+        call_id, content = text(block.get("tool_use_id")), block.get("content")
+        result = ToolResult(call_id, names.get(call_id or ""), _result_text(content), _has_failed(block))
+        silent = (part for part in objects(content) if not _result_text([part]) and _type(part) != "text")
+        role = role if role == "assistant" else "tool"
+        return HistoryItem(message=number, role=role, tool_result=with_notes(result, silent))
+    if reasoning := words(block.get("thinking")):
+        return HistoryItem(message=number, role=role, reasoning=reasoning)
+    if said := _result_text([block]):
+        return HistoryItem(message=number, role=role, text=said)
+    return HistoryItem(message=number, role=role, note=None if kind == "text" else note(block))
+
+
 def _own_side_request(body: Json) -> SideRequest | None:
     """What the format itself calls something else than a turn: with `compaction` the answer is a summary only."""
     return "compaction" if mapping(body.get("compaction")) else None
 
 
-def _system_prompt(body: Json, messages: list[Json]) -> str | None:
+def _system_prompt(body: Json, messages: list[_Message]) -> str | None:
     parts = _texts(body.get("system"))
     for message in messages:
-        if message.get("role") == "system":
-            parts += _texts(message.get("content"))
+        if message.role == "system":
+            parts += message.texts
     return join_texts(part for part in parts if not is_volatile(part))
 
 
-def _tools_offered(body: Json, messages: list[Json]) -> list[str]:
+def _tools_offered(body: Json, messages: list[_Message]) -> list[str]:
     """The names of the tools declared, less those withdrawn in mid-conversation and with those added there.
 
     An MCP server's tools go by the server's name and, where they are listed, by their own names, which calls carry.
@@ -241,7 +302,8 @@ def _tools_offered(body: Json, messages: list[Json]) -> list[str]:
     whole: dict[str, bool] = {}  # by server: whether it is offered
     single: defaultdict[str, dict[str, bool]] = defaultdict(dict)  # what has been said of its tools since
     toolsets: dict[str, Json] = {}
-    for change, tool in _tool_changes(body, messages):
+    declared = (("tool_addition", tool) for tool in objects(body.get("tools")))
+    for change, tool in chain(declared, (change for message in messages for change in message.tool_changes)):
         server = text(tool.get("mcp_server_name")) or text(tool.get("server_name")) or ""
         name = text(tool.get("name")) or ("" if server else _dateless(_type(tool)))
         if _type(tool) == "mcp_toolset":
@@ -261,14 +323,12 @@ def _tools_offered(body: Json, messages: list[Json]) -> list[str]:
     return _distinct(name or server for server, name in known if single[server].get(name, whole.get(server, False)))
 
 
-def _tool_changes(body: Json, messages: list[Json]) -> Iterator[tuple[str, Json]]:
-    """What is said of the tools, in order: `tool_addition`, `tool_removal` or `mcp_tool_listing`, and the tool meant.
+def _tool_changes(content: object) -> Iterator[tuple[str, Json]]:
+    """What a message says of the tools: `tool_addition`, `tool_removal` or `mcp_tool_listing`, and the tool meant.
 
     The `tool_changes` of a compaction block stand for those in the messages that it sums up.
     """
-    for tool in objects(body.get("tools")):
-        yield "tool_addition", tool
-    for block in _blocks(messages):
+    for block in _parts(content):
         if _type(block) == "mcp_tool_listing":
             yield "mcp_tool_listing", block
         for change in (block, *objects(block.get("tool_changes"))):
@@ -287,10 +347,9 @@ def _is_enabled(toolset: Json, name: str) -> bool:
     return next((enabled for config in configs if isinstance(enabled := mapping(config).get("enabled"), bool)), True)
 
 
-def _after_answer(messages: list[Json]) -> list[Json]:
-    """The messages since the last assistant turn: what is new in a request that repeats its history."""
-    last = max((n for n, message in enumerate(messages) if message.get("role") == "assistant"), default=-1)
-    return messages[last + 1 :]
+def _after_answer(messages: list[_Message]) -> int:
+    """Where the messages since the last assistant turn begin: what is new in a request that repeats its history."""
+    return max((n for n, message in enumerate(messages, 1) if message.role == "assistant"), default=0)
 
 
 # ---- Content, in requests and in answers ----
@@ -325,17 +384,21 @@ def _call_name(call: Json) -> str | None:
     return f"{toolset}.{name}" if toolset and name else name
 
 
+def _id_and_name(call: Json) -> tuple[str | None, str | None]:
+    return text(call.get("id")), _call_name(call)
+
+
 def _texts(content: object) -> list[str]:
     """The texts of a content: a string, or its text blocks."""
     return [part for block in _parts(content) if _type(block) == "text" and (part := text(block.get("text")))]
 
 
-def _tool_results(blocks: Iterable[Json], calls: Iterable[Json]) -> list[ToolResult]:
+def _tool_results(blocks: Iterable[Json], calls: Iterable[tuple[str | None, str | None]]) -> list[ToolResult]:
     """The results among `blocks`, named after their calls; server tools have types such as `mcp_tool_result`.
 
     A tool that the server ran has a result only if it brought text or failed.
     """
-    names = {call_id: _call_name(call) for call in calls if (call_id := text(call.get("id")))}
+    names = {call_id: name for call_id, name in calls if call_id}
     results = []
     for block in blocks:
         if _type(block).endswith("tool_result"):
@@ -433,11 +496,23 @@ def _is_same_call(block: Json, other: Json) -> bool:
     return text(block.get("id")) is not None and block.get("id") == other.get("id")
 
 
+def _plain_piece(event: Json) -> str | None:
+    """The text of an event that does no more than to go on with a block."""
+    delta = event.get("delta")
+    if event.keys() != PLAIN_EVENT or not isinstance(delta, dict) or len(delta) != 2:
+        return None
+    piece = delta.get(DELTA_FIELDS.get(text(delta.get("type")) or "", ""))
+    return piece if event["type"] == "content_block_delta" and isinstance(piece, str) else None
+
+
 class MessagesReader:
     """Reads one answer: a stream, event by event, or a whole body."""
 
     def __init__(self) -> None:
         self.answer = Answer()
+        self._last_place: tuple[int, str] | None = None
+        self._last_pieces: list[str] = []
+        """Where the last event's piece of text belongs, and the pieces there."""
         self._blocks: list[_Block] = []
         self._current: dict[int, _Block] = {}
         """The last block of each index."""
@@ -447,6 +522,11 @@ class MessagesReader:
         """False as long as `output_tokens` is the placeholder that a stream starts with."""
 
     def event(self, event: Json, name: str = "") -> None:
+        # nearly every event goes on where the one before it stopped
+        if (piece := _plain_piece(event)) and self._last_place == (event.get("index"), event["delta"]["type"]):
+            self._last_pieces.append(piece)
+            return
+        self._last_place = None
         kind = _type(event) or name
         match kind:
             case "content_block_delta":
@@ -484,7 +564,9 @@ class MessagesReader:
         blocks = sorted(self._blocks, key=lambda block: block.place)
         calls = [block for block in blocks if _is_call(block.start)]
         answer.tool_calls = [block.call() for block in calls]
-        answer.tool_results = _tool_results((block.start for block in blocks), (block.start for block in calls))
+        answer.tool_results = _tool_results(
+            (block.start for block in blocks), map(_id_and_name, (block.start for block in calls))
+        )
         answer.text = join_texts(block.words() for block in blocks) or ""
         answer.reasoning = join_texts(block.content("thinking") for block in blocks) or ""
         return answer
@@ -563,7 +645,10 @@ class MessagesReader:
         key = DELTA_FIELDS.get(_type(delta))
         if key and (piece := _written(delta.get(key)) if key == "partial_json" else text(delta.get(key))):
             self.answer.started = True
-            self._block_of(event).deltas[key].append(piece)
+            self._last_pieces = self._block_of(event).deltas[key]
+            self._last_pieces.append(piece)
+            if _plain_piece(event) and type(event.get("index")) is int:
+                self._last_place = event["index"], delta["type"]
 
     def _read_stop(self, holder: Json) -> None:
         """Take the stop reason of a message or `delta`; a later null takes nothing back."""

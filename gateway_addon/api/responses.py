@@ -17,7 +17,9 @@ from gateway_addon.api.base import (
     OTHER_EFFORT,
     OTHER_TOOL_CHOICE,
     Answer,
+    HistoryItem,
     Json,
+    Of,
     Operation,
     Problem,
     Reader,
@@ -26,14 +28,16 @@ from gateway_addon.api.base import (
     SidePath,
     ToolCall,
     ToolResult,
+    of,
 )
 from gateway_addon.api.errors import merge, read_error
 from gateway_addon.api.gateways import read_gateway, read_own_cost
+from gateway_addon.api.parts import note, role_of, with_notes
 from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_prompt, side_request
 from gateway_addon.api.refusals import check_model, check_object, openai_error_body
 from gateway_addon.api.usage import take_usage
 from gateway_addon.api.values import count, items, mapping, objects, text
-from gateway_addon.terms import Executor, SideRequest
+from gateway_addon.terms import Executor, Role, SideRequest
 from gateway_addon.wire.cut import CONVERSATION, SYSTEM, TOOLS
 from gateway_addon.wire.jsontext import dumps
 
@@ -241,17 +245,54 @@ def is_answer(answer: Json) -> bool:
     return answer.get("object") in ANSWER_OBJECTS or _type(answer).startswith("response.")
 
 
-def read_request(body: Json) -> RequestFacts:
+class _Entry(NamedTuple):
+    """What an item of the history says for itself."""
+
+    role: object
+    texts: list[str]
+    """Of a message."""
+    call: tuple[str | None, str | None, str | None] | None
+    """Of a call: its name, its namespace, and its name where that is declared."""
+    ids: list[str]
+    """Of a call: by which its result may name it."""
+    is_served: bool
+    """A call that the server ran."""
+    is_by_model: bool
+    """It was part of an answer, whatever comes before it."""
+    result_of: str | None
+    """The id of the call that it is the result of; if the server ran that, it was part of an answer."""
+    tools: list[Json]
+    """Offered from here on."""
+
+
+def _read_entry(item: Json) -> _Entry:
+    role, kind, is_call = _role(item), _type(item), _is_call(item)
+    namespace = text(item.get("namespace"))
+    declared = frozenset([namespace]) if namespace else frozenset()
+    return _Entry(
+        role=role,
+        texts=_texts(item.get("content")) if role else [],
+        call=(_call_name(item, frozenset()), namespace, _call_name(item, declared)) if is_call else None,
+        ids=_ids(item) if is_call else [],
+        is_served=is_call and _executor(item) == "server",
+        is_by_model=is_call or _is_by_model(item),
+        result_of=_link(item) if kind.endswith("_output") else None,
+        tools=list(objects(item.get("tools"))) if kind in TOOL_ITEMS else [],
+    )
+
+
+def read_request(body: Json, of: Of = of) -> RequestFacts:
     """What a request body says. Never raises."""
-    history = list(objects(body.get("input")))
-    offered = [tool for holder in _tool_holders(body, history) for tool in objects(holder.get("tools"))]
-    namespaces = frozenset(name for tool in offered if _type(tool) == "namespace" and (name := text(tool.get("name"))))
+    sent = [_as_item(given) for given in _given(body) if isinstance(given, dict | str)]
+    history = [of(_read_entry, item) for item in sent]
+    offered = _tools_offered(body, history)
+    namespaces = _namespaces(offered)
     tools = _unique(name for tool in offered for name in _tool_names(tool))
-    calls = [(item, name) for item in history if _is_call(item) and (name := _call_name(item, namespaces))]
-    results = [result for item in _after_model(history) if (result := _result(item, namespaces))]
+    calls = [(entry, name) for entry in history if (name := _name_in(entry, namespaces))]
+    results = [result for item in sent[_after_model(history) :] if (result := _result(item, namespaces))]
     # the result of a local shell names its call by `id`, all others by `call_id`
-    _name_results(results, {item_id: name for item, name in calls for item_id in _ids(item)})
-    turns = list(_user_turns(body.get("input")))
+    _name_results(results, {item_id: name for entry, name in calls for item_id in entry.ids})
+    turns = [entry.texts for entry in reversed(history) if entry.role == "user"]
     last_text = "\n".join(turns[0]) if turns else None
     system_prompt = _system_prompt(body, history)
     previous_id = _previous_id(body)
@@ -265,12 +306,68 @@ def read_request(body: Json) -> RequestFacts:
         system_prompt=system_prompt,
         user_prompt=real_prompt(turns),
         user_turns=turns,
-        opening_system=_system_prompt(body, takewhile(lambda item: _role(item) != "user", history)),
+        opening_system=_system_prompt(body, takewhile(lambda entry: entry.role != "user", history)),
         first_prompt=None if previous_id else real_prompt(reversed(turns)),
         side_request=_own_side_request(body) or side_request(system_prompt, last_text, max_tokens, len(tools)),
         previous_id=previous_id,
         namespaces=namespaces,
     )
+
+
+def history(body: Json) -> Iterator[HistoryItem]:
+    """All that a request says, in its order. Never raises."""
+    given = body.get("input")
+    sent = [given] if isinstance(given, str) else items(given)
+    entries = [_read_entry(item) for item in objects(sent)]
+    namespaces = _namespaces(_tools_offered(body, entries))
+    served = _served(entries)
+    names: dict[str, str | None] = {}
+    if instructions := body.get("instructions"):
+        yield from _content_items(-1, "system", instructions)
+    if prompt := mapping(body.get("prompt")):
+        yield HistoryItem(message=-1, role="system", note=f"prompt, {note(prompt)}")
+    for number, item in enumerate(sent):
+        if isinstance(item, str):
+            yield HistoryItem(message=number, role="user", text=clean(item) or None)
+        elif isinstance(item, dict):
+            role: Role = "assistant" if _was_answer(_read_entry(item), served) else role_of(item)
+            yield from _items(number, role, item, namespaces, names)
+
+
+def _items(
+    number: int, role: Role, item: Json, namespaces: frozenset[str], names: dict[str, str | None]
+) -> Iterator[HistoryItem]:
+    """What an item says; `names` are those of the calls so far, by id, to which it may add its own."""
+    kind = _type(item)
+    if _is_call(item):
+        name = _call_name(item, namespaces)
+        names |= dict.fromkeys(_ids(item), name)
+        call = ToolCall(_link(item), name, kind, _executor(item), clean(_arguments(item)) or "{}")
+        yield HistoryItem(message=number, role=role, tool_call=call)
+    if result := _result(item, namespaces):
+        _name_results([result], names)
+        # of parts without any text the result holds the JSON
+        silent = [part for part in objects(item.get("output")) if _texts(item.get("output")) and not _texts([part])]
+        by: Role = "assistant" if role == "assistant" else "tool"
+        yield HistoryItem(message=number, role=by, tool_result=with_notes(result, silent))
+    elif kind == "reasoning" and (thoughts := _texts(item.get("summary")) + _texts(item.get("content"))):
+        yield from (HistoryItem(message=number, role=role, reasoning=clean(thought)) for thought in thoughts)
+    elif _role(item) or kind == "agent_message":
+        yield from _content_items(number, role, item.get("content"))
+    elif not _is_call(item):
+        yield HistoryItem(message=number, role=role, note=note(item))
+
+
+def _content_items(number: int, role: Role, content: object) -> Iterator[HistoryItem]:
+    """The parts of a content; of one without any, an item that says nothing."""
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else list(objects(content))
+    for part in parts:
+        if said := "\n".join(_texts([part])):
+            yield HistoryItem(message=number, role=role, text=clean(said))
+        else:
+            yield HistoryItem(message=number, role=role, note=None if _type(part) in PART_TEXT else note(part))
+    if not parts:
+        yield HistoryItem(message=number, role=role)
 
 
 def reader(request: RequestFacts) -> Reader:
@@ -317,9 +414,12 @@ def _previous_id(body: Json) -> str | None:
     return text(body.get("previous_response_id")) or text(conversation) or text(mapping(conversation).get("id"))
 
 
-def _tool_holders(body: Json, history: list[Json]) -> Iterator[Json]:
-    yield body
-    yield from (item for item in history if _type(item) in TOOL_ITEMS)
+def _tools_offered(body: Json, history: Iterable[_Entry]) -> list[Json]:
+    return [*objects(body.get("tools")), *(tool for entry in history for tool in entry.tools)]
+
+
+def _namespaces(offered: Iterable[Json]) -> frozenset[str]:
+    return frozenset(name for tool in offered if _type(tool) == "namespace" and (name := text(tool.get("name"))))
 
 
 def _tool_names(tool: Json) -> Iterator[str]:
@@ -346,38 +446,56 @@ def _role(item: Json) -> object:
     return item.get("role") if item.get("type") in (None, "message") else None
 
 
-def _system_prompt(body: Json, history: Iterable[Json]) -> str | None:
+def _name_in(entry: _Entry, namespaces: frozenset[str]) -> str | None:
+    """The name of a call where these namespaces are declared."""
+    if entry.call is None:
+        return None
+    name, namespace, full_name = entry.call
+    return full_name if namespace in namespaces else name
+
+
+def _system_prompt(body: Json, history: Iterable[_Entry]) -> str | None:
     """`instructions` and system messages; where a stored prompt stands for them, only its id is known."""
     parts = _texts(body.get("instructions"))
-    for item in history:
-        if _role(item) in SYSTEM_ROLES:
-            parts += _texts(item.get("content"))
+    for entry in history:
+        if entry.role in SYSTEM_ROLES:
+            parts += entry.texts
     return join_texts(part for part in parts if not is_volatile(part)) or text(mapping(body.get("prompt")).get("id"))
 
 
-def _user_turns(given: object) -> Iterator[list[str]]:
-    """The texts of each user turn of `input`, the last turn first. Some servers take bare strings for user turns."""
-    for item in [given] if isinstance(given, str) else reversed(items(given)):
-        if isinstance(item, str):
-            yield [item]
-        elif isinstance(item, dict) and _role(item) == "user":
-            yield _texts(item.get("content"))
+def _given(body: Json) -> list[object]:
+    given = body.get("input")
+    return [given] if isinstance(given, str) else items(given)
 
 
-def _after_model(history: list[Json]) -> list[Json]:
-    """The items since the model's last turn: what is new in a request that repeats its history."""
-    served = {item_id for item in history if _is_call(item) and _executor(item) == "server" for item_id in _ids(item)}
-    last = max((n for n, item in enumerate(history) if _is_by_model(item, served)), default=-1)
-    return history[last + 1 :]
+def _as_item(given: Json | str) -> Json:
+    """Some servers take bare strings for user turns."""
+    return {"role": "user", "content": given} if isinstance(given, str) else given
 
 
-def _is_by_model(item: Json, served: set[str]) -> bool:
+def _after_model(history: list[_Entry]) -> int:
+    """Where the items since the model's last turn begin: what is new in a request that repeats its history."""
+    served = _served(history)
+    return max((n for n, entry in enumerate(history, 1) if _was_answer(entry, served)), default=0)
+
+
+def _served(history: Iterable[_Entry]) -> set[str]:
+    """The ids of the calls that the server ran."""
+    return {item_id for entry in history if entry.is_served for item_id in entry.ids}
+
+
+def _was_answer(entry: _Entry, served: set[str]) -> bool:
     """Whether an item was part of an answer; a result was if the server ran its call, whose id is then in `served`."""
+    return entry.is_by_model or entry.result_of in served
+
+
+def _is_by_model(item: Json) -> bool:
+    """Whether an item tells of itself that it was part of an answer."""
     # a reference may come without its type, and then has no role either
     kind = _type(item) or ("message" if "role" in item else "item_reference")
-    if kind.endswith("_output") and (item.get("execution") == "server" or _link(item) in served):
+    if kind.endswith("_output") and item.get("execution") == "server":
         return True
-    return kind in MODEL_ITEMS or _is_call(item) or _role(item) == "assistant"
+    return kind in MODEL_ITEMS or _role(item) == "assistant"
 
 
 # ---- Items, in requests and in answers ----
@@ -595,11 +713,31 @@ class _Item:
         return all(before == after for before, after in zip(known, identity, strict=False) if before and after)
 
 
+PLAIN_DELTA = frozenset(
+    {"type", "sequence_number", "item_id", "output_index", "content_index", "summary_index", "delta"}
+    | {"logprobs", "obfuscation"}
+)
+"""The members of an event that does no more than to go on with a text."""
+
+
+def _plain_piece(event: Json) -> str | None:
+    delta = event.get("delta")
+    return delta if isinstance(delta, str) and event.keys() <= PLAIN_DELTA else None
+
+
+def _place(event: Json) -> tuple[object, ...]:
+    get = event.get
+    return get("type"), get("item_id"), get("output_index"), get("content_index"), get("summary_index")
+
+
 class _Reader:
     """Reads one answer: a stream, event by event, or a whole body."""
 
     def __init__(self, namespaces: frozenset[str]) -> None:
         self.answer = Answer()
+        self._last_place: tuple[object, ...] | None = None
+        self._last_pieces: list[str] = []
+        """Where the last event's piece of text belongs, and the pieces there."""
         self._namespaces = namespaces
         self._items: list[_Item] = []
         self._newest: dict[int | None, _Item] = {}
@@ -611,6 +749,11 @@ class _Reader:
         self._tool_usage: Json = {}
 
     def event(self, event: Json, name: str = "") -> None:
+        # nearly every event goes on where the one before it stopped
+        if (piece := _plain_piece(event)) and self._last_place == _place(event):
+            self._last_pieces.append(piece)
+            return
+        self._last_place = None
         kind = _type(event) or name
         family, _, step = kind.rpartition(".")
         read_own_cost(self.answer, event)
@@ -727,7 +870,10 @@ class _Reader:
         if step == "done":
             item.pieces[part] = [piece]
         else:
-            item.pieces.setdefault(part, []).append(piece)
+            self._last_pieces = item.pieces.setdefault(part, [])
+            self._last_pieces.append(piece)
+            if _plain_piece(event):
+                self._last_place = _place(event)
 
     def _fail_call(self, event: Json) -> None:
         """Take `response.<type>_call.failed`, which comes before the item says so itself."""

@@ -1,13 +1,15 @@
-"""Flow files: read one flow at a time, and write a copy that can be shared. What mitmproxy saves with `-w`."""
+"""Flow files, which is what mitmproxy saves with `-w`: read one flow at a time, and write a copy that can be shared."""
 
 import io
 import os
 import secrets
+import stat
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mitmproxy.exceptions import FlowReadException
 from mitmproxy.flow import Flow
@@ -61,34 +63,87 @@ def read_at(path: Path, offset: int) -> Flow:
 
 
 def redact_file(
-    source: Path, target: Path, rules: Sequence[SecretRule] = (), progress: Progress = lambda size: None
+    source: Path,
+    target: Path,
+    rules: Sequence[SecretRule] = (),
+    progress: Progress = lambda size: None,
+    *,
+    force: bool = False,
 ) -> str:
     """Write a copy of a flow file without its secrets, readable for its owner only; return what was done, one line.
 
     The file is read twice, so `progress` is told of twice its size. Raises `FlowFileError` if it cannot be read to its
-    end, or the copy cannot be written: there is a whole copy or none.
+    end, or the copy cannot be written (see `new_file`): there is a whole copy or none.
+    """
+    with new_file(target, source, force=force) as file:
+        flows, found = write_redacted(file, source, rules, progress)
+    return f"{flows} flows, {found} different secrets replaced"
+
+
+def write_redacted(
+    file: BinaryIO,
+    source: Path,
+    rules: Sequence[SecretRule] = (),
+    progress: Progress = lambda size: None,
+    wanted: Callable[[Flow], bool] = lambda flow: True,
+) -> tuple[int, int]:
+    """Write the `wanted` flows of a file without the secrets that any of its flows shows to be some.
+
+    Returns how many flows and how many different secrets there were. Raises `FlowFileError`.
     """
     finder = new_finder(rules)
     redactor = Redactor(finder)
-    flows = 0
     for flow in read(source, progress):
         redactor.learn(flow.get_state())
+    writer = FlowWriter(file)
+    flows = 0
+    for flow in read(source, progress):
+        if wanted(flow):
+            writer.add(Flow.from_state(redactor.redact(flow.get_state())))
+            flows += 1
+    return flows, len(finder.kinds)
+
+
+@contextmanager
+def new_file(target: Path, source: Path | None = None, *, force: bool = False) -> Iterator[BinaryIO]:
+    """A file to be written, which is at `target` once the block has ended without an error, whole, for its owner only.
+
+    Raises `FlowFileError` where `target` is no regular file, is `source`, is there already without `force` or write-
+    protected, or cannot be written. Whatever goes wrong, what was there before still is.
+    """
+    _check_target(target, source, force)
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     except OSError as error:
         raise FlowFileError(f"{target}: {error.strerror}") from error
     try:
         with os.fdopen(handle, "wb") as file:
-            writer = FlowWriter(file)
-            for flow in read(source, progress):
-                writer.add(Flow.from_state(redactor.redact(flow.get_state())))
-                flows += 1
+            yield file
         Path(name).replace(target)
     except OSError as error:
         raise FlowFileError(f"{target}: {error.strerror}") from error
     finally:
         Path(name).unlink(missing_ok=True)
-    return f"{flows} flows, {len(finder.kinds)} different secrets replaced"
+
+
+def _check_target(target: Path, source: Path | None, force: bool) -> None:
+    try:
+        there = target.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise FlowFileError(f"{target}: {error.strerror}") from error
+    if source is not None and source.exists() and target.exists() and source.samefile(target):
+        raise FlowFileError(f"{target}: is the file that is read")
+    if stat.S_ISLNK(there.st_mode):
+        # to whatever it leads: the file there is not the one that was named
+        raise FlowFileError(f"{target}: is a link")
+    if not stat.S_ISREG(there.st_mode):
+        raise FlowFileError(f"{target}: is no regular file")
+    if not force:
+        raise FlowFileError(f"{target}: is there already; --force replaces it")
+    if not there.st_mode & 0o200:
+        raise FlowFileError(f"{target}: is write-protected")
 
 
 def load_rules(path: Path) -> list[SecretRule]:

@@ -93,7 +93,11 @@ class Redactor:
         if cut_off and not plain:
             return self._finder.whole(_decode(content), "body").encode()
         text = _decode(plain)
-        redacted = self._stream(text) if sse.is_stream(plain, media_type(headers)) else self._finder.text(text)
+        redacted = (
+            self._stream(text)
+            if sse.is_stream(plain, is_labelled=media_type(headers) == sse.MEDIA_TYPE)
+            else self._finder.text(text)
+        )
         # something else may stand behind the encoded data, or behind where it is damaged
         if redacted == text and not cut_off and not (encoding and self._finder.find(_decode(content))):
             return content

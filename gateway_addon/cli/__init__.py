@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from gateway_addon.cli import files, findings, keep, look
+from gateway_addon.cli import files, findings, keep, look, telemetry
 from gateway_addon.cli.output import plain
 
 
@@ -47,7 +47,9 @@ COMMANDS = (
     keep.prune_calls,
     findings.review_calls,
     files.redact,
+    files.bundle,
     files.replay,
+    telemetry.otlp,
 )
 for command in COMMANDS:
     main.add_command(command)

@@ -1,6 +1,7 @@
 """Looking into a database: `list`, `report`, `show`, `search`, `body`."""
 
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -8,6 +9,7 @@ import click
 from gateway_addon.cli.options import NotFound, as_json, database, found, reading, writing
 from gateway_addon.cli.output import (
     FORMATS,
+    cost,
     plain,
     print_heading,
     print_json,
@@ -19,7 +21,7 @@ from gateway_addon.cli.output import (
     usd,
     utc,
 )
-from gateway_addon.conversation import turn_of_row
+from gateway_addon.conversation import Said, said_before, turn_of_row
 from gateway_addon.store import bodies, queries
 from gateway_addon.store.queries import Row
 from gateway_addon.store.search import find_texts, index_texts, unindexed_texts
@@ -34,7 +36,7 @@ LIST: dict[str, Callable[[Row], str]] = {
     "in": lambda call: plain(call["input_tokens"]),
     "cached": lambda call: plain(call["cache_read_tokens"]),
     "out": lambda call: plain(call["output_tokens"]),
-    "cost": lambda call: usd(call["cost_microdollars"]),
+    "cost": cost,
     "tools": lambda call: plain(call["tools_called"]),
     "seconds": lambda call: seconds(call["duration_ms"]),
 }
@@ -131,16 +133,28 @@ def report(path: Path, by: str, as_json: bool) -> None:
 def show(path: Path, reference: str, full: bool, as_json: bool) -> None:
     """A call and the conversation before it. ID: `last`, an id, or the beginning of one.
 
-    As JSON: all there is of the call, and the same of the turns before it in `turns`.
+    What was said before is read from the body of the call's own request; where that is not stored, from the calls
+    before it. As JSON: all there is of the call; the calls before it in `turns`; in `history` all that was said before
+    its answer, in order; in `missing` what of that is not there.
     """
     with reading(path) as db:
-        turns = queries.conversation(db, found(db, path, reference))
+        request_id = found(db, path, reference)
+        told = [turn_of_row(row) for row in queries.told(db, request_id)]
+        turns = queries.conversation(db, request_id) if as_json else []
     if as_json:
         *before, call = turns
-        print_json(call | {"turns": before})
+        missing = next((turn.missing for turn in told if turn.missing), None)
+        history = [_said_as_json(said) for said in said_before(told)]
+        print_json(call | {"turns": before, "history": history, "missing": missing})
         return
-    for style, text in transcript([turn_of_row(turn) for turn in turns], full=full):
+    for style, text in transcript(told, full=full):
         STYLES[style](text)
+
+
+def _said_as_json(said: Said) -> Row:
+    """By the fields of `Said`; `answered` is the id of the call."""
+    answered = said.answered.id if said.answered else None
+    return asdict(replace(said, answered=None)) | {"answered": answered}
 
 
 @click.command()

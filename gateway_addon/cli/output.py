@@ -9,10 +9,11 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress, track
 from rich.table import Table
 from rich.text import Text
 
+from gateway_addon import terms
 from gateway_addon.store.queries import Row
 
 UNKNOWN = "–"
@@ -43,6 +44,12 @@ def usd(microdollars: int | None) -> str:
     return UNKNOWN if microdollars is None else f"${microdollars / 1_000_000:.6f}"
 
 
+def cost(call: Row) -> str:
+    """What a call cost; where that is unknown, why."""
+    why = terms.why_unknown(json.loads(call["cost_flags"])) if call["cost_microdollars"] is None else None
+    return plain(f"$? ({why})") if why else usd(call["cost_microdollars"])
+
+
 def megabytes(size: int) -> str:
     return f"{size / 1_000_000:.2f} MB"
 
@@ -59,6 +66,17 @@ def tracked[T](items: Sequence[T], doing: str) -> Iterable[T]:
     """The items, with a bar on a terminal's stderr as they are taken."""
     console = Console(stderr=True)
     return track(items, doing, console=console, transient=True) if console.is_terminal else items
+
+
+@contextmanager
+def counting(total: int, doing: str) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal's stderr, unless there is nothing to count; to be told how many more are done."""
+    if not total or not (console := Console(stderr=True)).is_terminal:
+        yield lambda count: None
+        return
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task(doing, total=total)
+        yield lambda count: progress.advance(task, count)
 
 
 def print_json(value: object) -> None:

@@ -4,10 +4,12 @@ import hmac
 import ipaddress
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from gateway_addon.api import first_kind
 from gateway_addon.api.base import ApiKind, Refusal
-from gateway_addon.config import Provider, Settings
+from gateway_addon.call import Head
+from gateway_addon.config import Provider, ReverseTarget, Settings
 from gateway_addon.dialects import DIALECTS
 from gateway_addon.wire.headers import Headers
 
@@ -16,26 +18,81 @@ OWN_TOKEN = "{gateway:token}"
 CREDENTIALS = ("authorization", "x-api-key")
 """Where clients put their API key, and so our token too: all three kinds' SDKs use one of the two."""
 
+MAX_CREDENTIAL = 16 * 1024
+"""Characters of a credential header. A longer one is not looked through: it shows no token, and does not leave."""
+
+NO_PAGE = ("", "none", "same-origin")
+"""What `sec-fetch-site` says where no page of another site had the request made."""
+
 TOKEN_NEEDED = Refusal(401, "this gateway wants its client token as API key", "invalid_api_key")
 ADMIN_ONLY = Refusal(403, "this API kind is for the administrator of the gateway only", "admin_only")
 
 
-def refuse(kind: ApiKind | None, headers: Headers, peer_ip: str, settings: Settings) -> Refusal | None:
-    """Whether a caller must be turned away: 401, 403, or None. `headers`: names in lower case.
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Caller:
+    """Who asks the gateway, and at which listener: what the connection tells, and the name the client called it by."""
 
-    A token vouches for its bearer; so does a loopback address, but not for a page in a browser there (`Origin`), which
-    anybody may have written. Strangers may pass as long as no provider has a key of the gateway's to spend: they then
-    bring their own credentials. Nothing a request says about itself, token apart, tells who sent it.
+    peer_ip: str
+    reverse_target: ReverseTarget
+    host: str | None
+    """The `Host` header as the client sent it, "" if it sent none; None if that is not known any more."""
+    listener: tuple[str, ...] = ()
+    """Names and addresses of the listener."""
+    is_own: bool = False
+    """The connection is one the proxy itself has made, for somebody who may be anybody."""
+
+
+def refuse(kind: ApiKind | None, head: Head, caller: Caller, settings: Settings) -> Refusal | None:
+    """Whether a caller must be turned away: 401, 403, or None.
+
+    A token vouches for its bearer; so does being a program on this machine, but not for a page in a browser there,
+    which anybody may have written. Strangers may pass as long as no provider has a key of the gateway's to spend, and
+    the file names no token to ask for: they then bring their own credentials. Nothing a request says about itself can
+    make it more than that, token apart.
     """
-    admin = bool(_showing(headers, settings, settings.access.admin_token_env))
-    known = admin or bool(_showing(headers, settings, settings.access.client_token_env))
-    from_page = "origin" in headers
-    spends = any(settings.provider_key(provider) for provider in settings.providers.values())
-    if not known and (from_page or (spends and not _is_loopback(peer_ip))):
+    admin = bool(_showing(head.headers, settings, settings.access.admin_token_env))
+    known = admin or bool(_showing(head.headers, settings, settings.access.client_token_env))
+    if not known and (_is_from_page(head) or (_asks_strangers(settings) and not _is_local(head, caller))):
         return TOKEN_NEEDED
     if kind is not None and kind.NAME in settings.access.admin_only_kinds and not admin:
         return ADMIN_ONLY
     return None
+
+
+def _asks_strangers(settings: Settings) -> bool:
+    """Whether strangers need a token: where there is a key to spend, and where the file names the token's variable
+    (which admits nobody while it is not set)."""
+    spends = any(settings.provider_key(provider) for provider in settings.providers.values())
+    return spends or "client_token_env" in settings.access.model_fields_set
+
+
+def _is_from_page(head: Head) -> bool:
+    """Whether a browser says that a page had this request made."""
+    return "origin" in head.headers or head.headers.joined("sec-fetch-site").strip().lower() not in NO_PAGE
+
+
+def _is_local(head: Head, caller: Caller) -> bool:
+    """Whether a program on this machine asks, on behalf of nobody else.
+
+    A page can give its own name this machine's address (DNS rebinding), and its browser then takes the gateway for a
+    part of the page's site: no `Origin` on a GET, no fetch metadata. The name it calls the gateway by gives it away.
+    Where that is not known, a GET vouches for nobody; a browser's POST always has an `Origin`.
+    """
+    if caller.is_own or not _is_loopback(caller.peer_ip):
+        return False
+    return head.method == "POST" if caller.host is None else _names_listener(caller.host, caller)
+
+
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([^\[\]:/@\s]{1,255}))(?::\d{0,5})?")
+
+
+def _names_listener(host: str, caller: Caller) -> bool:
+    """Whether a `Host` header names loopback or the listener; the port may be that of a tunnel."""
+    match = _HOST.fullmatch(host)
+    if match is None:
+        return False
+    name = (match[1] or match[2]).lower().removesuffix(".")
+    return name == "localhost" or _is_loopback(name) or (name in caller.listener and not _is_unspecified(name))
 
 
 def withheld(headers: Headers, provider: Provider, settings: Settings) -> list[str]:
@@ -51,8 +108,9 @@ def withheld(headers: Headers, provider: Provider, settings: Settings) -> list[s
 
 
 def own_tokens(headers: Headers, settings: Settings) -> list[str]:
-    """The names of the credential headers that show a token of the gateway's own."""
-    return _showing(headers, settings, settings.access.client_token_env, settings.access.admin_token_env)
+    """The names of the credential headers that show a token of the gateway's own, or that might."""
+    shown = _showing(headers, settings, settings.access.client_token_env, settings.access.admin_token_env)
+    return [name for name in CREDENTIALS if name in shown or len(headers.joined(name)) > MAX_CREDENTIAL]
 
 
 def without_own_tokens(text: str, settings: Settings) -> str:
@@ -91,6 +149,8 @@ def _is_token(shown: bytes, tokens: list[bytes]) -> bool:
 
 def _shown(value: str) -> Iterator[bytes]:
     """What a credential header shows: `Bearer TOKEN`, the scheme in any case, or the bare token; also when repeated."""
+    if len(value) > MAX_CREDENTIAL:
+        return
     for part in (value, *value.split(",")):
         yield re.sub(r"(?i)\A\s*bearer\s+", "", part).strip().encode("utf-8", "surrogateescape")
 
@@ -98,5 +158,13 @@ def _shown(value: str) -> Iterator[bytes]:
 def _is_loopback(peer_ip: str) -> bool:
     try:
         return ipaddress.ip_address(peer_ip).is_loopback  # from 3.13 on of ::ffff:127.0.0.1 too
+    except ValueError:
+        return False
+
+
+def _is_unspecified(name: str) -> bool:
+    """0.0.0.0 and the like: a listener's address that is nobody's name, though browsers reach loopback by it."""
+    try:
+        return ipaddress.ip_address(name).is_unspecified
     except ValueError:
         return False

@@ -26,11 +26,11 @@ def choose(
     Refused, all with 404: an id under a custom prefix that `[models]` does not name, no provider, and a kind that the
     model or its provider does not serve.
     """
-    auto = settings.auto_models.get(model)
+    auto = settings.auto_model(model)
     target = auto.modes.get(mode or "", auto.default) if auto else AutoTarget(model=model)
-    entry = settings.models.get(target.model)
+    entry = settings.model(target.model)
     if entry is None:
-        if target.model.lower().startswith(tuple(prefix.lower() for prefix in settings.custom_prefixes)):
+        if settings.is_custom(target.model):
             return Refusal(404, f"there is no model {model!r}", "model_not_found")
         entry = Model()
     provider = choose_provider(kind, settings, reverse_target, entry.provider)

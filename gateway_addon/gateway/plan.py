@@ -1,20 +1,21 @@
 """From a client's request to what is sent to which provider, or to a refusal.
 
-The order of the checks: path 400 → access 401, 403 → body 400 → model 404 → kind 404 → rewrite. Nothing is forwarded on
-any doubt.
+The order of the checks: path 400 → access 401, 403 (`admit`, which sees no more than the head) → body 400 → model 404 →
+kind 404 → rewrite (`plan`). Nothing is forwarded on any doubt.
 """
 
 import logging
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway_addon.api.base import ApiKind, Operation, Refusal
 from gateway_addon.api.values import text
-from gateway_addon.call import Request
+from gateway_addon.call import Head, Request
 from gateway_addon.config import Provider, ReverseTarget, Settings
 from gateway_addon.gateway import access, models, rewrites
+from gateway_addon.gateway.access import Caller
 from gateway_addon.gateway.answers import AnswerChange
 from gateway_addon.gateway.replies import INTERNAL_ERROR
 from gateway_addon.gateway.routing import Target, route
@@ -22,14 +23,6 @@ from gateway_addon.terms import SideRequest
 from gateway_addon.wire import jsontext
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, frozen=True, kw_only=True)
-class Caller:
-    """Who asks the gateway, and at which listener."""
-
-    peer_ip: str
-    reverse_target: ReverseTarget
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -56,10 +49,22 @@ class Plan:
     """None: the answer goes to the client as it comes."""
 
 
-def plan(request: Request, caller: Caller, settings: Settings) -> Plan | Refusal:
-    """What becomes of a request on a gateway path. Never raises: what goes wrong here is refused with a 500."""
+def admit(head: Head, caller: Caller, settings: Settings) -> Target | Refusal:
+    """Whether a request on a gateway path may be made, by this caller; told from its head alone, in time linear in it.
+
+    Never raises: what goes wrong here is refused with a 500.
+    """
+    return _or_refused(lambda: _admit(head, caller, settings))
+
+
+def plan(request: Request, target: Target, reverse_target: ReverseTarget, settings: Settings) -> Plan | Refusal:
+    """What becomes of a request that was admitted to `target`. Never raises: what goes wrong is refused with a 500."""
+    return _or_refused(lambda: _plan(request, target, reverse_target, settings))
+
+
+def _or_refused[T](decide: Callable[[], T | Refusal]) -> T | Refusal:
     try:
-        return _plan(request, caller, settings)
+        return decide()
     except Exception as error:
         # Where, not what: the text of an exception may quote a prompt
         place = traceback.extract_tb(error.__traceback__)[-1]
@@ -67,27 +72,31 @@ def plan(request: Request, caller: Caller, settings: Settings) -> Plan | Refusal
         return INTERNAL_ERROR
 
 
-def _plan(request: Request, caller: Caller, settings: Settings) -> Plan | Refusal:
-    target = route(request.method, request.path)
+def _admit(head: Head, caller: Caller, settings: Settings) -> Target | Refusal:
+    target = route(head.method, head.path)
     if target is None:
-        return Refusal(400, f"{request.path.partition('?')[0]} is no gateway path", "unknown_path")
+        return Refusal(400, f"{head.path.partition('?')[0]} is no gateway path", "unknown_path")
     if isinstance(target, Refusal):
         return target
-    kind = target.route.kind
-    if access.without_own_tokens(request.path, settings) != request.path:
+    if access.without_own_tokens(head.path, settings) != head.path:
         return Refusal(401, "the client token belongs in a header, where an API key does", "invalid_api_key")
-    if refusal := access.refuse(kind, request.headers, caller.peer_ip, settings):
-        return refusal
+    return access.refuse(target.route.kind, head, caller, settings) or target
+
+
+def _plan(request: Request, target: Target, reverse_target: ReverseTarget, settings: Settings) -> Plan | Refusal:
+    kind = target.route.kind
     if kind is not None and target.route.rewritten:
-        return _model_call(request, caller, settings, target, kind)
-    provider = models.choose_provider(kind, settings, caller.reverse_target)
+        return _model_call(request, reverse_target, settings, target, kind)
+    provider = models.choose_provider(kind, settings, reverse_target)
     if isinstance(provider, Refusal):
         return provider
     model = text(request.json.get("model")) if request.json and target.route.logged else None
     return _assemble(request, settings, target, provider, upstream_model=model)
 
 
-def _model_call(request: Request, caller: Caller, settings: Settings, target: Target, kind: ApiKind) -> Plan | Refusal:
+def _model_call(
+    request: Request, reverse_target: ReverseTarget, settings: Settings, target: Target, kind: ApiKind
+) -> Plan | Refusal:
     body = request.json
     if refusal := kind.validate(body):
         return refusal
@@ -97,7 +106,7 @@ def _model_call(request: Request, caller: Caller, settings: Settings, target: Ta
         return Refusal(400, "`model` is named twice.", "invalid_body")
     model = body["model"]
     mode = request.headers.get("x-kilocode-mode")
-    choice = models.choose(model, kind, mode, settings, caller.reverse_target)
+    choice = models.choose(model, kind, mode, settings, reverse_target)
     if isinstance(choice, Refusal):
         return choice
     call = rewrites.RuleContext(kind=kind, body=body, headers=request.headers, choice=choice, settings=settings)

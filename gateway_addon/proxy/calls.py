@@ -1,6 +1,8 @@
 """The calls under way: each from its request to its one record, which the sinks are given and its flow keeps."""
 
 import logging
+import re
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,17 +10,20 @@ from dataclasses import dataclass, field
 from mitmproxy import http
 from mitmproxy.connection import Server
 
-from gateway_addon import reading
+from gateway_addon import api, reading
 from gateway_addon.call import Call, Passage, Request
 from gateway_addon.captures import notes
 from gateway_addon.cost import PriceTable
 from gateway_addon.proxy import flows, forward
+from gateway_addon.proxy.callers import OwnConnections, caller_of
 from gateway_addon.proxy.log import describe
 from gateway_addon.proxy.options import Options
 from gateway_addon.proxy.tape import Tape
+from gateway_addon.proxy.unrecorded import Unrecorded
 from gateway_addon.reading import End, Reading
 from gateway_addon.record import Content, Record, limited
 from gateway_addon.sinks import Sinks, console
+from gateway_addon.wire.elements import Memory
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +35,14 @@ class UnderWay:
     flow: http.HTTPFlow
     reading: Reading
     tape: Tape
+    sinks: Sinks
+    """Where it began, and so where it ends."""
+    began: float
+    """When its head arrived, by the monotonic clock, in seconds."""
+    asked: float
+    """When the request was complete, in seconds since then."""
+    is_live: bool
+    """Not from a file. Its flow says so only until a script kills it."""
     received_headers: http.Headers | None = None
     """The answer's, where the client was given others."""
     has_failed: bool = field(default=False)
@@ -39,27 +52,62 @@ class UnderWay:
     def call(self) -> Call:
         return self.reading.call
 
+    def elapsed(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self.began
+
+    def idle(self) -> float:
+        """Seconds since anything was heard of it."""
+        heard = self.reading.last_byte
+        return self.elapsed() - (self.asked if heard is None else heard)
+
+
+_NO_SUCH_NAME = re.compile(r"\[Errno -\d+\]|getaddrinfo|name resolution|servname")
+"""What the various systems say when a host's name leads nowhere."""
+
+MAX_FAILURES = 64
+"""Failed attempts to reach a server that are remembered until their calls have ended, which is at once."""
+
 
 class Calls:
-    """Every call from its request to its one record. `sinks`, `run_id` and `options` may be set anew at any time; the
-    calls under way go on with the new ones."""
+    """Every call from its request to its one record. `options` may be set anew at any time; the calls under way go on
+    with the new ones."""
 
     def __init__(self, sinks: Sinks, run_id: str, options: Options, prices: PriceTable) -> None:
         self.sinks = sinks
         self.run_id = run_id
         self.options = options
+        self.own = OwnConnections()
         self._prices = prices
-        self._forwarder = forward.Forwarder()
+        self._memory = Memory(api.members)
+        self._forwarder = forward.Forwarder(lambda: self.sinks.turn_away(), self._memory)
+        self._arrived: dict[str, float] = {}
+        """When the heads of requests came whose bodies have not, by the monotonic clock and flow id."""
         self._under_way: dict[str, UnderWay] = {}
+        self._leaving: list[tuple[Sinks, Callable[[], object]]] = []
+        self._failures: dict[str, str] = {}
+        self._unrecorded = Unrecorded()
 
-    def expect(self, flow: http.HTTPFlow) -> None:
-        """A request's head has arrived."""
+    def move(self, sinks: Sinks, run_id: str, close_previous: Callable[[], object]) -> None:
+        """Calls go to other sinks from now on; those under way end where they began, and then `close_previous` is
+        called, in a thread of its own."""
+        self._leaving.append((self.sinks, close_previous))
+        self.sinks, self.run_id = sinks, run_id
+        self._close_left()
+
+    def expect(self, flow: http.HTTPFlow, host: str | None) -> None:
+        """A request's head has arrived. `host`: what its client calls the listener, None if that is not known."""
         if not flow.live:
             return
+        arrived = time.monotonic()
         if flow.is_replay == "request":
             self._forwarder.renew(flow, self.options.settings)
-        if not flows.may_be_call(flow.request):
+        for_gateway = self.options.rewrite and forward.is_gateway_call(flow)
+        if not for_gateway and not flows.may_be_call(flow.request):
             return
+        self._arrived[flow.id] = arrived
+        if for_gateway:
+            self._forwarder.admit(flow, caller_of(flow, host, self.own), self.options.settings)
         if flow.is_replay == "request":
             notes.remove(flow)
         if self.options.streams_requests:
@@ -70,20 +118,42 @@ class Calls:
         """A server is about to be dialled."""
         self._forwarder.pin(server)
 
+    def failed(self, what: str, message: str | None) -> None:
+        """A server could not be reached: at `what`, `connect` or `tls`, with an error's text that a call will have."""
+        if message is None:
+            return
+        if len(self._failures) >= MAX_FAILURES:
+            self._failures.clear()
+        self._failures[message] = "dns" if what == "connect" and _NO_SUCH_NAME.search(message) else what
+
     def open(self, flow: http.HTTPFlow) -> None:
         """A request is complete: forward or refuse it, if it is for the gateway; follow it, if it is a model call."""
+        began = self._arrived.pop(flow.id, None)
         opened: tuple[Request, Passage] | None
-        if self.options.rewrite and forward.is_gateway_call(flow):
-            opened = self._forwarder.forward(flow, self.options.settings)
+        if self.options.rewrite and (self._forwarder.is_waiting(flow) or forward.is_gateway_call(flow)):
+            opened = self._forwarder.forward(flow, lambda: caller_of(flow, None, self.own), self.options.settings)
         else:
-            opened = flows.observed(flow, self.options.settings, key_is_ours=self._forwarder.has_key(flow))
+            opened = flows.observed(
+                flow, self.options.settings, self._memory, key_is_ours=self._forwarder.has_key(flow)
+            )
+            if opened is None and flows.may_be_unread_call(flow, self.options.settings):
+                self._unrecorded.add(flow.request.host, flow.request.path.partition("?")[0])
         if opened:
-            self._follow(flow, flows.call_of(flow, *opened, self.run_id, _report("reading a request")))
+            call = flows.call_of(flow, *opened, self.run_id, _report("reading a request"))
+            self._follow(flow, call, time.monotonic() if began is None else began)
 
-    def _follow(self, flow: http.HTTPFlow, call: Call) -> None:
-        tape = Tape(flows.copy_limit(flow, self.options.body_limit))
-        self._under_way[call.id] = UnderWay(flow, Reading(call), tape)
-        if flow.live:
+    def _follow(self, flow: http.HTTPFlow, call: Call, began: float) -> None:
+        followed = UnderWay(
+            flow,
+            Reading(call),
+            Tape(flows.copy_limit(flow, self.options.body_limit)),
+            self.sinks,
+            began,
+            time.monotonic() - began,
+            flow.live,
+        )
+        self._under_way[call.id] = followed
+        if followed.is_live:
             record, _ = limited(reading.opening_record(call), Content(), self.options.content)
             self.sinks.begin(record)
 
@@ -115,40 +185,53 @@ class Calls:
 
     def close(self, flow: http.HTTPFlow) -> None:
         """The call has ended: make its record, once, whichever hooks said so."""
+        self._arrived.pop(flow.id, None)
         self._forwarder.conceal(flow)
         if self.options.rewrite and forward.is_for_gateway(flow):
             # its client may have left before the request was complete, and `open` never saw it
             forward.hide_own_tokens(flow, self.options.settings)
         if (followed := self._under_way.get(flows.row_id(flow))) is not None:
-            self._close(followed, flows.end_of(flow, followed.reading))
+            end = flows.end_of(
+                flow, followed.reading, is_live=followed.is_live, idle=followed.idle(), failures=self._failures
+            )
+            self._close(followed, end)
 
     def close_all(self) -> None:
         """The proxy ends: what is still under way is recorded as far as it got."""
         self._forwarder.conceal_all()
         for followed in list(self._under_way.values()):
             self._close(followed, End("interrupted"))
+        self._unrecorded.report()
 
     def _close(self, followed: UnderWay, end: End) -> None:
         flow, call = followed.flow, followed.call
         del self._under_way[call.id]
         record, content = self._finish(followed, end)
         # by server replay, which shows only after the call has begun
-        record.source = flows.source_of(flow)
-        if not flow.live:
+        record.source = "replay" if flow.is_replay else call.source
+        if not followed.is_live:
             flows.take_times(record, flow)
         self._mask_key(record, call, flow)
         record, content = limited(record, content, self.options.content)
         flow.comment = flow.comment or console.line(record, console.tools_called(content))
-        notes.leave(flow, record, followed.tape.pace_since(call.started) if flow.live else None)
-        self.sinks.finish(record, content, wait=not flow.live)
+        notes.leave(flow, record, followed.tape.pace() if followed.is_live else None)
+        followed.sinks.finish(record, content, wait=not followed.is_live)
+        self._close_left()
+
+    def _close_left(self) -> None:
+        in_use = [followed.sinks for followed in self._under_way.values()]
+        for sinks, close in self._leaving:
+            if sinks not in in_use:
+                # a writer may take a while to finish
+                threading.Thread(target=close, name="closing a database").start()
+        self._leaving = [(sinks, close) for sinks, close in self._leaving if sinks in in_use]
 
     def _finish(self, followed: UnderWay, end: End) -> tuple[Record, Content]:
-        flow = followed.flow
-        if not flow.live:
+        if not followed.is_live:
             self._prices.load()
         try:
             _complete(followed)
-            return reading.finish(followed.reading, end, time.time() if flow.live else None, self._prices)
+            return reading.finish(followed.reading, end, followed.elapsed() if followed.is_live else None, self._prices)
         except Exception as error:
             logger.warning("%s: reading the answer failed, the row says little: %s", followed.call.id, describe(error))
             return reading.unread(followed.reading, end), Content()
@@ -181,26 +264,38 @@ def _recorder(followed: UnderWay) -> Callable[[bytes], bytes | list[bytes]]:
     """
 
     def record(chunk: bytes) -> bytes | list[bytes]:
-        answer = followed.reading
-        instead: list[bytes] | None = None
         try:
-            if chunk:
-                now = time.time()
-                followed.tape.add(chunk, now)
-                instead = answer.receive(chunk, now)
-            else:
-                instead = answer.end()
+            instead = _read(followed, chunk)
         except Exception as error:
-            answer.give_up()
-            if answer.is_changed:
-                # what cannot be changed must not be seen
-                instead = []
-            _warn(followed, error)
-        if answer.failure and not followed.has_failed:
-            _warn(followed, answer.failure)
+            _give_up(followed, error)
+            # what cannot be changed must not be seen
+            instead = [] if followed.reading.is_changed else None
         return chunk if instead is None else instead
 
     return record
+
+
+def _read(followed: UnderWay, chunk: bytes) -> list[bytes] | None:
+    """Lead a chunk to the reader. Returns what the client gets in its place; None: the chunk itself."""
+    answer = followed.reading
+    if chunk:
+        at = followed.elapsed()
+        followed.tape.add(chunk, at)
+        instead = answer.receive(chunk, at)
+    else:
+        instead = answer.end()
+    if answer.failure:
+        _warn(followed, answer.failure)
+    return instead
+
+
+def _give_up(followed: UnderWay, error: Exception) -> None:
+    try:
+        followed.reading.give_up()
+        _warn(followed, error)
+    except Exception:
+        # mitmproxy would drop the chunk, and tell of each in the log
+        followed.has_failed = True
 
 
 def _warn(followed: UnderWay, error: Exception) -> None:
@@ -225,11 +320,11 @@ def _complete(followed: UnderWay) -> None:
             response.raw_content = tape.joined()
     elif response.raw_content:
         # it was not streamed past us: from a file, a server replay, an answer made by an addon
-        now = time.time()
-        tape.add(response.raw_content, now)
-        answer.receive(response.raw_content, now)
+        at = followed.elapsed()
+        tape.add(response.raw_content, at)
+        answer.receive(response.raw_content, at)
     elif response.raw_content is None:
-        if flow.live:
+        if followed.is_live:
             response.raw_content = b""
         else:
             answer.warn("response_missing")

@@ -4,20 +4,20 @@ The one place, with `hooks` and `calls`, that knows a live flow from a loaded on
 """
 
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from mitmproxy import ctx, http
 from mitmproxy.flow import Error
 from mitmproxy.proxy.mode_specs import ReverseMode
 
-from gateway_addon.api import conversation_members, kind_of_path, kind_of_request
-from gateway_addon.api.base import ApiKind, Json
-from gateway_addon.api.values import text
-from gateway_addon.call import MAX_REQUEST, Call, Destination, Passage, Request, open_call, read_request
+from gateway_addon.api import conversation_members, kind_of_request
+from gateway_addon.api.base import Json
+from gateway_addon.api.paths import MODEL_HOSTS, CallPath, asks_a_model, call_path
+from gateway_addon.api.values import items, mapping, text
+from gateway_addon.call import MAX_REQUEST, Call, Destination, Head, Passage, Request, open_call, read_request
 from gateway_addon.captures import notes
 from gateway_addon.captures.notes import Notes
-from gateway_addon.config import Provider, Settings
+from gateway_addon.config import Provider, ReverseTarget, Settings
 from gateway_addon.credentials import credential_kind
 from gateway_addon.gateway import access
 from gateway_addon.gateway.routing import Target, route
@@ -25,6 +25,7 @@ from gateway_addon.reading import CLEAN, End, Reading
 from gateway_addon.record import Record
 from gateway_addon.terms import Source
 from gateway_addon.times import MAX_TIME, milliseconds
+from gateway_addon.wire.elements import Memory
 from gateway_addon.wire.headers import Headers
 
 _ABORTS = ("client_aborted", "upstream_cut", "interrupted")
@@ -56,10 +57,15 @@ def headers_of(message: http.Message) -> Headers:
     return Headers(message.headers.items(multi=True))
 
 
-def request_of(request: http.Request) -> Request:
+def head_of(request: http.Request) -> Head:
+    """A request's head; its body is not looked at."""
+    return Head(method=request.method, path=request.path, headers=headers_of(request))
+
+
+def request_of(request: http.Request, memory: Memory | None = None) -> Request:
     """A request, decoded and parsed."""
     raw = request.stream.joined() if isinstance(request.stream, RequestCopy) else request.raw_content
-    return read_request(request.method, request.path, headers_of(request), raw)
+    return read_request(request.method, request.path, headers_of(request), raw, memory)
 
 
 def is_reverse(flow: http.HTTPFlow) -> bool:
@@ -67,12 +73,21 @@ def is_reverse(flow: http.HTTPFlow) -> bool:
     return isinstance(flow.client_conn.proxy_mode, ReverseMode)
 
 
+def reverse_target(flow: http.HTTPFlow) -> ReverseTarget:
+    """The server that the reverse-mode listener stands for at which a flow came in."""
+    mode = flow.client_conn.proxy_mode
+    assert isinstance(mode, ReverseMode)
+    return mode.scheme, *mode.address
+
+
 def may_be_call(request: http.Request) -> bool:
     """Whether method and path are those of a model call."""
-    return _kind_of(request) is not None
+    return _place_of(request) is not None
 
 
-def observed(flow: http.HTTPFlow, settings: Settings, *, key_is_ours: bool) -> tuple[Request, Passage] | None:
+def observed(
+    flow: http.HTTPFlow, settings: Settings, memory: Memory | None = None, *, key_is_ours: bool
+) -> tuple[Request, Passage] | None:
     """What a flow asked for and what became of it, where the gateway has no hand in it (any more); None: no model call.
 
     Of a live flow, and of a saved one, whether or not the gateway had sent or refused it. `key_is_ours`: the gateway
@@ -86,20 +101,20 @@ def observed(flow: http.HTTPFlow, settings: Settings, *, key_is_ours: bool) -> t
     # in a saved flow of the gateway's own the path alone says what it is
     target = _target(sent) if noted and is_reverse(flow) else None
     rejected = noted is not None and noted.outcome == "rejected"
-    kind = target.route.kind if target else _kind_of(sent)
-    if kind is None or (rejected and target is None):
+    place = _place_of(sent)
+    if place is None or (rejected and target is None):
         return None
-    request = request_of(sent)
+    request = request_of(sent, memory)
     provider = settings.provider_of_host(flow.request.host, flow.request.port, flow.request.path)
-    if provider is None and not is_reverse(flow) and not _looks_like_a_call(request.json):
+    is_addressed = provider is not None or is_reverse(flow)
+    if not _is_call(place, request.json, is_addressed=is_addressed):
         return None
-    if target is None:
-        kind = kind_of_request(kind, request.json)
-    model = _model_of(request if sent is flow.request else request_of(flow.request))
+    model = _model_of(request if sent is flow.request else request_of(flow.request, memory)) or place.model
     passage = Passage(
-        kind=kind,
+        kind=place.kind if target else kind_of_request(place.kind, request.json),
         destination=None if rejected else _destination(flow, provider, noted, model, key_is_ours),
-        side_request=target.route.side_request if target else None,
+        model=place.model,
+        side_request=place.side_request,
         # what the gateway changed only the gateway can say
         rewrites=noted.rewrites if noted else (),
         warnings=("response_truncated",) if noted and noted.is_truncated else (),
@@ -142,19 +157,48 @@ def _target(request: http.Request) -> Target | None:
     return target if isinstance(target, Target) else None
 
 
-def _kind_of(request: http.Request) -> ApiKind | None:
-    return kind_of_path(request.path) if request.method == "POST" else None
+def _place_of(request: http.Request) -> CallPath | None:
+    return call_path(request.path) if request.method == "POST" else None
 
 
 def _model_of(request: Request) -> str | None:
     return text(request.json.get("model")) if request.json else None
 
 
-def _looks_like_a_call(body: Json | None) -> bool:
-    """Whether a body alone makes a POST on a kind's path a model call."""
-    if body is None or not isinstance(body.get("model"), str):
+def _is_call(place: CallPath, body: Json | None, *, is_addressed: bool) -> bool:
+    """Whether a POST to the path of model calls is one. `is_addressed`: it goes where model calls are to be expected,
+    so that the path will do; anywhere else the body has to look like one, too."""
+    if place.needs_messages:
+        return body is not None and "messages" in body
+    return is_addressed or (body is not None and _looks_like_a_call(body, place.model))
+
+
+def _looks_like_a_call(body: Json, model_of_path: str | None) -> bool:
+    model = body.get("model", model_of_path)
+    if model is not None:
+        return isinstance(model, str) and any(name in body for name in conversation_members())
+    # a server of one model, such as llama.cpp's, needs no name; but others than models are sent messages, too
+    if "messages" in body:
+        messages = items(body["messages"])
+        return bool(messages) and all("role" in mapping(message) for message in messages)
+    return isinstance(body.get("input"), str | list)
+
+
+def may_be_unread_call(flow: http.HTTPFlow, settings: Settings) -> bool:
+    """Whether a flow that is no call of a known kind may have asked a model for something all the same."""
+    request = flow.request
+    noted = notes.read(flow)
+    is_answered_here = flow.response is not None if flow.live else noted is not None and noted.outcome == "rejected"
+    is_upgrade = request.headers.get("upgrade", "").lower() == "websocket"
+    # a call by way of a WebSocket is no call before its first turn
+    asks = request.method == "POST" or (is_upgrade and call_path(request.path) is None)
+    if is_answered_here or not asks or not asks_a_model(request.path):
         return False
-    return any(name in body for name in conversation_members())
+    return (
+        is_reverse(flow)
+        or settings.provider_of_host(request.host, request.port) is not None
+        or MODEL_HOSTS.fullmatch(request.host.lower()) is not None
+    )
 
 
 # -- calls ---------------------------------------------------------------------------------------------------------
@@ -196,11 +240,17 @@ def copy_limit(flow: http.HTTPFlow, body_limit: int) -> int:
 # -- ends ----------------------------------------------------------------------------------------------------------
 
 
-def end_of(flow: http.HTTPFlow, reading: Reading) -> End:
-    """How the transport ended. The error's text names the wrong side at times: the connections tell (live)."""
+def end_of(flow: http.HTTPFlow, reading: Reading, *, is_live: bool, idle: float, failures: Mapping[str, str]) -> End:
+    """How the transport ended. The error's text names the wrong side at times: the connections tell (live).
+
+    `is_live`: as the flow was when the call began (mitmproxy calls one that a script has killed a dead one). `idle`:
+    seconds for which nothing came. `failures`: at what an attempt to reach a server failed, by the error's text.
+    """
     if reading.call.passage.destination is None:
         return End("rejected")
-    return _live_end(flow, reading) if flow.live else _saved_end(flow, reading)
+    if flow.error and flow.error.msg == Error.KILLED_MESSAGE:
+        return End("interrupted", "killed", flow.error.msg)
+    return _live_end(flow, idle, failures) if is_live else _saved_end(flow, reading)
 
 
 def _saved_end(flow: http.HTTPFlow, reading: Reading) -> End:
@@ -213,20 +263,29 @@ def _saved_end(flow: http.HTTPFlow, reading: Reading) -> End:
     return End("client_aborted" if "disconnected" in error.msg.lower() else "upstream_cut", None, error.msg)
 
 
-def _live_end(flow: http.HTTPFlow, reading: Reading) -> End:
+def _live_end(flow: http.HTTPFlow, idle: float, failures: Mapping[str, str]) -> End:
     error = flow.error
     if error is None:
         return CLEAN
-    if error.msg == Error.KILLED_MESSAGE:
-        return End("interrupted", None, error.msg)
-    if flow.client_conn.connected:
-        by_client = flow.server_conn.connected and "CANCEL" in error.msg
-        return End("client_aborted" if by_client else "upstream_cut", None, error.msg)
-    # mitmproxy says "Client disconnected." of its own idle time-out too; its clock started a little earlier than ours
-    idle = time.time() - (reading.last_byte or flow.request.timestamp_end or reading.call.started)
-    if idle >= ctx.options.tcp_timeout * 0.95:
-        return End("upstream_cut", "timeout", f"nothing was sent for {idle:.0f} s")
-    return End("client_aborted", None, error.msg)
+    if flow.is_replay != "request":
+        # else there is no client that could leave, though its connection of old is closed
+        if not flow.client_conn.connected:
+            # mitmproxy says "Client disconnected." of its own idle time-out too; its clock started a little earlier
+            if idle >= ctx.options.tcp_timeout * 0.95:
+                return End("upstream_cut", "timeout", f"nothing was sent for {idle:.0f} s")
+            return End("client_aborted", None, error.msg)
+        if flow.request.is_http2 and error.msg.startswith("stream reset by client") and _is_clients_reset(flow):
+            return End("client_aborted", None, error.msg)
+    return End("upstream_cut", None if flow.response else failures.get(error.msg), error.msg)
+
+
+def _is_clients_reset(flow: http.HTTPFlow) -> bool:
+    """Whether an HTTP/2 stream was reset by the client, although its connection goes on.
+
+    mitmproxy uses the same words for either side, and closes an HTTP/1 upstream before it says so. Where both speak
+    HTTP/2, clients cancel, and servers give other reasons.
+    """
+    return flow.server_conn.alpn != b"h2" or (flow.error is not None and "CANCEL" in flow.error.msg)
 
 
 def take_times(record: Record, flow: http.HTTPFlow) -> None:
@@ -236,4 +295,4 @@ def take_times(record: Record, flow: http.HTTPFlow) -> None:
     record.time_to_first_token_ms = noted.timings.get("time_to_first_token_ms")
     record.duration_ms = noted.timings.get("duration_ms")
     if record.duration_ms is None and flow.response and flow.response.timestamp_end:
-        record.duration_ms = milliseconds(flow.request.timestamp_start, flow.response.timestamp_end)
+        record.duration_ms = milliseconds(flow.response.timestamp_end - flow.request.timestamp_start)

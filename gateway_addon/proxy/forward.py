@@ -2,25 +2,29 @@
 framing of an answer that is changed on its way back."""
 
 import logging
+import time
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mitmproxy import http
 from mitmproxy.connection import Server
-from mitmproxy.proxy.mode_specs import ReverseMode
 
 from gateway_addon.api import kind_of_path
 from gateway_addon.api.base import ApiKind, Refusal
-from gateway_addon.call import Destination, Passage, Request
+from gateway_addon.call import Destination, Passage, Request, unread_request
 from gateway_addon.captures import notes
 from gateway_addon.config import Provider, Settings
 from gateway_addon.credentials import credential_kind
 from gateway_addon.gateway import access, patch
+from gateway_addon.gateway.access import TOKEN_NEEDED, Caller
 from gateway_addon.gateway.answers import AnswerChange
-from gateway_addon.gateway.plan import Caller, Plan, plan
+from gateway_addon.gateway.plan import Plan, admit, plan
 from gateway_addon.gateway.replies import INTERNAL_ERROR, reply
 from gateway_addon.gateway.routing import PREFIX, Target, route
 from gateway_addon.proxy import flows
 from gateway_addon.proxy.log import describe
+from gateway_addon.wire.elements import Memory
 
 logger = logging.getLogger(__name__)
 
@@ -50,45 +54,106 @@ def is_for_gateway(flow: http.HTTPFlow) -> bool:
     )
 
 
-class Forwarder:
-    """Sends or refuses the gateway's calls, and knows the keys that are in flows on their way."""
+class Quota:
+    """So many a second, and no more."""
 
-    def __init__(self) -> None:
+    def __init__(self, a_second: int) -> None:
+        self._taken: deque[float] = deque(maxlen=a_second)
+
+    def take(self) -> bool:
+        """Whether there was one left."""
+        now = time.monotonic()
+        if len(self._taken) == self._taken.maxlen and now - self._taken[0] < 1:
+            return False
+        self._taken.append(now)
+        return True
+
+
+class Forwarder:
+    """Sends or refuses the gateway's calls, and knows the keys that are in flows on their way.
+
+    `turn_away` is told of a stranger who was refused and gets no row, because there are too many.
+    """
+
+    STRANGERS_A_SECOND = 5
+    """Rows for callers who show no token: whoever can reach a listener could fill the disk with them."""
+
+    def __init__(self, turn_away: Callable[[], None], memory: Memory | None = None) -> None:
+        self._turn_away = turn_away
+        self._memory = memory
+        self._strangers = Quota(self.STRANGERS_A_SECOND)
+        self._verdicts: dict[str, Target | Refusal] = {}
+        """What was made of requests whose head has arrived and whose body has not, by flow id."""
         self._sent: dict[str, Sent] = {}
         """Requests that the gateway has let go and that have not been answered yet, by flow id."""
 
-    def forward(self, flow: http.HTTPFlow, settings: Settings) -> tuple[Request, Passage] | None:
+    def admit(self, flow: http.HTTPFlow, caller: Caller, settings: Settings) -> None:
+        """A gateway call's head has arrived: judge it before anything of its body is looked at, and answer it here at
+        once if it is refused."""
+        verdict = self._verdicts[flow.id] = admit(flows.head_of(flow.request), caller, settings)
+        if isinstance(verdict, Refusal):
+            self._answer(flow, verdict)
+
+    def forward(
+        self, flow: http.HTTPFlow, caller: Callable[[], Caller], settings: Settings
+    ) -> tuple[Request, Passage] | None:
         """Turn a gateway call's request into the planned one, or answer it here. None: it is no call to record.
 
-        The gateway fails closed: what it could not deal with must not reach anybody.
+        `caller` is asked for where the head was not for the gateway when it arrived. The gateway fails closed: what it
+        could not deal with must not reach anybody.
         """
         try:
-            request = flows.request_of(flow.request)
-            planned = plan(request, _caller(flow), settings)
+            if flow.id not in self._verdicts:
+                self.admit(flow, caller(), settings)
+            admitted = self._verdicts.pop(flow.id)
+            if isinstance(admitted, Refusal):
+                return self._turned_away(flow, admitted, settings)
+            request = flows.request_of(flow.request, self._memory)
+            planned = plan(request, admitted, flows.reverse_target(flow), settings)
             if isinstance(planned, Refusal):
                 return self._refuse(flow, request, planned, settings)
             self._sent[flow.id] = Sent(flow, planned.provider, tuple(planned.secret_headers))
             send(flow, planned, settings)
+            if planned.kind is None or not planned.logged:
+                return None
+            return request, _passage(flow, request, planned, planned.kind)
         except Exception as error:
             logger.warning("%s: refused, the gateway failed: %s", flow.id, describe(error))
             self.conceal(flow)
             refuse(flow, INTERNAL_ERROR, kind_of_path(flow.request.path))
             return None
-        if planned.kind is None or not planned.logged:
+
+    def is_waiting(self, flow: http.HTTPFlow) -> bool:
+        """Whether a flow's head has been judged, and its body has not arrived yet."""
+        return flow.id in self._verdicts
+
+    def _turned_away(self, flow: http.HTTPFlow, refusal: Refusal, settings: Settings) -> tuple[Request, Passage] | None:
+        """A caller was refused for the head; the body has come since, and is neither decoded nor kept."""
+        raw = flow.request.raw_content
+        request = unread_request(flows.head_of(flow.request), None if raw is None else len(raw))
+        flow.request.content = None
+        if refusal is TOKEN_NEEDED and not self._strangers.take():
+            self._answer(flow, refusal)
+            hide_own_tokens(flow, settings)
+            self._turn_away()
             return None
-        return request, _passage(flow, request, planned, planned.kind)
+        return self._refuse(flow, request, refusal, settings)
 
     def _refuse(
         self, flow: http.HTTPFlow, request: Request, refusal: Refusal, settings: Settings
     ) -> tuple[Request, Passage] | None:
         target = route(request.method, request.path)
         kind = target.route.kind if isinstance(target, Target) else None
+        self._answer(flow, refusal)
         hide_own_tokens(flow, settings)
-        refuse(flow, refusal, kind)
-        notes.leave_refusal(flow)
         if not isinstance(target, Target) or kind is None or not target.route.logged:
             return None
         return request, Passage(kind=kind, destination=None, side_request=target.route.side_request)
+
+    def _answer(self, flow: http.HTTPFlow, refusal: Refusal) -> None:
+        target = route(flow.request.method, flow.request.path)
+        refuse(flow, refusal, target.route.kind if isinstance(target, Target) else None)
+        notes.leave_refusal(flow)
 
     def renew(self, flow: http.HTTPFlow, settings: Settings) -> None:
         """A saved request is about to be sent again: give it today's key, if it may have it."""
@@ -114,6 +179,7 @@ class Forwarder:
 
     def conceal(self, flow: http.HTTPFlow) -> bool:
         """The gateway's key has done its work: it stays in no flow. False if the gateway had not sent this one."""
+        self._verdicts.pop(flow.id, None)
         sent = self._sent.pop(flow.id, None)
         for name in sent.key_headers if sent else ():
             flow.request.headers[name] = patch.placeholder(sent.provider)  # type: ignore[union-attr]
@@ -123,15 +189,6 @@ class Forwarder:
         """The proxy ends."""
         for sent in list(self._sent.values()):
             self.conceal(sent.flow)
-
-
-def _caller(flow: http.HTTPFlow) -> Caller:
-    mode = flow.client_conn.proxy_mode
-    assert isinstance(mode, ReverseMode)
-    return Caller(
-        peer_ip=flow.client_conn.peername[0] if flow.client_conn.peername else "",
-        reverse_target=(mode.scheme, *mode.address),
-    )
 
 
 def _passage(flow: http.HTTPFlow, request: Request, planned: Plan, kind: ApiKind) -> Passage:
@@ -175,12 +232,13 @@ def send(flow: http.HTTPFlow, planned: Plan, settings: Settings) -> None:
 
 
 def refuse(flow: http.HTTPFlow, refusal: Refusal, kind: ApiKind | None) -> None:
-    """Answer the request here; nothing goes upstream."""
+    """Answer the request here; nothing goes upstream. The vendors' SDKs ask again after a 500, unless they are told."""
     status, body = reply(refusal, kind, flows.headers_of(flow.request))
     if flow.request.method.upper() == "HEAD":
         # mitmproxy would send it all the same, and the client take it for the next answer on the connection
         body = b""
-    flow.response = http.Response.make(status, body, {"content-type": "application/json"})
+    headers = {"content-type": "application/json", "x-should-retry": "false"}
+    flow.response = http.Response.make(status, body, headers)
 
 
 def todays_key(flow: http.HTTPFlow, settings: Settings) -> tuple[Provider, list[str]] | None:
@@ -223,15 +281,19 @@ def prepare_head(flow: http.HTTPFlow, change: AnswerChange) -> None:
     assert flow.response is not None
     headers = flow.response.headers
     if change.public_model is not None:
-        for name in [name for name in headers if "cost" in name.lower() or name.lower() in _MONEY_HEADERS]:
-            headers.pop(name, None)
+        # at one go, however many there are
+        headers.fields = tuple(field for field in headers.fields if not _tells_money(field[0]))
     headers.pop("content-encoding", None)
     if headers.pop("content-length", None) is not None and flow.request.is_http11:
         headers["transfer-encoding"] = "chunked"
 
 
-_MONEY_HEADERS = ("x-litellm-key-spend",)
+_MONEY_HEADERS = (b"x-litellm-key-spend",)
 """Headers of an answer that tell money without a cost in their name."""
+
+
+def _tells_money(name: bytes) -> bool:
+    return b"cost" in name.lower() or name.lower() in _MONEY_HEADERS
 
 
 def restore_head(response: http.Response, received: http.Headers) -> None:

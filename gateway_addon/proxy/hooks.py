@@ -12,39 +12,44 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Concatenate
 
 from mitmproxy import ctx, exceptions, flow, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.hooks import UpdateHook
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
+from mitmproxy.tls import TlsData
 
 from gateway_addon import __version__
 from gateway_addon.captures import flowfile
 from gateway_addon.cost import PriceTable
-from gateway_addon.proxy import options
+from gateway_addon.proxy import options, reload, saving
+from gateway_addon.proxy.callers import HostHeaders
 from gateway_addon.proxy.calls import Calls
+from gateway_addon.proxy.companion import Companion
 from gateway_addon.proxy.log import describe
 from gateway_addon.sinks import Sinks
+from gateway_addon.sinks.budget import Budget
 from gateway_addon.sinks.console import Console
 from gateway_addon.sinks.store import Store
 from gateway_addon.store.database import StoreError
 
 logger = logging.getLogger(__name__)
 
-type FlowHook = Callable[[GatewayAddon, Calls, http.HTTPFlow], None]
 
-
-def guarded(hook: FlowHook) -> Callable[["GatewayAddon", http.HTTPFlow], None]:
-    """A flow hook that is skipped while the addon is inert, and whose bugs stay in the addon."""
+def guarded[**P](
+    hook: Callable[Concatenate["GatewayAddon", Calls, P], None],
+) -> Callable[Concatenate["GatewayAddon", P], None]:
+    """A hook that is skipped while the addon is inert, and whose bugs stay in the addon."""
 
     @functools.wraps(hook)
-    def run(self: "GatewayAddon", flow: http.HTTPFlow) -> None:
+    def run(self: "GatewayAddon", /, *args: P.args, **kwargs: P.kwargs) -> None:
         if self.calls is None:
             return
         try:
-            hook(self, self.calls, flow)
+            hook(self, self.calls, *args, **kwargs)
         except Exception as error:
-            logger.warning("%s: %s failed, the flow goes on: %s", flow.id, hook.__name__, describe(error))
+            logger.warning("gateway-addon: %s failed, the flow goes on: %s", hook.__name__, describe(error))
 
     return run
 
@@ -58,6 +63,9 @@ class GatewayAddon:
         self.calls: Calls | None = None
         self._store: Store
         self._console = Console()
+        self._hosts = HostHeaders()
+        self._budget = Budget()
+        self._companion: Companion | None = None
         self._failed_to_load = False
         self._is_running = False
 
@@ -73,6 +81,8 @@ class GatewayAddon:
             logger.error("gateway-addon: %s", error)
 
     def configure(self, updated: set[str]) -> None:
+        if self._is_running and "save_stream_file" in updated:
+            saving.make_private(ctx.master.addons)
         if self._failed_to_load or not options.concern(updated):
             return
         try:
@@ -87,16 +97,24 @@ class GatewayAddon:
         if self.calls is None or self._is_running:
             return
         self._is_running = True
+        saving.make_private(ctx.master.addons)
         # Python lets a thread run for 5 ms before another gets its turn: too long for a chunk to wait for our writer
         sys.setswitchinterval(0.0005)
         logger.info("gateway-addon %s: %s", __version__, options.describe(self.calls.options, ctx.options))
+        self._accompany(self.calls.options)
 
     def done(self) -> None:
-        if ctx.master.should_exit.is_set():
-            self._close()
-        # else mitmproxy only loads the script anew, and this addon goes on
+        if not ctx.master.should_exit.is_set():
+            # mitmproxy only loads the script anew, and this addon goes on; even if that fails
+            reload.check_soon(self)
+        elif not self._close():
+            # mitmproxy takes no notice of an ERROR that comes this late
+            ctx.master.addons.add(_Failure())
 
     def _apply(self, wanted: options.Options) -> None:
+        if wanted.rewrite and not self._hosts.are_ours:
+            self._hosts.are_ours = options.keep_host_headers(ctx.options)
+        self._budget.limit = wanted.warn_usd
         if self.calls is None:
             # now, before a listener is up
             options.prefer_lazy_connections(ctx.options)
@@ -109,25 +127,46 @@ class GatewayAddon:
             return
         if wanted.db != self.calls.options.db:
             store, previous = Store(wanted.db, __version__), self._store
-            self.calls.sinks, self.calls.run_id, self._store = self._sinks(store), store.run_id, store
-            previous.close()
+            self.calls.move(self._sinks(store), store.run_id, previous.close)
+            self._store = store
+        changed = (wanted.db, wanted.otlp) != (self.calls.options.db, self.calls.options.otlp)
         self.calls.options = wanted
+        if changed and self._is_running:
+            self._accompany(wanted)
+
+    def _accompany(self, wanted: options.Options | None) -> None:
+        """Have the export run that is wanted beside the proxy, and no other. None: none."""
+        companion, self._companion = self._companion, None
+        if companion:
+            companion.close()
+        if wanted and wanted.otlp:
+            try:
+                self._companion = Companion(wanted.db)
+            except OSError as error:
+                logger.warning("gateway-addon: the export cannot be started: %s", error.strerror)
 
     def _sinks(self, store: Store) -> Sinks:
-        return Sinks([store, self._console])
+        return Sinks([store, self._console, self._budget])
 
-    def _close(self) -> None:
+    def _close(self) -> bool:
+        """End the addon, once. False if rows of a file that was read are missing."""
         calls, self.calls = self.calls, None
         if calls is None:
-            return
+            return True
         calls.close_all()
-        calls.sinks.close()
+        is_whole = calls.sinks.close()
+        self._accompany(None)
+        return is_whole
 
     # -- flows ---------------------------------------------------------------------------------------------------
 
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        # first of all, whatever fails below
+        self._expect(flow, self._hosts.put_right(flow))
+
     @guarded
-    def requestheaders(self, calls: Calls, flow: http.HTTPFlow) -> None:
-        calls.expect(flow)
+    def _expect(self, calls: Calls, flow: http.HTTPFlow, host: str | None) -> None:
+        calls.expect(flow, host)
 
     @guarded
     def request(self, calls: Calls, flow: http.HTTPFlow) -> None:
@@ -148,9 +187,31 @@ class GatewayAddon:
     def error(self, calls: Calls, flow: http.HTTPFlow) -> None:
         calls.close(flow)
 
+    # -- servers -------------------------------------------------------------------------------------------------
+
     def server_connect(self, data: ServerConnectionHookData) -> None:
-        if self.calls:
-            self.calls.connect(data.server)
+        self._hosts.name_server(data)
+        self._connect(data)
+
+    @guarded
+    def _connect(self, calls: Calls, data: ServerConnectionHookData) -> None:
+        calls.connect(data.server)
+
+    @guarded
+    def server_connected(self, calls: Calls, data: ServerConnectionHookData) -> None:
+        calls.own.opened(data.server)
+
+    @guarded
+    def server_disconnected(self, calls: Calls, data: ServerConnectionHookData) -> None:
+        calls.own.closed(data.server)
+
+    @guarded
+    def server_connect_error(self, calls: Calls, data: ServerConnectionHookData) -> None:
+        calls.failed("connect", data.server.error)
+
+    @guarded
+    def tls_failed_server(self, calls: Calls, data: TlsData) -> None:
+        calls.failed("tls", data.conn.error)
 
     # -- commands ------------------------------------------------------------------------------------------------
 
@@ -163,6 +224,15 @@ class GatewayAddon:
         except flowfile.FlowFileError as error:
             raise exceptions.CommandError(str(error)) from error
         ctx.master.addons.trigger(UpdateHook(flows))
+
+
+class _Failure:
+    """Ends mitmproxy with exit code 1, when all addons before it are done."""
+
+    name = "gateway-addon-failure"
+
+    def done(self) -> None:
+        sys.exit(1)
 
 
 ADDON = GatewayAddon()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 
 def describe(error: Exception) -> str:
-    """An exception of our own: where it happened, not its text, which may quote a prompt."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
+    """An exception of our own: where it happened, not its text, which may quote a prompt. Never raises."""
+    places = traceback.extract_tb(error.__traceback__)
+    where = f" at {Path(places[-1].filename).name}:{places[-1].lineno}" if places else ""
+    return f"{type(error).__name__}{where}"

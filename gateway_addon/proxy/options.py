@@ -3,6 +3,7 @@
 import logging
 import os
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from mitmproxy import exceptions, optmanager
@@ -10,6 +11,7 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.utils import human
 
 from gateway_addon import config
+from gateway_addon.proxy import companion
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +32,9 @@ _SPECS = (
         "64m",
         "Bytes of each streamed answer that are kept in memory for the flow (-w, mitmweb); suffixes k, m, g.",
     ),
+    ("gateway_warn_usd", str, "", "One warning when a session has cost more than this many dollars; empty: none."),
     ("gateway_rewrite", bool, True, "False: observe only, nothing is changed or answered on any path."),
+    ("gateway_otlp", bool, False, "Send finished calls as OpenTelemetry spans, from a process beside the proxy."),
 )
 
 _WATCHED = {name for name, *_ in _SPECS} | {"stream_large_bodies"}
@@ -45,7 +49,10 @@ class Options:
     content: str
     body_limit: int
     """Bytes."""
+    warn_usd: Decimal | None
+    """None: no warning."""
     rewrite: bool
+    otlp: bool
     streams_requests: bool
     """mitmproxy may pass large requests on before they are complete."""
 
@@ -76,6 +83,8 @@ def read(options: optmanager.OptManager) -> Options:
         )
     if not options.gateway_db:
         raise exceptions.OptionsError("gateway_db: a file name is needed")
+    if options.gateway_otlp and not companion.is_installed():
+        raise exceptions.OptionsError("gateway_otlp: needs the extra `otlp`: pip install 'gateway-addon[otlp]'")
     # not there without a proxy server, as in a script's own tests
     streams_requests = bool(getattr(options, "stream_large_bodies", None))
     if streams_requests and options.gateway_rewrite:
@@ -88,6 +97,12 @@ def read(options: optmanager.OptManager) -> Options:
         body_limit = -1
     if body_limit < 0:
         raise exceptions.OptionsError(f"gateway_body_limit: {options.gateway_body_limit!r} is no size")
+    try:
+        warn_usd = Decimal(options.gateway_warn_usd) if options.gateway_warn_usd else None
+    except InvalidOperation:
+        warn_usd = Decimal("NaN")
+    if warn_usd is not None and not (warn_usd.is_finite() and warn_usd > 0):
+        raise exceptions.OptionsError(f"gateway_warn_usd: {options.gateway_warn_usd!r} is no sum of dollars above 0")
     path = Path(options.gateway_config).expanduser() if options.gateway_config else None
     try:
         settings = config.load(path, os.environ)
@@ -98,7 +113,9 @@ def read(options: optmanager.OptManager) -> Options:
         settings=settings,
         content=options.gateway_content,
         body_limit=body_limit,
+        warn_usd=warn_usd,
         rewrite=options.gateway_rewrite,
+        otlp=options.gateway_otlp,
         streams_requests=streams_requests,
     )
 
@@ -117,6 +134,17 @@ def prefer_lazy_connections(options: optmanager.OptManager) -> None:
         options.update(connection_strategy="lazy")
     else:
         logger.warning("gateway-addon: connection_strategy=eager: calls fail without a row while the target is down")
+
+
+def keep_host_headers(options: optmanager.OptManager) -> bool:
+    """Have mitmproxy leave the `Host` header of requests at reverse-mode listeners as it came, unless the user has set
+    that option. Returns whether it is now for the addon to put the header right (`callers.HostHeaders`)."""
+    # neither is there without a proxy server, as in a script's own tests
+    option = options._options.get("keep_host_header")
+    if option is None or option.value is not optmanager.unset:
+        return False
+    options.update(keep_host_header=True)
+    return True
 
 
 def describe(options: Options, all_options: optmanager.OptManager) -> str:

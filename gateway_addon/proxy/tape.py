@@ -1,7 +1,5 @@
 """The copy of an answer that is kept for its flow, and when its pieces came."""
 
-from gateway_addon.times import milliseconds
-
 MAX_PACE = 4096
 """Entries kept of when an answer's bytes came; beyond that every second one goes."""
 
@@ -18,8 +16,8 @@ class Tape:
         self._size = 0
         self._pace: list[tuple[float, int]] = []
 
-    def add(self, data: bytes, now: float) -> None:
-        """Keep a piece that came at `now`, in seconds."""
+    def add(self, data: bytes, at: float) -> None:
+        """Keep a piece that came `at` seconds into the call."""
         self._size += len(data)
         if len(data) <= self._left:
             self._pieces.append(data)
@@ -28,7 +26,7 @@ class Tape:
             # what is kept is the beginning, without a gap
             self._left = 0
             self.is_truncated = True
-        self._pace.append((now, self._size))
+        self._pace.append((at, self._size))
         if len(self._pace) > self._max_pace:
             del self._pace[:-1:2]
 
@@ -36,9 +34,9 @@ class Tape:
         """What was kept."""
         return b"".join(self._pieces)
 
-    def pace_since(self, start: float) -> list[list[int]]:
-        """When, in milliseconds since `start`, and how many bytes had come by then: for a replay at that pace."""
-        return [[int(milliseconds(start, at)), size] for at, size in self._pace]
+    def pace(self) -> list[list[int]]:
+        """When, in milliseconds into the call, and how many bytes had come by then: for a replay at that pace."""
+        return [[int(at * 1000), size] for at, size in self._pace]
 
     def clear(self) -> None:
         """Forget the pieces; the pace stays."""

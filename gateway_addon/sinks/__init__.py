@@ -24,8 +24,11 @@ class Sink(Protocol):
     def finish(self, record: Record, content: Content, *, wait: bool) -> None:
         """A call has ended. `wait`: the sink may wait for room (reading a file) rather than lose anything."""
 
-    def close(self) -> None:
-        """The proxy ends. Called once, last."""
+    def turn_away(self) -> None:
+        """A stranger was refused whose call gets no record, because there are too many of them."""
+
+    def close(self) -> bool:
+        """The proxy ends. Called once, last. False if rows of a file are missing, so that the reading has failed."""
 
 
 class Sinks:
@@ -43,13 +46,18 @@ class Sinks:
         for sink in self._sinks:
             self._guarded(sink, lambda sink: sink.finish(record, content, wait=wait))
 
-    def close(self) -> None:
+    def turn_away(self) -> None:
         for sink in self._sinks:
-            self._guarded(sink, lambda sink: sink.close())
+            self._guarded(sink, lambda sink: sink.turn_away())
 
-    def _guarded(self, sink: Sink, tell: Callable[[Sink], None]) -> None:
+    def close(self) -> bool:
+        ends = [self._guarded(sink, lambda sink: sink.close()) for sink in self._sinks]
+        return all(ends)
+
+    def _guarded(self, sink: Sink, tell: Callable[[Sink], object]) -> bool:
+        """What a sink says to what it is told; true where it says nothing, false where it fails."""
         try:
-            tell(sink)
+            return tell(sink) is not False
         except Exception as error:
             if sink.name not in self._failed:
                 self._failed.add(sink.name)
@@ -57,3 +65,4 @@ class Sinks:
                 place = traceback.extract_tb(error.__traceback__)[-1]
                 where = f"{Path(place.filename).name}:{place.lineno}"
                 logger.warning("gateway-addon: %s failed: %s at %s", sink.name, type(error).__name__, where)
+            return False

@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 
+from gateway_addon import terms
 from gateway_addon.record import Content, Record
 
 logger = logging.getLogger(__name__)
@@ -24,9 +25,13 @@ class Console:
         self._totals.add(record)
         logger.info(line(record, tools_called(content)))
 
-    def close(self) -> None:
-        if self._totals.calls:
+    def turn_away(self) -> None:
+        self._totals.turned_away += 1
+
+    def close(self) -> bool:
+        if self._totals.calls or self._totals.turned_away:
             logger.info("gateway-addon: %s", self._totals.line())
+        return True
 
 
 def tools_called(content: Content) -> Counter[str]:
@@ -53,7 +58,8 @@ def _parts(record: Record, tools: Counter[str]) -> Iterator[str]:
             least + tokens(count) if count is not None else "?" for count in (record.input_tokens, record.output_tokens)
         )
         yield "in {}{cached} out {}".format(*counts, cached=cached)
-    yield dollars(record.cost_microdollars)
+    why = terms.why_unknown(record.cost_flags) if record.cost_microdollars is None else None
+    yield dollars(record.cost_microdollars) + (f" ({why})" if why else "")
     if tools:
         yield ", ".join(name if n == 1 else f"{name} ×{n}" for name, n in tools.items())
     if record.side_request:
@@ -85,30 +91,40 @@ def dollars(microdollars: int | None) -> str:
     return f"${microdollars / 1_000_000:.{digits}f}"
 
 
+SUMS = ("input_tokens", "cache_read_tokens", "output_tokens", "cost_microdollars")
+"""The columns that the totals sum up."""
+
+
 class Totals:
     """Sums over the calls of a run."""
 
     def __init__(self) -> None:
         self.calls = 0
+        self.turned_away = 0
         self._errors = 0
-        self._without_cost = 0
-        self._microdollars = 0
-        self._input = 0
-        self._cached = 0
-        self._output = 0
+        self._without_cost: Counter[str] = Counter()
+        self._sums: Counter[str] = Counter()
+        """By column; without the columns that no call had a value for: their sum is unknown."""
 
     def add(self, record: Record) -> None:
         self.calls += 1
         self._errors += record.outcome != "complete"
-        self._without_cost += record.cost_microdollars is None
-        self._microdollars += record.cost_microdollars or 0
-        self._input += record.input_tokens or 0
-        self._cached += record.cache_read_tokens or 0
-        self._output += record.output_tokens or 0
+        if record.cost_microdollars is None and record.outcome != "rejected":  # which went nowhere
+            self._without_cost[terms.why_unknown(record.cost_flags) or "reason unknown"] += 1
+        for column in SUMS:
+            if (value := getattr(record, column)) is not None:
+                self._sums[column] += value
 
     def line(self) -> str:
-        unpriced = f" + {self._without_cost} of unknown cost" if self._without_cost else ""
-        return (
-            f"{self.calls} calls, {self._errors} not complete · in {tokens(self._input)}"
-            f" (cached {tokens(self._cached)}) out {tokens(self._output)} · {dollars(self._microdollars)}{unpriced}"
+        given, cached, made, cost = map(self._sums.get, SUMS)
+        costs = [] if cost is None else [dollars(cost)]
+        if self._without_cost:
+            reasons = ", ".join(f"{number} {why}" for why, number in self._without_cost.most_common())
+            costs.append(f"{self._without_cost.total()} of unknown cost ({reasons})")
+        parts = (
+            f"{self.calls} calls, {self._errors} not complete",
+            f"in {tokens(given)} (cached {tokens(cached)}) out {tokens(made)}",
+            " + ".join(costs),
+            f"{self.turned_away} more refused without a row" if self.turned_away else "",
         )
+        return " · ".join(filter(None, parts))

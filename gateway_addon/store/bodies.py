@@ -18,7 +18,19 @@ from sqlite_utils import Database
 
 from gateway_addon import api
 from gateway_addon.store.contents import content_id
-from gateway_addon.wire.cut import CONVERSATION, SYSTEM, TOOLS, Cut, Edit, cut, fill_texts, join, split_texts
+from gateway_addon.wire.cut import (
+    CONVERSATION,
+    SYSTEM,
+    TOOLS,
+    Cut,
+    Edit,
+    edits,
+    envelope,
+    fill_texts,
+    join,
+    split_texts,
+)
+from gateway_addon.wire.elements import Body, Element, read
 
 TIPS = {SYSTEM: "system_tip_id", TOOLS: "tools_tip_id", CONVERSATION: "conversation_tip_id"}
 """The column of `requests` that points at the last node of each part."""
@@ -31,23 +43,39 @@ class DamagedError(Exception):
     """A stored body cannot be given back as it was."""
 
 
-def store_body(db: Database, body: bytes | None) -> dict[str, Any]:
+type Nodes = dict[tuple[int | None, bytes], int]
+"""Row ids of nodes, by the node before and the digest of the element."""
+
+MAX_NODES = 50_000
+"""Nodes worth remembering; then it is begun anew."""
+
+
+def store_body(
+    db: Database, body: bytes | None, elements: Body | None = None, nodes: Nodes | None = None
+) -> dict[str, Any]:
     """Store a content-decoded body and return the values of `COLUMNS`. Inside a transaction.
 
-    Adds rows for what no call before it had: for a turn of a conversation, its new elements.
+    Adds rows for what no call before it had: for a turn of a conversation, its new elements. `elements`: what was read
+    of the body, if that is at hand. `nodes`: what is known of the table; it must be forgotten as soon as anybody else
+    writes to it, or this transaction is undone.
     """
     columns: dict[str, Any] = dict.fromkeys(COLUMNS)
     if body is None:
         return columns
     try:
-        pieces = cut(body, api.members())
+        members = api.members()
+        if elements is None or elements.sent is not body:
+            elements = read(body, members)
+        columns["envelope_id"] = content_id(db, envelope(elements, members))
     except ValueError:
         return columns | {"whole_body_id": _whole_body_id(db, body)}
-    columns["envelope_id"] = content_id(db, pieces.envelope)
-    for part, elements in pieces.parts.items():
-        columns[TIPS[part]] = _tip_id(db, elements)
-    if pieces.edits:
-        columns["body_edits"] = json.dumps(pieces.edits, ensure_ascii=False, separators=(",", ":"))
+    nodes = {} if nodes is None else nodes
+    if len(nodes) > MAX_NODES:
+        nodes.clear()
+    for part in elements.parts:
+        columns[TIPS[part.name]] = _tip_id(db, part.elements, nodes)
+    if passing := edits(elements):
+        columns["body_edits"] = json.dumps(passing, ensure_ascii=False, separators=(",", ":"))
     return columns
 
 
@@ -80,10 +108,10 @@ def _rebuilt(db: Database, row: dict[str, Any]) -> bytes | None:
     if row["envelope_id"] is None:
         return None
     sql = "SELECT text FROM contents WHERE id = ?"
-    envelope = db.execute(sql, [row["envelope_id"]]).fetchone()[0]
+    text = db.execute(sql, [row["envelope_id"]]).fetchone()[0]
     parts = {part: elements(db, row[tip]) for part, tip in TIPS.items() if row[tip] is not None}
-    edits = [Edit(*edit) for edit in json.loads(row["body_edits"] or "[]")]
-    return join(Cut(envelope, parts, edits), api.members())
+    passing = [Edit(*edit) for edit in json.loads(row["body_edits"] or "[]")]
+    return join(Cut(text, parts, passing), api.members())
 
 
 def elements(db: Database, tip_id: int) -> list[str]:
@@ -112,26 +140,34 @@ ORDER BY chain.id, element_texts.position
 """
 
 
-def _tip_id(db: Database, elements: Sequence[str]) -> int | None:
+def _tip_id(db: Database, elements: Sequence[Element], nodes: Nodes) -> int | None:
     """The last node of the chain of these elements, of which what is not there yet is added."""
-    tip = None
+    tip: int | None = None
     for element in elements:
-        element_id = _element_id(db, element)
-        sql = "SELECT id FROM nodes WHERE parent_id IS ? AND element_id = ?"
-        if found := db.execute(sql, [tip, element_id]).fetchone():
-            tip = int(found[0])
-        else:
-            sql = "INSERT INTO nodes (parent_id, element_id) VALUES (?, ?)"
-            tip = db.execute(sql, [tip, element_id]).lastrowid
+        known = nodes.get((tip, element.digest))
+        if known is None:
+            known = nodes[tip, element.digest] = _node_id(db, tip, element)
+        tip = known
     return tip
 
 
-def _element_id(db: Database, element: str) -> int | None:
-    digest = blake2b(element.encode(), digest_size=16).digest()
+def _node_id(db: Database, parent_id: int | None, element: Element) -> int:
+    element_id = _element_id(db, element)
+    sql = "SELECT id FROM nodes WHERE parent_id IS ? AND element_id = ?"
+    if found := db.execute(sql, [parent_id, element_id]).fetchone():
+        return int(found[0])
+    sql = "INSERT INTO nodes (parent_id, element_id) VALUES (?, ?)"
+    node_id = db.execute(sql, [parent_id, element_id]).lastrowid
+    assert node_id is not None
+    return node_id
+
+
+def _element_id(db: Database, element: Element) -> int | None:
+    digest = element.digest
     # most elements are there already, and need not be looked into
     if found := db.execute("SELECT id FROM elements WHERE hash = ?", [digest]).fetchone():
         return int(found[0])
-    template, texts = split_texts(element)
+    template, texts = split_texts(element.settled[0])
     element_id = db.execute("INSERT INTO elements (hash, template) VALUES (?, ?)", [digest, template]).lastrowid
     sql = "INSERT INTO element_texts (element_id, position, content_id) VALUES (?, ?, ?)"
     for position, text in enumerate(texts):

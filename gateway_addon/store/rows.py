@@ -11,6 +11,7 @@ from gateway_addon.record import COLUMNS, TIMINGS, Content, Record, arguments_va
 from gateway_addon.store import bodies
 from gateway_addon.store.contents import content_id, tool_set_id
 from gateway_addon.store.conversations import inherit
+from gateway_addon.store.turns import assign_turn
 from gateway_addon.wire.text import storable
 
 TEXTS = ("system_prompt", "user_prompt", "reasoning_text", "answer_text")
@@ -18,6 +19,9 @@ TEXTS = ("system_prompt", "user_prompt", "reasoning_text", "answer_text")
 
 REFERENCES = (*(f"{name}_id" for name in TEXTS), "tool_set_id", *bodies.COLUMNS)
 """The columns of `requests` that no `Record` has."""
+
+KEPT = ("finish_sequence", "turn_id")
+"""The columns of `requests` that the database fills in, and that reading a call again does not take away."""
 
 
 def texts(content: Content) -> Iterator[str]:
@@ -33,8 +37,8 @@ def insert_begun(db: Database, record: Record) -> None:
     db.execute(_BEGIN, _storable(as_row(record) | dict.fromkeys(REFERENCES)))
 
 
-def replace_finished(db: Database, record: Record, content: Content) -> None:
-    """Insert the row, texts and tool calls of a finished call, or replace those it has.
+def replace_finished(db: Database, record: Record, content: Content, nodes: bodies.Nodes | None = None) -> None:
+    """Insert the row, texts and tool calls of a finished call, or replace those it has. `nodes`: see `store_body`.
 
     A flow that holds only the beginning of its answer knows less than the row of the call itself, which then stays.
     """
@@ -43,7 +47,8 @@ def replace_finished(db: Database, record: Record, content: Content) -> None:
         return
     references = {f"{name}_id": content_id(db, getattr(content, name)) for name in TEXTS}
     references["tool_set_id"] = tool_set_id(db, content.tools)
-    db.execute(_FINISH, _storable(as_row(record) | references | bodies.store_body(db, content.body)))
+    body = bodies.store_body(db, content.body, content.elements, nodes)
+    db.execute(_FINISH, _storable(as_row(record) | references | body))
     for table in ("stored_tool_calls", "stored_tool_results"):
         db.execute(f"DELETE FROM {table} WHERE request_id = ?", [request_id])
     for position, (link, call) in enumerate(_linked(content.tool_calls)):
@@ -70,6 +75,7 @@ def replace_finished(db: Database, record: Record, content: Content) -> None:
         }
         db.execute(_insert("stored_tool_results", columns), _storable(columns))
     inherit(db, request_id)
+    assign_turn(db, request_id)
 
 
 def _is_finished(db: Database, request_id: str) -> bool:

@@ -373,7 +373,50 @@ def answers(db: Database) -> None:
     db.executescript(ANSWERS)
 
 
-STEPS = (create_calls, bodies, conversations, review, answers)
+FINISHES = """
+-- How often a call has ended, or an ended one was changed: the order in which others are told of them (finished.py).
+-- Not the greatest number in use, which may be that of a row that is removed
+CREATE TABLE finishes (last INTEGER NOT NULL);
+ALTER TABLE requests ADD COLUMN finish_sequence INTEGER;
+
+UPDATE requests SET finish_sequence = place
+FROM (SELECT id, ROW_NUMBER() OVER (ORDER BY started_at, id) AS place FROM requests WHERE outcome <> 'in_flight') AS ended
+WHERE ended.id = requests.id;
+INSERT INTO finishes (last) SELECT COALESCE(MAX(finish_sequence), 0) FROM requests;
+CREATE UNIQUE INDEX requests_by_finish ON requests (finish_sequence);
+
+-- Triggers, so that no way to end or change a call can forget it. Writers take turns, so that numbers are in the order
+-- of commits: who has seen one has seen all before it
+CREATE TRIGGER request_finished AFTER INSERT ON requests WHEN NEW.outcome <> 'in_flight' BEGIN
+    UPDATE finishes SET last = last + 1;
+    UPDATE requests SET finish_sequence = (SELECT last FROM finishes) WHERE id = NEW.id;
+END;
+CREATE TRIGGER request_changed AFTER UPDATE OF outcome, session_id ON requests WHEN NEW.outcome <> 'in_flight' BEGIN
+    UPDATE finishes SET last = last + 1;
+    UPDATE requests SET finish_sequence = (SELECT last FROM finishes) WHERE id = NEW.id;
+END;
+
+-- The call with which a person's turn began; never changed, once it is known (turns.py)
+ALTER TABLE requests ADD COLUMN turn_id TEXT;
+
+-- Up to where an endpoint has been told
+CREATE TABLE exports (
+    endpoint TEXT PRIMARY KEY,
+    finish_sequence INTEGER NOT NULL
+);
+"""
+
+
+def finishes(db: Database) -> None:
+    db.executescript(FINISHES)
+
+
+def traceparent(db: Database) -> None:
+    if "traceparent" not in db["requests"].columns_dict:
+        db.execute("ALTER TABLE requests ADD COLUMN traceparent TEXT")
+
+
+STEPS = (create_calls, bodies, conversations, review, answers, finishes, traceparent)
 """Migrations, oldest first. Their names are recorded in every file: never rename, reorder or edit one; add another."""
 
 MIGRATIONS = Migrations("gateway_addon")

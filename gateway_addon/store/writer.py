@@ -1,7 +1,8 @@
 """The one thread that writes to the database, and the bounded queue before it.
 
-Callers hand over what they have and go on: a live hook never waits for a disk. When the queue is full, texts are left
-out first and rows last, both are counted, and `Writer.close` reports them.
+Callers hand over what they have and go on: a live hook never waits for a disk. What cannot be written now is tried
+again for as long as it takes, while the queue fills. When that is full, texts are left out first and rows last, both
+are counted, and `Writer.close` reports them.
 """
 
 import logging
@@ -19,6 +20,7 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from gateway_addon.record import Content, Record, without_text
+from gateway_addon.store.bodies import Nodes
 from gateway_addon.store.database import open_database, reported, transaction
 from gateway_addon.store.rows import insert_begun, replace_finished, texts
 from gateway_addon.store.runs import end_run, interrupt_dead_calls, start_run
@@ -38,10 +40,14 @@ LINGER_SECONDS = 0.05
 """How long a job waits for others to share its transaction. A call's first row would else be written while its request
 is on its way, and the two would compete for the interpreter."""
 
-RETRY_SECONDS = 10.0
-"""How long a failing transaction is tried again before its rows are lost."""
-
 RETRY_PAUSE = 0.25
+"""Seconds between two tries of a transaction."""
+
+CLOSE_SECONDS = 10.0
+"""How long the end of the proxy waits for a database that cannot be written to."""
+
+FILE_SECONDS = 60.0
+"""How long reading a file does: nobody waits for an answer meanwhile."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -90,8 +96,13 @@ class Writer:
         self._lost_rows = 0
         self._lost_texts = 0
         self._closing = False
-        self._failing = False
+        self._abandoned = False
+        self._failing_since: float | None = None
+        self._waits = False
         self._warned: set[str] = set()
+        self._nodes: Nodes = {}
+        self._version = 0
+        """Of the database, which changes with what others write to it."""
         self._thread = threading.Thread(target=self._run, name="gateway-addon-writer", daemon=True)
         self._thread.start()
 
@@ -102,25 +113,45 @@ class Writer:
     def finish(self, record: Record, content: Content, *, wait: bool = False) -> None:
         """Take the row and texts of a finished call; they replace those of the same id.
 
-        `wait`: wait for space in the queue (reading a file) instead of losing anything (live).
+        `wait`: wait for space in the queue (reading a file) instead of losing anything (live), until nothing could be
+        written for `FILE_SECONDS`.
         """
         job = _Job(replace(record), content, _size(content))
         if wait:
             with self._changed:
-                self._changed.wait_for(lambda: self._closing or (self._has_room() and self._has_room_for_text(job)))
+                self._waits = True
+                while not (self._closing or self._has_given_up() or self._has_room_for(job)):
+                    self._changed.wait(RETRY_PAUSE)
         self._put(job)
 
-    def close(self, timeout: float = 10.0) -> Loss:
+    def close(self, timeout: float | None = None) -> Loss:
         """Write what waits, for at most `timeout` seconds, and end the run. May be called again.
 
-        What is still waiting then counts as lost.
+        What is still waiting then counts as lost. Without a `timeout`: `CLOSE_SECONDS`, or what is left of
+        `FILE_SECONDS` where a file was read.
         """
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._thread.join(timeout)
+            if timeout is None:
+                timeout = FILE_SECONDS - self._failing_for() if self._waits else CLOSE_SECONDS
+            is_failing = self._failing_since is not None
+        if is_failing and timeout > 0:
+            logger.warning("%s: cannot be written to, waiting for at most %.0f s", self._path, timeout)
+        self._thread.join(max(0.0, timeout))
         with self._changed:
+            self._abandoned = True
             return Loss(self._lost_rows + _finished(self._queue), self._lost_texts)
+
+    def _failing_for(self) -> float:
+        """Seconds since nothing could be written."""
+        return time.monotonic() - self._failing_since if self._failing_since is not None else 0.0
+
+    def _has_given_up(self) -> bool:
+        return self._failing_for() > FILE_SECONDS
+
+    def _has_room_for(self, job: _Job) -> bool:
+        return self._has_room() and self._has_room_for_text(job)
 
     def _has_room(self) -> bool:
         return len(self._queue) < MAX_JOBS
@@ -162,21 +193,22 @@ class Writer:
             self._warn("could not close the database", error)
 
     def _write(self, batch: list[_Job]) -> int:
-        """Write a batch, trying again for a while if the database cannot be written to. Returns the rows lost."""
-        # what did not work a moment ago need not work now, but may hold up the queue no longer
-        give_up = time.monotonic() + (0 if self._failing else RETRY_SECONDS)
+        """Write a batch, trying again until the database can be written to. Returns the rows lost."""
         while True:
             try:
                 lost = self._commit(batch)
             except Exception as error:
-                if time.monotonic() < give_up:
-                    time.sleep(RETRY_PAUSE)
-                    continue
-                self._failing = True
-                self._warn("calls are not being recorded", error)
-                return _finished(batch)
-            self._failing = False
-            return lost
+                self._warn("calls wait to be recorded", error)
+                with self._changed:
+                    if self._failing_since is None:
+                        self._failing_since = time.monotonic()
+                    if self._abandoned:
+                        return _finished(batch)
+                time.sleep(RETRY_PAUSE)
+            else:
+                with self._changed:
+                    self._failing_since = None
+                return lost
 
     def _commit(self, batch: list[_Job]) -> int:
         """Write a batch in one transaction. Returns how many rows had to be left out because of what is in them."""
@@ -184,17 +216,31 @@ class Writer:
             # SQLite would go on writing to the deleted one without an error
             raise FileNotFoundError("another file has taken its place")
         refused = []
-        with transaction(self._db):
-            for job in batch:
-                try:
-                    with self._db.atomic():
-                        _store(self._db, job)
-                except sqlite3.OperationalError:
-                    raise
-                except Exception as error:
-                    refused.append(job)
-                    self._warn("a call could not be recorded", error)
+        try:
+            with transaction(self._db):
+                self._forget_if_changed()
+                for job in batch:
+                    try:
+                        with self._db.atomic():
+                            _store(self._db, job, self._nodes)
+                    except sqlite3.OperationalError:
+                        raise
+                    except Exception as error:
+                        self._nodes.clear()
+                        refused.append(job)
+                        self._warn("a call could not be recorded", error)
+        except BaseException:
+            # rows that are undone have no ids any more
+            self._nodes.clear()
+            raise
         return _finished(refused)
+
+    def _forget_if_changed(self) -> None:
+        """Forget row ids once another connection has written, and maybe removed them. Inside a transaction."""
+        (version,) = self._db.execute("PRAGMA data_version").fetchone()
+        if version != self._version:
+            self._version = version
+            self._nodes.clear()
 
     def _warn(self, what: str, error: Exception) -> None:
         """Log the first failure of each sort."""
@@ -221,8 +267,8 @@ def _bare(job: _Job) -> _Job:
     return replace(job, record=record, content=without_text(job.content), size=0)
 
 
-def _store(db: Database, job: _Job) -> None:
+def _store(db: Database, job: _Job, nodes: Nodes) -> None:
     if job.content is None:
         insert_begun(db, job.record)
     else:
-        replace_finished(db, job.record, job.content)
+        replace_finished(db, job.record, job.content, nodes)

@@ -9,10 +9,10 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice, pairwise
 from json.encoder import encode_basestring
 from typing import NamedTuple
 
+from gateway_addon.wire.elements import Body, read
 from gateway_addon.wire.jsontext import BOM, Scanner
 
 SYSTEM, TOOLS, CONVERSATION = PARTS = ("system", "tools", "conversation")
@@ -21,22 +21,7 @@ SYSTEM, TOOLS, CONVERSATION = PARTS = ("system", "tools", "conversation")
 MIN_TEXT = 64
 """Characters from which on a text is worth a place of its own."""
 
-MAX_ELEMENTS = 10_000
-"""Elements of a part; no conversation has so many, and millions would keep a store busy for minutes."""
-
-_STAND_IN = "null"
-
-# What a client puts somewhere else, or writes anew, with every call. Each begins with plain characters, which `re`
-# finds many times faster than anything else
-_PASSING = [
-    # Cache markers: Anthropic's, and what OpenRouter takes on parts of a chat message
-    re.compile(r'("cache_control"\s*:\s*\{[^{}]*\})(?:\s*,\s*)?'),
-    re.compile(r'("prompt_cache_breakpoint"\s*:\s*\{[^{}]*\})(?:\s*,\s*)?'),
-    # Claude Code's first system block
-    re.compile(r'"(x-anthropic-billing-header:[^"\\]*)'),
-]
-_COMMA_BEFORE = re.compile(r",\s*\Z")
-_MAX_SPACE = 100
+_STAND_IN = b"null"
 
 _LITERAL = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
 # As JSON of a control character no client begins a text with; a template stays JSON that SQLite can look into
@@ -75,27 +60,39 @@ def cut(body: bytes, members: Mapping[str, str]) -> Cut:
     A part that occurs twice is taken out once. Raises `ValueError` for a body that must be kept whole: no JSON object,
     nested too deeply, or an array in it with too many items, or with different white space between them.
     """
-    text = body.decode()
-    pieces: list[str] = []
-    parts: dict[str, list[str]] = {}
-    edits: list[Edit] = []
+    found = read(body, members)
+    parts = {part.name: [element.settled[0] for element in part.elements] for part in found.parts}
+    return Cut(envelope(found, members), parts, edits(found))
+
+
+def envelope(body: Body, members: Mapping[str, str]) -> str:
+    """A body without its elements, as in `Cut`. Raises `ValueError` for one that must be kept whole."""
+    short: list[bytes] = []
+    whole: list[bytes] = []
     done = 0
-    for part, spans in _spans(text, members, lambda part, spans: True):
-        between = {text[before[1] : after[0]] for before, after in pairwise(spans)}
-        if len(between) > 1:
-            raise ValueError(f"{part}: items are not all separated alike")
-        pieces += text[done : spans[0][0]], between.pop().join([_STAND_IN] * 2) if between else _STAND_IN
-        done = spans[-1][1]
-        parts[part] = []
-        for index, (start, end) in enumerate(spans):
-            element, found = _settle(text[start:end])
-            parts[part].append(element)
-            edits += [Edit(part, index, *edit) for edit in found]
-    pieces.append(text[done:])
-    result = Cut("".join(pieces), parts, edits)
-    if join(result, members) != body:
+    for part in body.parts:
+        if len(part.separators) > 1:
+            raise ValueError(f"{part.name}: items are not all separated alike")
+        before, between, many = body.sent[done : part.start], b"".join(part.separators), len(part.elements)
+        short += before, between.join([_STAND_IN] * min(many, 2))
+        whole += before, between.join([_STAND_IN] * many)
+        done = part.end
+    rest = body.sent[done:]
+    text = b"".join((*short, rest)).decode()
+    stand_ins = {part.name: [_STAND_IN.decode()] * len(part.elements) for part in body.parts}
+    if join(Cut(text, stand_ins), members) != b"".join((*whole, rest)):
         raise ValueError("cannot be cut exactly")
-    return result
+    return text
+
+
+def edits(body: Body) -> list[Edit]:
+    """What the elements of a body have in this call only."""
+    return [
+        Edit(part.name, index, *edit)
+        for part in body.parts
+        for index, element in enumerate(part.elements)
+        for edit in element.settled[1]
+    ]
 
 
 def join(parts: Cut, members: Mapping[str, str]) -> bytes:
@@ -107,7 +104,7 @@ def join(parts: Cut, members: Mapping[str, str]) -> bytes:
 
     def was_cut(part: str, spans: _Spans) -> bool:
         stand_ins = [text[start:end] for start, end in spans]
-        return stand_ins == [_STAND_IN] * min(len(parts.parts.get(part, ())), 2)
+        return stand_ins == [_STAND_IN.decode()] * min(len(parts.parts.get(part, ())), 2)
 
     elements = {part: list(items) for part, items in parts.parts.items()}
     for part, index, offset, passing in parts.edits:
@@ -138,15 +135,9 @@ def _spans(text: str, members: Mapping[str, str], fits: Callable[[str, _Spans], 
             scanner.value()
             continue
         is_array = text.startswith("[", scanner.at)
-        items = (_span(scanner) for _ in scanner.members()) if is_array else iter([_span(scanner)])
-        spans = list(islice(items, MAX_ELEMENTS))
+        spans = [_span(scanner) for _ in scanner.members()] if is_array else [_span(scanner)]
         if not fits(part, spans):
-            for _ in items:
-                # the scanner must get behind them
-                pass
             continue
-        if next(items, None):
-            raise ValueError(f"{part}: too many items")
         left.remove(part)
         if spans:
             yield part, spans
@@ -156,29 +147,6 @@ def _span(scanner: Scanner) -> tuple[int, int]:
     start = scanner.at
     scanner.value()
     return start, scanner.at
-
-
-def _settle(element: str) -> tuple[str, list[tuple[int, str]]]:
-    """An element without what will have changed in the next call, and that, each with its offset."""
-    pieces: list[str] = []
-    passing: list[tuple[int, str]] = []
-    done = 0
-    for start, end in sorted(_passing(element)):
-        # two neighbours may both lay claim to the comma between them
-        if start >= done:
-            pieces.append(element[done:start])
-            passing.append((start, element[start:end]))
-            done = end
-    pieces.append(element[done:])
-    return "".join(pieces), passing
-
-
-def _passing(element: str) -> Iterator[tuple[int, int]]:
-    """Where an element holds what belongs to this call only, each with one of the commas around it."""
-    for pattern in _PASSING:
-        for found in pattern.finditer(element):
-            comma = _COMMA_BEFORE.search(element, max(0, found.start() - _MAX_SPACE), found.start())
-            yield (comma.start(), found.end(1)) if comma else (found.start(1), found.end())
 
 
 def split_texts(element: str) -> tuple[str, list[str]]:

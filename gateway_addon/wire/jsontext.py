@@ -13,6 +13,8 @@ from itertools import count
 from json.encoder import encode_basestring
 from typing import Any, NamedTuple, cast
 
+import msgspec
+
 BOM = "\ufeff"
 _SPACE = re.compile(r"[ \t\n\r]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -26,6 +28,7 @@ def _fraction(digits: str) -> Decimal | float:
 
 
 _DECODER = json.JSONDecoder(parse_float=_fraction)
+_FAST = msgspec.json.Decoder(float_hook=Decimal)
 
 
 def parse(data: bytes | str) -> Any:
@@ -35,9 +38,22 @@ def parse(data: bytes | str) -> Any:
     bounds become floats that are not finite, for readers to reject. Raises `ValueError` for anything unreadable:
     no JSON, no UTF-8, nested too deeply, an integer of more than 4,300 digits.
     """
+    try:
+        return _FAST.decode(data)
+    except (ValueError, ArithmeticError, RecursionError, msgspec.MsgspecError):
+        # it takes a quarter of the time, and refuses some of what the other takes: lone surrogates, NaN, a BOM
+        pass
     text = data if isinstance(data, str) else data.decode()
     try:
         return _DECODER.decode(text.removeprefix(BOM))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def scan(text: str, at: int) -> tuple[Any, int]:
+    """The value that begins at `at`, as `parse` gives it, and where it ends. Raises `ValueError` as `parse` does."""
+    try:
+        return _DECODER.raw_decode(text, at)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
@@ -131,10 +147,7 @@ class Scanner:
 
     def value(self) -> Any:
         """The value at `at`; moves behind it."""
-        try:
-            value, self.at = _DECODER.raw_decode(self.text, self.at)
-        except RecursionError as error:
-            raise ValueError("nested too deeply") from error
+        value, self.at = scan(self.text, self.at)
         return value
 
     def members(self) -> Iterator[tuple[str | int, int]]:

@@ -21,8 +21,8 @@ _STREAM_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 _ENOUGH = 16 * 1024
 
 
-def is_stream(start: bytes | bytearray, content_type: str) -> bool | None:
-    """Whether a body is an event stream, by its first bytes and the media type it is labelled with (lower case).
+def is_stream(start: bytes | bytearray, *, is_labelled: bool) -> bool | None:
+    """Whether a body is an event stream, by its first bytes and whether it is labelled as one.
 
     The first bytes decide, since servers label either as the other; the label only where they say nothing. None while
     all that has come is blank.
@@ -32,7 +32,7 @@ def is_stream(start: bytes | bytearray, content_type: str) -> bool | None:
         return None
     if text.startswith((b"{", b"[", b"<")):
         return False
-    return content_type == MEDIA_TYPE or text.startswith(_STREAM_STARTS)
+    return is_labelled or text.startswith(_STREAM_STARTS)
 
 
 class Event(NamedTuple):
@@ -62,6 +62,27 @@ class EventParser:
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that `data` completes. Takes time linear in `data`, however long the current event is."""
+        if not data:
+            return []
+        if self._at_start or self._after_cr or self._skipping or len(data) > self._max_event:
+            return self._feed(data)
+        if b"\r" in data or b"\n\n\n" in data:
+            return self._feed(data)
+        events: list[Event] = []
+        if self._buffer:
+            end = data.find(b"\n\n") + 2
+            if end < 2:
+                return self._feed(data)
+            events, data = self._feed(data[:end]), data[end:]
+        if self._buffer or data.startswith(b"\n"):
+            return events + self._feed(data)
+        # what servers really send: whole events between blank lines, and perhaps the beginning of one
+        *whole, rest = data.split(b"\n\n")
+        events += map(_whole, whole)
+        return events + self._feed(rest) if rest else events
+
+    def _feed(self, data: bytes) -> list[Event]:
+        """`feed` for any bytes, line by line."""
         if not data:
             return []
         events = []
@@ -128,3 +149,18 @@ class EventParser:
     def _give_away(self, size: int) -> None:
         del self._buffer[:size]
         self._line -= size
+
+
+def _whole(lines: bytes) -> Event:
+    """The event of these lines, which end with LF and a blank line."""
+    raw = lines + b"\n\n"
+    if lines.startswith(b"data: ") and b"\n" not in lines:
+        return Event("", lines[6:], raw)
+    name, values = "", []
+    for line in lines.split(b"\n"):
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            values.append(value.removeprefix(b" "))
+        elif field == b"event":
+            name = value.removeprefix(b" ").decode(errors="replace")
+    return Event(name, b"\n".join(values), raw) if values else Event("", b"", raw)

@@ -1662,3 +1662,34 @@ def test_a_stream_cut_anywhere_gives_the_beginning_of_the_whole_answer(length: i
     assert (part.usage.output_tokens or 0) <= 44
     assert part.usage_final is part.ended is (length >= len(WHOLE_STREAM) - 1)
     assert events == WHOLE_STREAM, "a reader changes no event"
+
+
+PIECES = st.fixed_dictionaries(
+    {"type": st.just("content_block_delta"), "index": st.sampled_from([0, 1, True, None])},
+    optional={
+        "delta": st.fixed_dictionaries(
+            {"type": st.sampled_from(["text_delta", "thinking_delta", "input_json_delta", "other", None])},
+            optional={key: st.sampled_from(["a", "b", "", None]) for key in ("text", "thinking", "partial_json")},
+        ),
+        "cost": st.just("0.1"),
+        "error": st.just({"message": "no"}),
+    },
+)
+OTHERS = st.sampled_from(
+    [
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use", "id": "t", "name": "n"}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_start", "message": {"id": "m"}},
+    ]
+)
+
+
+@given(st.lists(PIECES | OTHERS, max_size=12))
+def test_an_event_that_only_goes_on_with_a_block_is_read_as_any_other(events: list[Json]) -> None:
+    quick, full = (messages.reader(RequestFacts()) for _ in range(2))
+    for event in events:
+        quick.event(event)
+        full.event(event)
+        full._last_place = None
+    assert quick.finish() == full.finish()

@@ -1,6 +1,7 @@
 """Flow files that are whole, damaged or something else, and copies of them that hold no secret."""
 
 import json
+import os
 import re
 import stat
 from collections.abc import Sequence
@@ -192,22 +193,60 @@ def test_no_planted_secret_survives_anywhere(tmp_path: Path):
 def test_a_copy_is_for_its_owner_only_and_replaces_what_was_there(saved: Path, tmp_path: Path):
     target = tmp_path / "out.flow"
     target.write_text("old")
-    assert flowfile.redact_file(saved, target) == "3 flows, 0 different secrets replaced"
+    assert flowfile.redact_file(saved, target, force=True) == "3 flows, 0 different secrets replaced"
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
     assert len(read_flows(target)) == 3
 
 
-def test_a_file_can_be_redacted_in_place(tmp_path: Path):
-    path = save(tmp_path / "in.flow", [secret_flow("gzip")])
-    flowfile.redact_file(path, path)
-    assert PLANTED["header"] not in everything_in(path)
+def test_the_original_cannot_be_lost(saved: Path, tmp_path: Path):
+    """Not even under another name."""
+    data = saved.read_bytes()
+    (tmp_path / "hard").hardlink_to(saved)
+    (tmp_path / "soft").symlink_to(saved)
+    for target in (saved, tmp_path / "hard", tmp_path / "soft", tmp_path / "." / saved.name):
+        with pytest.raises(FlowFileError, match=r": is the file that is read$"):
+            flowfile.redact_file(saved, target, force=True)
+    assert saved.read_bytes() == data
+
+
+def test_what_is_there_already_is_replaced_only_if_asked(saved: Path, tmp_path: Path):
+    target = tmp_path / "out.flow"
+    target.write_text("old")
+    arguments = ["redact", str(saved), str(target)]
+    result = CliRunner().invoke(main, arguments)
+    assert (result.exit_code, result.stderr) == (
+        2,
+        f"gateway-addon: {target}: is there already; --force replaces it\n",
+    )
+    assert target.read_text() == "old"
+    assert CliRunner().invoke(main, [*arguments, "--force"]).exit_code == 0
+    assert len(read_flows(target)) == 3
+
+
+def test_only_a_regular_file_is_ever_replaced(saved: Path, tmp_path: Path):
+    pipe, link, folder, protected = (tmp_path / name for name in ("pipe", "link", "folder", "protected"))
+    os.mkfifo(pipe)
+    link.symlink_to(tmp_path / "nothing")
+    folder.mkdir()
+    protected.touch(0o400)
+    before = {path: path.lstat().st_mode for path in (pipe, link, folder, protected)}
+    for target, trouble in (
+        (pipe, "is no regular file"),
+        (link, "is a link"),
+        (folder, "is no regular file"),
+        (protected, "is write-protected"),
+        (Path("/dev/null"), "is no regular file"),
+    ):
+        with pytest.raises(FlowFileError, match=f"^{target}: {trouble}$"):
+            flowfile.redact_file(saved, target, force=True)
+    assert {path: path.lstat().st_mode for path in before} == before
 
 
 def test_a_damaged_file_leaves_no_copy(saved: Path, tmp_path: Path):
     saved.write_bytes(saved.read_bytes()[:-10])
     target = tmp_path / "out.flow"
     target.write_text("old")
-    result = CliRunner().invoke(main, ["redact", str(saved), str(target)])
+    result = CliRunner().invoke(main, ["redact", "--force", str(saved), str(target)])
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == f"gateway-addon: {saved}: cut off after 2 whole flows\n"
     assert target.read_text() == "old"
@@ -239,9 +278,10 @@ def test_a_rule_file_is_taken_from_the_command_line(tmp_path: Path):
     source = save(tmp_path / "in.flow", [flow])
     rules = tmp_path / "rules.toml"
     rules.write_text("[[rules]]\nname = 'ticket'\nregex = 'ACME-\\d+'\n")
-    arguments = ["redact", str(source), str(source), "--rules"]
+    target = tmp_path / "out.flow"
+    arguments = ["redact", str(source), str(target), "--rules"]
     assert CliRunner().invoke(main, [*arguments, str(rules)]).exit_code == 0
-    assert read_flows(source)[0].comment.startswith("see [redacted:ticket:")
+    assert read_flows(target)[0].comment.startswith("see [redacted:ticket:")
 
     rules.write_text("[[rules]\n")
     result = CliRunner().invoke(main, [*arguments, str(rules)])

@@ -7,7 +7,8 @@ from pathlib import Path
 from gateway_addon.api.base import Refusal
 from gateway_addon.call import Request, read_request
 from gateway_addon.config import ReverseTarget, Settings, load
-from gateway_addon.gateway.plan import Caller, Plan, plan
+from gateway_addon.gateway.access import Caller
+from gateway_addon.gateway.plan import Plan, admit, plan
 from gateway_addon.wire import jsontext
 from gateway_addon.wire.headers import Headers
 
@@ -43,4 +44,6 @@ def planned(
     reverse_target: ReverseTarget = OPENROUTER,
 ) -> Plan | Refusal:
     """What becomes of a request from a program on this machine."""
-    return plan(asked, Caller(peer_ip=peer_ip, reverse_target=reverse_target), settings)
+    caller = Caller(peer_ip=peer_ip, reverse_target=reverse_target, host="127.0.0.1:8080")
+    admitted = admit(asked, caller, settings)
+    return admitted if isinstance(admitted, Refusal) else plan(asked, admitted, reverse_target, settings)

@@ -3,9 +3,11 @@
 import pytest
 
 from gateway_addon.api import KINDS
+from gateway_addon.call import Head
 from gateway_addon.gateway import access
+from gateway_addon.gateway.access import Caller
 from gateway_addon.wire.headers import Headers
-from tests.gateway.helpers import settings
+from tests.gateway.helpers import OPENROUTER, settings
 
 REMOTE = "192.0.2.7"
 LOCAL = "127.0.0.1"
@@ -14,9 +16,26 @@ ENV = {"OPENROUTER_API_KEY": "provider-key", "GATEWAY_TOKEN": "client-token", "G
 MESSAGES = KINDS["messages"]
 
 
-def status(headers: dict[str, str], peer_ip: str, config: str = "", env: dict[str, str] | None = None) -> int:
+def status(
+    headers: dict[str, str],
+    peer_ip: str,
+    config: str = "",
+    env: dict[str, str] | None = None,
+    *,
+    method: str = "POST",
+    host: str | None = "127.0.0.1:8080",
+    is_own: bool = False,
+) -> int:
     """What a caller is answered; 200 if it may pass."""
-    refusal = access.refuse(MESSAGES, Headers(headers), peer_ip, settings(config, **(ENV if env is None else env)))
+    caller = Caller(
+        peer_ip=peer_ip,
+        reverse_target=OPENROUTER,
+        host=host,
+        listener=("192.0.2.1", "gateway.lan", "0.0.0.0"),
+        is_own=is_own,
+    )
+    head = Head(method=method, path="/", headers=Headers(headers))
+    refusal = access.refuse(MESSAGES, head, caller, settings(config, **(ENV if env is None else env)))
     return refusal.status if refusal else 200
 
 
@@ -71,6 +90,73 @@ class TestWhoMaySpendAKey:
     def test_a_page_in_a_browser_needs_one_even_on_loopback(self, origin):
         assert status({"origin": origin}, LOCAL) == 401
 
+    @pytest.mark.parametrize("site", ["cross-site", "same-site", "Cross-Site", "anything", "none, cross-site"])
+    def test_or_whose_browser_says_so(self, site):
+        assert status({"sec-fetch-site": site}, LOCAL) == 401
+        assert status({"sec-fetch-site": site, "authorization": "Bearer client-token"}, LOCAL) == 200
+        assert status({"sec-fetch-site": site}, LOCAL, env={}) == 401
+
+    @pytest.mark.parametrize("site", ["none", "same-origin", " none "])
+    def test_a_person_at_the_browser_does_not(self, site):
+        assert status({"sec-fetch-site": site}, LOCAL) == 200
+
+    @pytest.mark.parametrize(
+        "host",
+        [
+            *("localhost", "localhost:8080", "LocalHost:1", "localhost.", "127.0.0.1", "127.1.2.3:80", "[::1]:8080"),
+            *("[::1]", "[::ffff:127.0.0.1]:8080", "gateway.lan", "Gateway.LAN:8080", "192.0.2.1:8080"),
+        ],
+    )
+    def test_a_program_here_calls_the_gateway_by_its_name(self, host):
+        assert status({}, LOCAL, host=host) == 200
+
+    @pytest.mark.parametrize(
+        "host",
+        [
+            *(
+                "page.example",
+                "page.example:8080",
+                "localhost.page.example",
+                "127.0.0.1.page.example",
+                "evil.localhost",
+            ),
+            *("evil.localhost", "0.0.0.0:8080", "[::]:8080", "0:8080", "", ":8080", "localhost@page.example"),
+            *("page.example/localhost", "[::1", "::1", "localhost:80:80", "localhost:x", "192.0.2.2"),
+            *(
+                "[localhost]",
+                "localhost, page.example",
+                "127.0.0.1 ",
+                "localhost\x00",
+                "x" * 1_000_000,
+                "[" * 1_000_000,
+            ),
+        ],
+    )
+    def test_another_name_was_given_its_address_by_a_page(self, host):
+        assert status({}, LOCAL, host=host) == 401
+        assert status({"x-api-key": "client-token"}, LOCAL, host=host) == 200
+
+    @pytest.mark.parametrize(("method", "expected"), [("POST", 200), ("GET", 401), ("OPTIONS", 401)])
+    def test_where_the_name_is_not_known_only_a_post_tells_a_page(self, method, expected):
+        assert status({}, LOCAL, method=method, host=None) == expected
+        assert status({"origin": "null"}, LOCAL, method=method, host=None) == 401
+
+    def test_the_proxys_own_connections_are_strangers(self):
+        assert status({}, LOCAL, is_own=True) == 401
+
+    def test_a_file_that_names_a_token_admits_no_stranger_while_it_is_not_set(self):
+        config = '[access]\nclient_token_env = "MY_TOKEN"'
+        assert status({}, REMOTE, config, env={}) == 401
+        assert status({"authorization": "Bearer x"}, REMOTE, config, env={"GATEWAY_TOKEN": "x"}) == 401
+        assert status({"authorization": "Bearer x"}, REMOTE, config, env={"MY_TOKEN": "x"}) == 200
+        assert status({}, LOCAL, config, env={}) == 200
+
+    @pytest.mark.parametrize("shown", ["," * 1_000_000, "Bearer " + " " * 1_000_000, "Bearer x," * 100_000])
+    def test_what_is_too_long_shows_nothing_and_does_not_leave(self, shown):
+        headers = Headers({"authorization": shown + ", Bearer client-token"})
+        assert status(dict(headers), REMOTE) == 401
+        assert access.own_tokens(headers, settings(**ENV)) == ["authorization"]
+
     @pytest.mark.parametrize("shown", ["", "Bearer ", "Bearer None"])
     def test_a_token_variable_that_is_not_set_admits_nobody(self, shown):
         env = {"OPENROUTER_API_KEY": "provider-key", "GATEWAY_TOKEN": ""}
@@ -101,7 +187,9 @@ class TestAdminOnlyKinds:
 
     @pytest.mark.parametrize("kind", [KINDS["responses"], None])
     def test_leave_other_kinds_alone(self, kind):
-        assert access.refuse(kind, Headers(), LOCAL, settings(self.CONFIG, **ENV)) is None
+        caller = Caller(peer_ip=LOCAL, reverse_target=OPENROUTER, host="localhost")
+        head = Head(method="POST", path="/", headers=Headers())
+        assert access.refuse(kind, head, caller, settings(self.CONFIG, **ENV)) is None
 
 
 BOTH = {"authorization": "Bearer mine", "x-api-key": "mine", "cookie": "c"}

@@ -8,7 +8,7 @@ from gateway_addon.gateway.models import choose, choose_provider
 from tests.gateway.helpers import OPENROUTER, settings
 
 CONFIG = settings("""
-custom_prefixes = ["acme/", "corp/"]
+custom_prefixes = ["acme/", " Corp/"]
 
 [providers.in-house]
 api_url = "http://127.0.0.1:8000/v1"
@@ -29,7 +29,7 @@ model = "vendor/long-name"
 [auto_models."acme/auto"]
 default = { model = "anthropic/claude-sonnet-4.6" }
 modes.plan = { model = "anthropic/claude-opus-4.6", effort = "high" }
-modes.free = { model = "acme/free-coder" }
+modes.free = { model = "Acme/Free-Coder" }
 """)
 ELSEWHERE = ("https", "elsewhere.example", 443)
 
@@ -54,6 +54,12 @@ class TestChoice:
             ("acme/auto", "plan", ("openrouter", "anthropic/claude-opus-4.6", "high", False)),
             ("acme/auto", "free", ("openrouter", "mistralai/devstral-small", None, True)),
             ("short-name", "plan", ("openrouter", "vendor/long-name", None, False)),
+            (" Acme/FREE-coder\n", None, ("openrouter", "mistralai/devstral-small", None, True)),
+            ("ACME/In-House", None, ("in-house", "acme/in-house", None, False)),
+            ("Acme/Auto ", "free", ("openrouter", "mistralai/devstral-small", None, True)),
+            ("Vendor/Unheard-Of", None, ("openrouter", "Vendor/Unheard-Of", None, False)),
+            (" ACME/unheard-of", None, (404, "model_not_found")),
+            ("corp/x", None, (404, "model_not_found")),
         ],
     )
     def test_of_provider_model_effort_and_free(self, model, mode, expected):
@@ -64,7 +70,7 @@ class TestChoice:
 
 
 class TestRefusals:
-    @pytest.mark.parametrize("model", ["acme/", "acme/unknown", "ACME/free-coder", "corp/x", "acme/in-house:free"])
+    @pytest.mark.parametrize("model", ["acme/", "acme/unknown", "ACME/unknown", "corp/x", "acme/in-house:free"])
     def test_custom_models_fail_closed(self, model):
         assert chosen(model) == (404, "model_not_found")
 

@@ -1,6 +1,9 @@
 """How an answer gets onto the wire: encoding, framing, and where it stops. No I/O: it ends in a list of writes."""
 
+import base64
+import json
 import re
+import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -160,6 +163,23 @@ def data_after_done(pieces: list[bytes]) -> list[bytes]:
 def padded(pieces: list[bytes]) -> list[bytes]:
     """Whitespace first, the way OpenRouter keeps a slow JSON answer alive."""
     return [b"\n         " * 3, *pieces]
+
+
+def aws_event_stream(pieces: list[bytes]) -> list[bytes]:
+    """The data of each event as Bedrock packs it, in a message of AWS's binary stream."""
+    data = [piece.partition(b"data: ")[2].strip() for piece in pieces]
+    return [_aws_message(each) for each in data if each.startswith(b"{")]
+
+
+def _aws_message(data: bytes) -> bytes:
+    headers = b"".join(
+        bytes([len(name)]) + name + b"\x07" + struct.pack(">H", len(value)) + value
+        for name, value in ((b":event-type", b"chunk"), (b":message-type", b"event"))
+    )
+    payload = json.dumps({"bytes": base64.b64encode(data).decode(), "p": "abc"}).encode()
+    prelude = struct.pack(">II", 16 + len(headers) + len(payload), len(headers))
+    whole = prelude + struct.pack(">I", zlib.crc32(prelude)) + headers + payload
+    return whole + struct.pack(">I", zlib.crc32(whole))
 
 
 def in_halves(pieces: list[bytes]) -> list[bytes]:

@@ -12,9 +12,16 @@ from tests.provider.replies import json_reply
 KINDS: tuple[Kind, ...] = (chat_completions, responses, messages)
 
 
+CLOUDS = re.compile(r"/model/[^/]+/invoke(-with-response-stream)?|/models/claude[^/]+:(rawPredict|streamRawPredict)")
+"""Where Bedrock and Vertex take Messages."""
+
+
 def kind_of_path(path: str) -> Kind | None:
     """The kind whose model calls go to this path; the query does not count."""
-    return next((kind for kind in KINDS if path.partition("?")[0].endswith(kind.SUFFIX)), None)
+    path = path.partition("?")[0]
+    if CLOUDS.search(path):
+        return messages
+    return next((kind for kind in KINDS if path.endswith(kind.SUFFIX)), None)
 
 
 def side_reply(method: str, path: str, body: Json) -> Reply:

@@ -199,6 +199,11 @@ SCENARIOS: dict[str, Scenario] = {
     "empty-output": Scenario(
         "Responses: the terminal event repeats no output", says(PARALLEL), Delivery(edit=responses.without_final_output)
     ),
+    "aws-event-stream": Scenario(
+        "AWS's binary event stream, even if none was asked for",
+        says(PARALLEL, streamed=True),
+        Delivery(edit=d.aws_event_stream, label="application/vnd.amazon.eventstream"),
+    ),
     "huge-event": Scenario("one event of 20 MB", says(lambda asked: replace(PLAIN, text="x" * 20_000_000))),
     "gzip": Scenario("gzip", says(PARALLEL), Delivery(encodings=("gzip",))),
     "br": Scenario("Brotli", says(PARALLEL), Delivery(encodings=("br",))),

@@ -1,14 +1,19 @@
 """What a bug of ours may do to a call: nothing to its bytes, and its row says so."""
 
 import json
+import logging
 import math
 import os
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mitmproxy import http
+from mitmproxy.connection import ConnectionState
+from mitmproxy.flow import Error
 from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import taddons, tflow
 
@@ -81,6 +86,10 @@ def test_a_good_call(addon: GatewayAddon, tmp_path: Path):
         "gateway_addon.reading._charge",
         "gateway_addon.api.chat_completions.read_request",
         "gateway_addon.wire.sse.EventParser.feed",
+        "gateway_addon.clients.identify",
+        "gateway_addon.clients.with_own_prompts",
+        "gateway_addon.proxy.tape.Tape.add",
+        "gateway_addon.reading.Reading.end",
     ],
 )
 def test_a_bug_changes_no_byte_and_loses_no_row(
@@ -93,6 +102,134 @@ def test_a_bug_changes_no_byte_and_loses_no_row(
     warned = [record for record in caplog.records if record.levelname == "WARNING"]
     assert len(warned) <= 2
     assert "a prompt may stand here" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "broken", [("describe",), ("describe", "Reading.receive"), ("Reading.receive", "Reading.give_up")]
+)
+def test_a_failure_that_cannot_even_be_told_changes_no_byte_and_is_told_once(
+    broken: tuple[str, ...],
+    addon: GatewayAddon,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    monkeypatch.setattr("gateway_addon.answer.AnswerFeed.feed", fail)
+    for name in broken:
+        monkeypatch.setattr(f"gateway_addon.proxy.calls.{name}", fail)
+    chunks = [ANSWER[i : i + 2] for i in range(0, len(ANSWER), 2)]
+    assert run(addon, call(), chunks) == ANSWER
+    assert stored(addon, tmp_path)["outcome"] != "in_flight"
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) <= 2
+
+
+def test_a_database_changed_amid_a_call_gets_none_of_it(tmp_path: Path):
+    addon = GatewayAddon()
+    with taddons.context(addon) as context:
+        context.configure(addon, gateway_db=str(tmp_path / "gateway.db"))
+        addon.running()
+        early, late = call(), call()
+        for flow in (early, late):
+            addon.requestheaders(flow)
+        addon.request(early)
+        context.configure(addon, gateway_db=str(tmp_path / "other.db"))
+        addon.request(late)
+        for flow in (early, late):
+            run_answer(addon, flow, [ANSWER])
+        addon._close()
+    for thread in threading.enumerate():
+        if thread.name == "closing a database":
+            thread.join()
+    for name, flow in (("gateway.db", early), ("other.db", late)):
+        assert rows(tmp_path / name, "SELECT id, outcome FROM requests") == [{"id": flow.id, "outcome": "complete"}]
+        assert rows(tmp_path / name, "SELECT COUNT(*) AS n FROM runs WHERE ended_at IS NULL") == [{"n": 0}]
+
+
+@pytest.mark.parametrize("jump", [86_400.0, -86_400.0])
+def test_a_clock_that_is_set_amid_a_call_changes_no_duration(
+    jump: float, addon: GatewayAddon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    flow = call()
+    addon.requestheaders(flow)
+    addon.request(flow)
+    flow.request.timestamp_start = now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + jump)
+    flow.client_conn.state = ConnectionState.CLOSED
+    flow.error = Error("Client disconnected.")
+    addon.responseheaders(flow)
+    assert flow.response
+    assert callable(flow.response.stream)
+    flow.response.stream(b": a comment\n\n")
+    addon.error(flow)
+    row = stored(addon, tmp_path)
+    assert (row["outcome"], row["error_type"]) == ("client_aborted", None)
+    assert 0 <= row["time_to_first_byte_ms"] <= row["duration_ms"] < 60_000
+    assert flow.metadata["gateway_pace"][0][0] < 60_000
+
+
+def test_a_saved_call_that_ended_before_it_began_has_no_duration(addon: GatewayAddon, tmp_path: Path):
+    flow = call()
+    assert flow.response
+    flow.live = False
+    flow.request.timestamp_start, flow.response.timestamp_end = 2_000_000.0, 1_000_000.0
+    flow.response.content = ANSWER
+    addon.request(flow)
+    addon.response(flow)
+    assert stored(addon, tmp_path)["duration_ms"] is None
+
+
+class TestTheAddonThatFailsOnAGatewayCall:
+    """It must not go as it came, with the client's token, to the listener's target."""
+
+    def refused(self, addon: GatewayAddon) -> http.HTTPFlow:
+        flow = call()
+        flow.response = None
+        flow.client_conn.proxy_mode = ProxyMode.parse("reverse:https://openrouter.ai")
+        flow.client_conn.peername = ("127.0.0.1", 40000)
+        flow.request.path = "/api/gateway/chat/completions"
+        addon.requestheaders(flow)
+        addon.request(flow)
+        answer: http.Response | None = flow.response
+        assert answer
+        assert answer.headers["x-should-retry"] == "false"
+        assert json.loads(answer.get_content() or b"")["error"]["code"] == "internal_error"
+        assert answer.status_code == 500
+        return flow
+
+    @pytest.mark.parametrize(
+        "broken",
+        ["calls.caller_of", "forward.admit", "flows.head_of", "flows.request_of", "forward.send", "forward._passage"],
+    )
+    def test_answers_it_itself(self, broken: str, addon: GatewayAddon, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(f"gateway_addon.proxy.{broken}", fail)
+        self.refused(addon)
+
+
+def test_the_body_of_a_stranger_is_neither_decoded_nor_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENROUTER_API_KEY", "gateway-key-0815")
+    monkeypatch.setattr("gateway_addon.proxy.flows.read_request", fail)
+    monkeypatch.setattr("gateway_addon.wire.encodings.decode", fail)
+    addon = GatewayAddon()
+    with taddons.context(addon) as context:
+        context.configure(addon, gateway_db=str(tmp_path / "gateway.db"))
+        flow = call()
+        flow.response = None
+        flow.client_conn.proxy_mode = ProxyMode.parse("reverse:https://openrouter.ai")
+        flow.client_conn.peername = ("192.0.2.7", 40000)
+        flow.request.path = "/api/gateway/chat/completions"
+        body, flow.request.raw_content = flow.request.raw_content, None
+        addon.requestheaders(flow)
+        answer: http.Response | None = flow.response
+        assert answer
+        assert answer.status_code == 401
+        flow.request.raw_content = body
+        addon.request(flow)
+        assert flow.request.raw_content is None
+        addon.responseheaders(flow)
+        addon.response(flow)
+        row = stored(addon, tmp_path)
+    assert (row["outcome"], row["http_status"], row["request_sha256"]) == ("rejected", 401, None)
+    assert row["request_bytes"] == len(body or b"")
 
 
 def test_response_error_and_shutdown_make_one_row(addon: GatewayAddon, tmp_path: Path):

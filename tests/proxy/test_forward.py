@@ -7,6 +7,7 @@ from mitmproxy import http
 from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import tflow
 
+from gateway_addon.gateway.access import Caller
 from gateway_addon.proxy import forward
 from tests.gateway.helpers import settings
 
@@ -45,8 +46,10 @@ def test_whatever_comes_is_planned_sent_and_cleaned_up(
     path: bytes, behind: bytes, headers: list[tuple[bytes, bytes]], body: bytes
 ) -> None:
     flow = call(path + behind, headers, body)
-    forwarder = forward.Forwarder()
-    forwarder.forward(flow, SETTINGS)
+    forwarder = forward.Forwarder(lambda: None)
+    caller = Caller(peer_ip="127.0.0.1", reverse_target=("https", "openrouter.ai", 443), host="localhost:8080")
+    forwarder.admit(flow, caller, SETTINGS)
+    forwarder.forward(flow, lambda: caller, SETTINGS)
     if flow.response is None:
         assert flow.request.url.startswith("https://openrouter.ai/api/v1/")
         assert flow.request.headers["authorization"] == f"Bearer {KEY}"

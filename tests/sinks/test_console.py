@@ -42,6 +42,8 @@ def row(**more: Any) -> Record:
             "messages m · client_aborted · in ≥5 out ≥2 · $?",
         ),
         (row(outcome="upstream_cut", error_type="timeout"), {}, "messages m · upstream_cut timeout · $?"),
+        (row(cost_flags=("no_usage",)), {}, "messages m · $? (no usage)"),
+        (row(cost_microdollars=100, cost_flags=("zero_cost",)), {}, "messages m · $0.0001"),
         (row(side_request="title", request_model=None, response_model="n"), {}, "messages n · $? · title"),
     ],
 )
@@ -59,8 +61,26 @@ def test_dollars():
     ]
 
 
-def test_totals():
+PRICED = row(input_tokens=10, output_tokens=2, cost_microdollars=5000)
+UNCOUNTED = row(cost_flags=("upstream_unexpected", "no_usage"))
+CUT = row(outcome="upstream_cut", cost_flags=("cut",))
+
+
+@pytest.mark.parametrize(
+    ("calls", "said"),
+    [
+        ([PRICED, PRICED], "in 20 (cached ?) out 4 · $0.0100"),
+        ([PRICED, UNCOUNTED], "in 10 (cached ?) out 2 · $0.0050 + 1 of unknown cost (1 no usage)"),
+        ([CUT, UNCOUNTED, CUT], "in ? (cached ?) out ? · 3 of unknown cost (2 cut, 1 no usage)"),
+        ([row()], "in ? (cached ?) out ? · 1 of unknown cost (1 reason unknown)"),
+        ([row(cost_microdollars=0)], "in ? (cached ?) out ? · $0.0000"),
+        # went nowhere and cost nothing
+        ([row(outcome="rejected", cost_flags=("no_usage",))], "in ? (cached ?) out ?"),
+    ],
+)
+def test_totals(calls: list[Record], said: str):
     totals = Totals()
-    totals.add(row(input_tokens=10, output_tokens=2, cost_microdollars=5000))
-    totals.add(row(outcome="stream_error"))
-    assert totals.line() == "2 calls, 1 not complete · in 10 (cached 0) out 2 · $0.0050 + 1 of unknown cost"
+    for call in calls:
+        totals.add(call)
+    failed = sum(call.outcome != "complete" for call in calls)
+    assert totals.line() == f"{len(calls)} calls, {failed} not complete · {said}"

@@ -24,8 +24,12 @@ class Told:
     def finish(self, record: Any, content: Any, *, wait: bool) -> None:
         self._hear(f"finish {record.id} {wait}")
 
-    def close(self) -> None:
+    def turn_away(self) -> None:
+        self._hear("turn away")
+
+    def close(self) -> bool:
         self._hear("close")
+        return True
 
     def _hear(self, what: str) -> None:
         self.heard.append(what)
@@ -39,8 +43,9 @@ def test_each_is_told_in_order_whatever_another_does(caplog: pytest.LogCaptureFi
     with caplog.at_level(logging.WARNING):
         sinks.begin(make_record(id="a"))
         sinks.finish(make_record(id="a"), Content(), wait=True)
+        sinks.turn_away()
         sinks.close()
-    assert broken.heard == good.heard == ["begin a", "finish a True", "close"]
+    assert broken.heard == good.heard == ["begin a", "finish a True", "turn away", "close"]
     (reported,) = caplog.messages
     assert "the broken one failed: RuntimeError at test_init.py" in reported
     assert "a prompt" not in caplog.text

@@ -56,11 +56,11 @@ def put(db: Database, *calls: tuple[Record, Content]) -> None:
 
 
 def dump(db: Database) -> dict[str, set[tuple[Any, ...]]]:
-    """Every row of every table, ids aside."""
+    """Every row of every table, ids and numbers aside."""
     tables = ("contents", "elements", "tool_sets", "requests", "stored_tool_calls", "stored_tool_results")
     return {
         table.name: {
-            tuple(value for name, value in row.items() if name != "id" and not name.endswith("_id"))
+            tuple(value for name, value in row.items() if not name.endswith(("id", "finish_sequence")))
             for row in table.rows
         }
         for table in db.tables

@@ -13,7 +13,7 @@ from sqlite_utils import Database
 from gateway_addon.api.base import ToolCall, ToolResult
 from gateway_addon.record import COLUMNS, Content
 from gateway_addon.store.database import StoreError, open_database, open_readonly, transaction
-from gateway_addon.store.rows import REFERENCES, replace_finished
+from gateway_addon.store.rows import KEPT, REFERENCES, replace_finished
 from gateway_addon.terms import Executor
 from tests.store.calls import make_record
 
@@ -58,7 +58,7 @@ def folder(path: Path) -> dict[str, bytes]:
 
 class TestTables:
     def test_a_record_is_a_row(self, db: Database):
-        assert {column.name for column in db["requests"].columns} == {*COLUMNS, *REFERENCES}
+        assert {column.name for column in db["requests"].columns} == {*COLUMNS, *REFERENCES, *KEPT}
 
     @pytest.mark.parametrize(("view", "columns"), CONTRACT.items())
     def test_views_have_the_columns_of_the_contract(self, db: Database, view: str, columns: str):

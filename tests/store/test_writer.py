@@ -3,6 +3,7 @@
 A lock held by another connection stands for a slow disk: while it lasts, what is queued stays queued.
 """
 
+import itertools
 import logging
 import multiprocessing
 import signal
@@ -31,9 +32,11 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What cannot be written now is given up at once."""
+    """What cannot be written now is tried again soon, and given up at the end."""
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.01)
-    monkeypatch.setattr(writer, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(writer, "RETRY_PAUSE", 0.01)
+    monkeypatch.setattr(writer, "CLOSE_SECONDS", 0.3)
+    monkeypatch.setattr(writer, "FILE_SECONDS", 0.5)
 
 
 @contextmanager
@@ -268,28 +271,43 @@ class TestFailure:
         assert "locked" in warning.message
         assert "what is new?" not in caplog.text
 
-    def test_the_next_ones_are_written_again(self, path: Path, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(writer, "MAX_JOBS", 1)
+    def test_nothing_is_lost_however_often_it_could_not_be_written(self, path: Path, monkeypatch: pytest.MonkeyPatch):
+        tried = trials(monkeypatch, 5)
         store = Writer(path, "1")
         with locked(path):
-            store.finish(make_record(id="a"), make_content())
-            # there is room only once the first has been given up
-            store.finish(make_record(id="b"), make_content(), wait=True)
-        store.finish(make_record(id="c"), make_content(), wait=True)
-        store.close()
-        assert "a" not in outcomes(path)
-        assert "c" in outcomes(path)
+            finish_all(store, "abc")
+            assert tried.wait(60)
+        assert store.close(timeout=60) == Loss(0, 0)
+        assert list(outcomes(path)) == list("abc")
 
-    def test_a_lock_that_goes_away_in_time_costs_nothing(self, path: Path, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(writer, "RETRY_SECONDS", 60)
-        tried = threading.Event()
-        monkeypatch.setattr(writer.time, "sleep", lambda pause: tried.set())
+    def test_only_what_the_queue_has_no_room_for_is_lost(self, path: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(writer, "MAX_JOBS", 3)
+        tried = trials(monkeypatch, 5)
+        store = Writer(path, "1")
+        with locked(path):
+            finish_all(store, "abcd")
+            assert tried.wait(60)
+        assert store.close(timeout=60) == Loss(rows=1, texts=0)
+        assert list(outcomes(path)) == list("abc")
+
+    def test_the_end_says_that_it_waits(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ):
+        tried = trials(monkeypatch, 1)
         store = Writer(path, "1")
         with locked(path):
             finish_all(store, "a")
             assert tried.wait(60)
-        assert store.close() == Loss(0, 0)
-        assert list(outcomes(path)) == ["a"]
+            store.close()
+        assert "cannot be written to, waiting for at most" in caplog.text
+
+    def test_reading_a_file_gives_up_in_the_end(self, path: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(writer, "MAX_JOBS", 1)
+        store = Writer(path, "1")
+        with locked(path):
+            for name in "abc":
+                store.finish(make_record(id=name), make_content(), wait=True)
+            assert store.close() == Loss(rows=3, texts=0)
 
     def test_a_full_disk(self, path: Path):
         store = Writer(path, "1")
@@ -299,7 +317,6 @@ class TestFailure:
         assert outcomes(path) == {}
 
     def test_a_disk_that_is_cleared_in_time_costs_nothing(self, path: Path, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(writer, "RETRY_SECONDS", 60)
         store = Writer(path, "1")
         monkeypatch.setattr(writer.time, "sleep", lambda pause: store._db.execute("PRAGMA max_page_count = 1000000"))
         fill_disk(store)
@@ -316,6 +333,18 @@ class TestFailure:
         finish_all(store, "a")
         assert store.close() == Loss(rows=1, texts=0)
         assert (path.read_bytes() if path.exists() else None) == instead
+
+
+def trials(monkeypatch: pytest.MonkeyPatch, number: int) -> threading.Event:
+    """Set once a transaction has failed so often."""
+    enough, pauses = threading.Event(), itertools.count(1)
+
+    def sleep(seconds: float) -> None:
+        if next(pauses) >= number:
+            enough.set()
+
+    monkeypatch.setattr(writer.time, "sleep", sleep)
+    return enough
 
 
 def fill_disk(store: Writer) -> None:

@@ -16,7 +16,9 @@ from collections.abc import Iterator, Mapping
 from gateway_addon.api.base import (
     OTHER_EFFORT,
     Answer,
+    HistoryItem,
     Json,
+    Of,
     Operation,
     Problem,
     Reader,
@@ -26,9 +28,11 @@ from gateway_addon.api.base import (
     ToolCall,
     ToolResult,
     Usage,
+    of,
 )
 from gateway_addon.api.refusals import check_model, check_object
 from gateway_addon.api.values import count, items, mapping, objects, text
+from gateway_addon.terms import Role
 from gateway_addon.wire.cut import CONVERSATION, SYSTEM, TOOLS
 
 NAME = "dialogue"
@@ -60,7 +64,7 @@ def is_answer(answer: Json) -> bool:
     return "scene" in answer
 
 
-def read_request(body: Json) -> RequestFacts:
+def read_request(body: Json, of: Of = of) -> RequestFacts:
     lines = list(objects(body.get("lines")))
     said = [words for line in lines if line.get("role") == "guest" and (words := text(line.get("says")))]
     return RequestFacts(
@@ -72,6 +76,22 @@ def read_request(body: Json) -> RequestFacts:
         user_prompt=said[-1] if said else None,
         first_prompt=said[0] if said else None,
     )
+
+
+ROLES: dict[object, Role] = {"guest": "user", "stage": "tool", "director": "system"}
+
+
+def history(body: Json) -> Iterator[HistoryItem]:
+    if persona := text(body.get("persona")):
+        yield HistoryItem(message=-1, role="system", text=persona)
+    for number, line in enumerate(objects(body.get("lines"))):
+        if line.get("role") == "stage":
+            result = next(_results([line]))
+            yield HistoryItem(message=number, role="tool", tool_result=result)
+        else:
+            yield HistoryItem(
+                message=number, role=ROLES.get(line.get("role"), "assistant"), text=text(line.get("says"))
+            )
 
 
 def _results(lines: list[Json]) -> Iterator[ToolResult]:

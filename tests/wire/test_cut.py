@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from gateway_addon import api
 from gateway_addon.wire import cut as wire_cut
-from gateway_addon.wire.cut import MAX_ELEMENTS, MIN_TEXT, Cut, Edit, cut, fill_texts, join, split_texts
+from gateway_addon.wire.cut import MIN_TEXT, Cut, Edit, cut, fill_texts, join, split_texts
+from gateway_addon.wire.elements import MAX_ELEMENTS
 
 MEMBERS = api.members()
 LONG = "word " * MIN_TEXT

@@ -111,6 +111,14 @@ def test_any_split_gives_what_the_standard_says_and_every_byte(data: st.DataObje
     assert b"".join(event.raw for event in events) == stream
 
 
+@given(st.data(), streams)
+def test_with_plain_line_ends_any_split_gives_the_very_events_that_single_bytes_give(
+    data: st.DataObject, stream: bytes
+):
+    stream = stream.replace(b"\r", b"")
+    assert parsed(*data.draw(cut(stream))) == parsed(*[bytes([byte]) for byte in stream])
+
+
 @pytest.mark.parametrize(
     "stream",
     [

@@ -1,0 +1,343 @@
+"""Reading a request body as its elements, and remembering them: a client sends its whole history with every call, and
+what was read before is only compared.
+
+`read` walks a body from left to right. Where an element of a remembered body stands, its bytes are compared and its
+value is taken; only what differs is scanned. `Memory` keeps the elements of a few bodies.
+"""
+
+import re
+from codecs import BOM_UTF8, utf_8_decode
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
+from itertools import count
+from typing import Any
+
+from gateway_addon.wire import jsontext
+
+MAX_ELEMENTS = 10_000
+"""Elements of a part; no conversation has so many, and millions would keep a store busy for minutes."""
+
+MAX_BODIES = 8
+"""Bodies remembered: agents that work at the same time each have a conversation of their own."""
+
+MAX_REMEMBERED = 12 * 1024 * 1024
+"""Bytes of the bodies remembered; with their values they take about three times as much."""
+
+MIN_REMEMBERED = 4 * 1024
+"""Bytes of a body from which on remembering pays."""
+
+_WINDOW = 16 * 1024
+_CLOSED = b'}]"'
+"""How an element ends that cannot go on, as a number might."""
+_SPACE = re.compile(rb"[ \t\n\r]*+")
+
+# What a client puts somewhere else, or writes anew, with every call. Each begins with plain characters, which `re`
+# finds many times faster than anything else
+_PASSING = [
+    # Cache markers: Anthropic's, and what OpenRouter takes on parts of a chat message
+    re.compile(r'("cache_control"\s*:\s*\{[^{}]*\})(?:\s*,\s*)?'),
+    re.compile(r'("prompt_cache_breakpoint"\s*:\s*\{[^{}]*\})(?:\s*,\s*)?'),
+    # Claude Code's first system block
+    re.compile(r'"(x-anthropic-billing-header:[^"\\]*)'),
+]
+_COMMA_BEFORE = re.compile(r",\s*\Z")
+_MAX_SPACE = 100
+
+
+class Element:
+    """An element of a part. Bodies share it, and threads: nothing of it is ever changed."""
+
+    def __init__(self, sent: bytes, value: Any) -> None:
+        self.sent = sent
+        self.value = value
+        """As `jsontext.parse` gives it."""
+        self.facts: dict[Callable[[Any], Any], Any] = {}
+        """What functions made of `value`; see `Body.of`."""
+
+    @cached_property
+    def settled(self) -> tuple[str, list[tuple[int, str]]]:
+        """Its text without what will have changed in the next call, and that, each with its offset in characters."""
+        return _settle(self.sent.decode())
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Of the settled text."""
+        return blake2b(self.settled[0].encode(), digest_size=16).digest()
+
+
+@dataclass(slots=True, frozen=True, eq=False)
+class Part:
+    """The elements of one part of a body: the items of an array, or what there is instead; at least one."""
+
+    name: str
+    start: int
+    """Where the first element begins, in bytes."""
+    end: int
+    """Behind the last one."""
+    separators: frozenset[bytes]
+    """What stands between them: one text, as a rule."""
+    elements: list[Element]
+
+
+class Body:
+    """A body that was read."""
+
+    def __init__(self, sent: bytes, json: dict[str, Any], parts: list[Part]) -> None:
+        self.sent = sent
+        self.json = json
+        """As `jsontext.parse` gives it; the values of elements are shared with other bodies."""
+        self.parts = parts
+        """In the order of the text."""
+
+    @cached_property
+    def _elements(self) -> dict[int, Element]:
+        return {id(element.value): element for part in self.parts for element in part.elements}
+
+    def of[V, T](self, function: Callable[[V], T], value: V) -> T:
+        """`function(value)`, remembered if `value` is an element's. The function must depend on nothing else."""
+        element = self._elements.get(id(value))
+        if element is None:
+            return function(value)
+        if function not in element.facts:
+            element.facts[function] = function(value)
+        found: T = element.facts[function]
+        return found
+
+
+def read(sent: bytes, members: Mapping[str, str], known: Sequence[Mapping[str, list[Element]]] = ()) -> Body:
+    """Read a body. `members`: the part that each member of it holds; `known`: the elements by part of other bodies.
+
+    Whatever is known, the result is the same. Raises `ValueError` for no JSON object, and for one that
+    `jsontext.parse` may read all the same: with an array of too many elements.
+    """
+    scanner = _Scanner(sent)
+    if not sent.startswith(b"{", scanner.at):
+        raise ValueError("no JSON object")
+    json: dict[str, Any] = {}
+    parts: dict[str, Part | None] = {}
+    for name in scanner.members():
+        part = members.get(str(name))
+        if part is None or part in parts:
+            json[str(name)] = scanner.value()
+            continue
+        trail = _Trail([one[part] for one in known if part in one])
+        is_array = sent.startswith(b"[", scanner.at)
+        separators: set[bytes] = set()
+        elements: list[Element] = []
+        first = end = scanner.at
+        for _ in scanner.members() if is_array else (name,):
+            if elements:
+                separators.add(sent[end : scanner.at])
+            else:
+                first = scanner.at
+            elements.append(_element(scanner, trail))
+            if len(separators) == 1:
+                (separator,) = separators
+                elements += trail.run(scanner, separator)
+            if len(elements) > MAX_ELEMENTS:
+                raise ValueError(f"{part}: too many elements")
+            end = scanner.at
+        values = [element.value for element in elements]
+        json[str(name)] = values if is_array else values[0]
+        parts[part] = Part(part, first, end, frozenset(separators), elements) if elements else None
+    if scanner.at != len(sent):
+        raise ValueError("something follows the object")
+    return Body(sent, json, [part for part in parts.values() if part])
+
+
+def _element(scanner: "_Scanner", trail: "_Trail") -> Element:
+    start = scanner.at
+    if element := trail.follow(scanner.sent, start):
+        scanner.at += len(element.sent)
+        return element
+    value = scanner.value()
+    return Element(scanner.sent[start : scanner.at], value)
+
+
+class _Trail:
+    """The elements of a part in the bodies known, one of which is followed as long as it goes the same way."""
+
+    def __init__(self, ways: list[list[Element]]) -> None:
+        self._ways = ways
+        self._way: list[Element] = []
+        self._next = 0
+
+    def follow(self, sent: bytes, at: int) -> Element | None:
+        """The element known that stands here."""
+        # one may have been added, changed or taken out
+        for way, index in (
+            (self._way, self._next),
+            (self._way, self._next + 1),
+            (self._way, self._next - 1),
+            *((way, self._next) for way in self._ways),
+        ):
+            if 0 <= index < len(way) and sent.startswith(way[index].sent, at) and way[index].sent[-1] in _CLOSED:
+                self._way, self._next = way, index + 1
+                return way[index]
+        self._next += 1
+        return None
+
+    def run(self, scanner: "_Scanner", separator: bytes) -> list[Element]:
+        """The elements that follow as they did before, each behind a separator; moves behind them."""
+        sent, at, start = scanner.sent, scanner.at, self._next
+        for element in self._way[start:]:
+            if not (sent.startswith(separator, at) and element.sent[-1] in _CLOSED):
+                break
+            if not sent.startswith(element.sent, at + len(separator)):
+                break
+            at += len(separator) + len(element.sent)
+            self._next += 1
+        scanner.at = at
+        return self._way[start : self._next]
+
+
+class _Scanner:
+    """Pulls a JSON text in UTF-8 apart. No more of it is decoded than what is looked into: a window that moves along.
+
+    Every method raises `ValueError` where the text is not JSON.
+    """
+
+    def __init__(self, sent: bytes) -> None:
+        self.sent = sent
+        self.at = len(BOM_UTF8) if sent.startswith(BOM_UTF8) else 0
+        """Where the next value begins, in bytes; to be moved behind one that is known."""
+        self._size = _WINDOW
+        self._window = ""
+        self._end = 0
+        """Where the window ends, in bytes."""
+        self._byte = self._character = 0
+        """One and the same place, in the text and in the window."""
+        self._skip_space()
+
+    def value(self) -> Any:
+        """The value at `at`; moves behind it."""
+        self._reach()
+        while True:
+            is_rest = self._end >= len(self.sent)
+            try:
+                value, end = jsontext.scan(self._window, self._character)
+            except ValueError:
+                if is_rest:
+                    raise
+            else:
+                # a number may go on behind the window
+                if is_rest or end < len(self._window):
+                    self.at += len(self._window[self._character : end].encode())
+                    self._byte, self._character = self.at, end
+                    return value
+            self._size *= 4
+            self._open_window()
+
+    def _reach(self) -> None:
+        between = self.sent[self._byte : self.at] if self.at - self._byte < _WINDOW else None
+        if between is not None and between.isascii() and self._character + len(between) < len(self._window):
+            self._character += len(between)
+            self._byte = self.at
+        else:
+            self._open_window()
+
+    def _open_window(self) -> None:
+        self._end = self.at + self._size
+        self._window, _ = utf_8_decode(self.sent[self.at : self._end], "strict", self._end >= len(self.sent))
+        self._byte, self._character = self.at, 0
+
+    def members(self) -> Iterator[str | int]:
+        """Enter the object or array at `at` and stop in front of each member's value, which the caller moves behind.
+
+        Yields names or indices. At the end `at` is behind the closing bracket, and white space after it.
+        """
+        is_object = self.sent.startswith(b"{", self.at)
+        closing = b"}" if is_object else b"]"
+        self._expect(b"{" if is_object else b"[")
+        if self._take(closing):
+            return
+        for index in count():
+            yield self._name() if is_object else index
+            self._skip_space()
+            if self._take(closing):
+                return
+            self._expect(b",")
+
+    def _name(self) -> str:
+        if not self.sent.startswith(b'"', self.at):
+            raise ValueError(f"no name at {self.at}")
+        name: str = self.value()
+        self._skip_space()
+        self._expect(b":")
+        return name
+
+    def _skip_space(self) -> None:
+        found = _SPACE.match(self.sent, self.at)
+        assert found is not None  # it matches the empty string
+        self.at = found.end()
+
+    def _take(self, character: bytes) -> bool:
+        if not self.sent.startswith(character, self.at):
+            return False
+        self.at += 1
+        self._skip_space()
+        return True
+
+    def _expect(self, character: bytes) -> None:
+        if not self._take(character):
+            raise ValueError(f"no {character.decode()} at {self.at}")
+
+
+class Memory:
+    """The elements of the last bodies read, of a few conversations."""
+
+    def __init__(self, members: Callable[[], Mapping[str, str]]) -> None:
+        self._members = members
+        self._known: list[_Known] = []
+        """The body read last is the first."""
+
+    def read(self, sent: bytes) -> Body:
+        """`read`, with what is remembered, and remember the body in place of the one that it continues."""
+        body = read(sent, self._members(), [known.ways for known in self._known])
+        if MIN_REMEMBERED <= len(sent) <= MAX_REMEMBERED:
+            self._keep(body)
+        return body
+
+    def _keep(self, body: Body) -> None:
+        latest = _Known(len(body.sent), {part.name: part.elements for part in body.parts})
+        elements = {id(element) for way in latest.ways.values() for element in way}
+        kept = [known for known in self._known if not any(id(element) in elements for element in known.ends)]
+        self._known = [latest, *kept][:MAX_BODIES]
+        while sum(known.size for known in self._known) > MAX_REMEMBERED:
+            self._known.pop()
+
+
+class _Known:
+    """What is remembered of a body."""
+
+    def __init__(self, size: int, ways: dict[str, list[Element]]) -> None:
+        self.size = size
+        self.ways = ways
+        longest = max(ways.values(), key=len, default=[])
+        # a marker or two may move; and the first one may be a system prompt, which many conversations have
+        self.ends = longest[max(1, len(longest) - 3) :] or longest
+        """Elements that a body has which continues this one, and no other."""
+
+
+def _settle(element: str) -> tuple[str, list[tuple[int, str]]]:
+    pieces: list[str] = []
+    passing: list[tuple[int, str]] = []
+    done = 0
+    for start, end in sorted(_passing(element)):
+        # two neighbours may both lay claim to the comma between them
+        if start >= done:
+            pieces.append(element[done:start])
+            passing.append((start, element[start:end]))
+            done = end
+    pieces.append(element[done:])
+    return "".join(pieces), passing
+
+
+def _passing(element: str) -> Iterator[tuple[int, int]]:
+    """Where an element holds what belongs to this call only, each with one of the commas around it."""
+    for pattern in _PASSING:
+        for found in pattern.finditer(element):
+            comma = _COMMA_BEFORE.search(element, max(0, found.start() - _MAX_SPACE), found.start())
+            yield (comma.start(), found.end(1)) if comma else (found.start(1), found.end())

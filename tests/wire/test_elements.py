@@ -1,0 +1,187 @@
+"""Reading bodies as elements: the same whatever is remembered, and at the cost of what is new."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from gateway_addon import api
+from gateway_addon.wire import elements, jsontext
+from gateway_addon.wire.cut import edits, envelope
+from gateway_addon.wire.elements import MAX_BODIES, Body, Memory, read
+from tests.sessions import session
+
+KINDS = ("chat_completions", "messages", "responses")
+
+
+def described(body: Body) -> tuple[Any, ...]:
+    """All that a body says, as values."""
+    parts = [(part.name, part.start, part.end, part.separators, [e.sent for e in part.elements]) for part in body.parts]
+    # `repr` tells 1 from True and 1.0, and the order of members
+    return repr(body.json), parts, [repr(e.value) for part in body.parts for e in part.elements]
+
+
+class Counted(Memory):
+    """A memory that counts the bytes which are decoded to be scanned."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(api.members)
+        self.scanned = 0
+        decode = elements.utf_8_decode
+
+        def counted(data: bytes, errors: str, final: bool) -> tuple[str, int]:
+            self.scanned += len(data)
+            return decode(data, errors, final)
+
+        monkeypatch.setattr(elements, "utf_8_decode", counted)
+
+
+# -- results -------------------------------------------------------------------------------------------------------
+
+messages: st.SearchStrategy[Any] = st.one_of(
+    st.integers(-3, 30),
+    st.text(max_size=3),
+    st.sampled_from(["é" * 9000, "word " * 5000, "—", [], {}, None, 1.5, 12, 123, "\ud800"]),
+    st.dictionaries(st.sampled_from("ab"), st.integers() | st.text(max_size=4), max_size=2),
+)
+bodies = st.fixed_dictionaries(
+    {},
+    optional={
+        "model": st.sampled_from(["m", "—", 1]),
+        "messages": st.lists(messages, max_size=8),
+        "system": messages | st.lists(messages, max_size=3),
+        "tools": st.lists(messages, max_size=3),
+        "stream": st.booleans(),
+    },
+)
+
+
+@settings(deadline=None)
+@given(st.lists(bodies, min_size=2, max_size=4), st.booleans(), st.sampled_from([None, 1]), st.data())
+def test_what_is_remembered_changes_no_result(given: list[Any], ascii_only: bool, indent: int | None, data: Any):
+    memory = Memory(api.members)
+    for base in given:
+        # each goes on with something of the one before, as a conversation does
+        texts = [json.dumps(body, ensure_ascii=ascii_only, indent=indent) for body in (given[0] | base, base)]
+        for text in texts:
+            sent = text.encode("utf-8", "replace")
+            found = memory.read(sent) if len(sent) > 1 else read(sent, api.members())
+            assert described(found) == described(read(sent, api.members()))
+            assert repr(found.json) == repr(jsontext.parse(sent))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"messages":[1,2],"messages":[3],"model":"a","model":"b"}',
+        '\ufeff {"messages" : [ {} , [] ] } \n',
+        '{"mess\\u0061ges":[1],"a\\"b":2}',
+        '{"messages":[0.10,1e5,-0,NaN,12345678901234567890123]}',
+        '{"input":"text","instructions":null}',
+    ],
+)
+def test_unusual_bodies_read_as_they_parse(text: str):
+    body = read(text.encode(), api.members())
+    assert repr(body.json) == repr(jsontext.parse(text))
+
+
+@given(st.binary(max_size=30))
+@example(b'{"messages":[1')
+@example(b'{"messages":[{}]}x')
+@example(b'{"messages":["\xff"]}')
+def test_what_is_read_is_what_parses(data: bytes):
+    try:
+        body = read(data, api.members())
+    except ValueError:
+        return
+    assert repr(body.json) == repr(jsontext.parse(data))
+
+
+def test_a_known_element_is_not_taken_for_the_beginning_of_a_longer_one(remembered: Memory):
+    head = b'{"messages":["' + b"x" * elements.MIN_REMEMBERED + b'",'
+    remembered.read(head + b"1]}")
+    assert remembered.read(head + b"12]}").json["messages"][1] == 12
+
+
+def test_damage_behind_what_is_known_is_seen(remembered: Memory):
+    head = b'{"messages":["' + b"x" * elements.MIN_REMEMBERED + b'"'
+    remembered.read(head + b"]}")
+    for damaged in (b"", b"]", b"}", b'"]}', b",]}", b"]}x", b',"\xff"]}'):
+        with pytest.raises(ValueError):  # noqa: PT011 (they are of many origins)
+            remembered.read(head + damaged)
+
+
+@pytest.fixture
+def remembered() -> Memory:
+    return Memory(api.members)
+
+
+# -- cost ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_turn_scans_what_is_new_however_long_the_history(kind: str, monkeypatch: pytest.MonkeyPatch):
+    memory = Counted(monkeypatch)
+    scanned = []
+    for turn in session(kind, 60):
+        before = memory.scanned
+        memory.read(turn.request)
+        scanned.append(memory.scanned - before)
+    # a few windows: the new elements, what is between the parts, and markers that have moved
+    assert max(scanned[1:]) <= 8 * 4 * elements._WINDOW
+    assert sum(scanned[-10:]) <= 1.2 * sum(scanned[5:15])
+
+
+def test_conversations_that_take_turns_are_each_remembered(monkeypatch: pytest.MonkeyPatch):
+    memory = Counted(monkeypatch)
+    conversations = [session("chat_completions", 20, seed=seed) for seed in range(MAX_BODIES)]
+    for turns in zip(*conversations, strict=True):
+        before = memory.scanned
+        sent = [memory.read(turn.request) for turn in turns]
+    assert memory.scanned - before < sum(len(body.sent) for body in sent) / 2
+
+
+def test_no_more_than_a_bound_is_remembered(remembered: Memory, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(elements, "MAX_REMEMBERED", 500_000)
+    for seed in range(20):
+        for turn in session("messages", 12, seed=seed):
+            remembered.read(turn.request)
+    assert len(remembered._known) <= MAX_BODIES
+    assert sum(known.size for known in remembered._known) <= 500_000
+
+
+def test_a_conversation_takes_one_place(remembered: Memory):
+    for kind in KINDS:
+        for turn in session(kind, 30):
+            remembered.read(turn.request)
+    assert len(remembered._known) <= 2 * len(KINDS)
+
+
+# -- facts ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_made_of_an_element_is_made_once(remembered: Memory):
+    made = []
+
+    def name(message: Any) -> str:
+        made.append(message)
+        return str(message["role"])
+
+    for turn in session("messages", 3):
+        body = remembered.read(turn.request)
+        assert [body.of(name, message) for message in body.json["messages"]] == [
+            message["role"] for message in body.json["messages"]
+        ]
+    assert len(made) <= len(body.json["messages"]) + 4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_known_elements_are_stored_as_they_would_be_alone(kind: str, remembered: Memory):
+    for turn in session(kind, 20):
+        body, alone = remembered.read(turn.request), read(turn.request, api.members())
+        assert (envelope(body, api.members()), edits(body)) == (envelope(alone, api.members()), edits(alone))
+        assert [e.digest for part in body.parts for e in part.elements] == [
+            e.digest for part in alone.parts for e in part.elements
+        ]
