@@ -781,7 +781,7 @@ def test_the_line_at_start_names_keys_by_their_variables(running: Gateway, obser
     assert str(running.db) in line
     assert "reverse:http://127.0.0.1:" in line
     assert "regular@127.0.0.1:" in line
-    assert "providers: toy, claude, keyless, secure, impostor, openrouter, vercel, anthropic, openai" in line
+    assert "providers: toy, claude, keyless, secure, impostor, vercel, openrouter, openai, anthropic" in line
     assert "keys injected: toy (TOY_KEY), claude (CLAUDE_KEY), secure (SECURE_KEY), impostor (SECURE_KEY)" in line
     assert "keys injected: none" in _start_line(observing.proxy.stdout)
 
