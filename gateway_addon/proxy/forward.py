@@ -229,6 +229,9 @@ def send(flow: http.HTTPFlow, planned: Plan, settings: Settings) -> None:
     flow.request.url = planned.url
     if planned.operations:
         flow.request.content = planned.body
+    elif planned.body and not {"content-length", "transfer-encoding"} & set(flows.headers_of(flow.request)):
+        # HTTP/2 needs neither; HTTP/1 would take the body for another request, and mitmproxy adds none
+        headers["content-length"] = str(len(flow.request.raw_content or b""))
 
 
 def refuse(flow: http.HTTPFlow, refusal: Refusal, kind: ApiKind | None) -> None:

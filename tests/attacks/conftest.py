@@ -15,7 +15,7 @@ from tests.provider.server import Received
 
 @dataclass
 class Gateway:
-    """A gateway under attack: `url` is its listener, `native` one whose target speaks TLS, `forward` a forward proxy."""
+    """A gateway under attack. `url` is its listener; the target of `native` speaks TLS; `forward`: a forward proxy."""
 
     proxy: Mitmdump
     provider: Provider

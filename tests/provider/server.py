@@ -20,6 +20,9 @@ PATIENCE = 20.0
 
 PREFIX = "fake/"
 
+MAX_HEAD = 8_000_000
+"""Bytes of a request's head; some tests send odd ones."""
+
 
 @dataclass(eq=False)
 class Received:
@@ -143,7 +146,7 @@ class Provider:
                 self._ready.set()
 
     async def _serve(self) -> None:
-        server = await asyncio.start_server(self._connection, "127.0.0.1", self._port, ssl=self._tls)
+        server = await asyncio.start_server(self._connection, "127.0.0.1", self._port, ssl=self._tls, limit=MAX_HEAD)
         host, port = server.sockets[0].getsockname()
         self.url = f"{'https' if self._tls else 'http'}://{host}:{port}"
         self._ready.set()
