@@ -8,7 +8,15 @@ from tests.provider import SCENARIOS, Provider
 
 APART = {"silent", "head-only", "held", "huge-event"}
 """Scenarios that need a test of their own."""
-ONE_KIND = {"queued": ["responses"], "empty-output": ["responses"]}
+ONE_KIND = {
+    "queued": ["responses"],
+    "empty-output": ["responses"],
+    "usage-in-choice": ["chat_completions"],
+    "one-index": ["chat_completions"],
+    "response-done": ["responses"],
+    "run-by-the-server": ["responses", "messages"],
+}
+"""Scenarios that are the same as another for the other kinds."""
 CASES = [
     (kind, scenario, stream)
     for scenario in SCENARIOS

@@ -35,6 +35,7 @@ OUTCOMES = {
     "error-as-finish": "stream_error",
     "error-after-finish": "stream_error",
     "error-body": "stream_error",
+    "error-in-a-list": "stream_error",
     "html-200": "unreadable",
     "empty": "unreadable",
     "blank": "unreadable",

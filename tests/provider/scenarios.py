@@ -6,7 +6,7 @@ README.md holds the list that `python -m tests.provider --list` prints.
 from dataclasses import dataclass, field, replace
 
 from tests.provider import delivery as d
-from tests.provider import messages, responses, story
+from tests.provider import messages, oddities, responses, story
 from tests.provider.answer import Answer, Error, Json, ToolCall, Usage
 from tests.provider.delivery import Delivery, Reply
 from tests.provider.replies import Call, Replier, fails, literal, says, starts_over
@@ -160,6 +160,36 @@ SCENARIOS: dict[str, Scenario] = {
     "error-body": Scenario(
         "status 200 and an error object, even if a stream was asked for",
         says(replace(PLAIN, error=NO_CREDIT), streamed=False),
+    ),
+    # What single vendors do otherwise
+    "cost-apart": Scenario(
+        "OpenCode Zen: the cost in a frame, a `ping` or a member of its own",
+        says(PLAIN),
+        Delivery(edit=oddities.cost_apart),
+    ),
+    "usage-in-choice": Scenario(
+        "Moonshot: the usage of a stream in its last choice", says(PLAIN), Delivery(edit=oddities.usage_in_choice)
+    ),
+    "one-index": Scenario(
+        "Gemini's compatible API: parallel calls that are all number 0",
+        says(PARALLEL),
+        Delivery(edit=oddities.one_index),
+    ),
+    "response-done": Scenario(
+        "a stream of Responses that ends with `response.done`", says(PLAIN), Delivery(edit=oddities.response_done)
+    ),
+    "run-by-the-server": Scenario(
+        "Responses and Messages: a tool that the server ran, and its result",
+        says(PLAIN),
+        Delivery(edit=oddities.run_by_the_server),
+    ),
+    "error-in-a-list": Scenario(
+        "Google: an error in a list, after keep-alive comments",
+        says(replace(PLAIN, keep_alives=2, error=OVERLOADED)),
+        Delivery(edit=oddities.in_a_list),
+    ),
+    "list-http-429": Scenario(
+        "Google: the same with status 429", fails(HTTP_ERRORS[2]), Delivery(edit=oddities.in_a_list)
     ),
     # Errors on the status line, and bodies that are no answer
     **_http_errors(),
