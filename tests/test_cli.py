@@ -429,7 +429,7 @@ class TestHostileText:
         before = make_record(id="before", request_model="acme/model", cache_read_tokens=0, **of)
         record = make_record(request_model=ESCAPES, error_message=ESCAPES, cache_read_tokens=0, **of)
         record.started_at += 1
-        call = ToolCall(ESCAPES, ESCAPES, "tool_use", "client", ESCAPES)
+        call = ToolCall(ESCAPES, ESCAPES, "tool_use", "client", f"{ESCAPES} too")
         content = make_content(answer_text=ESCAPES, tools=[ESCAPES], tool_calls=[call])
         write(path, (before, Content()), (record, content))
         name, *rest = command

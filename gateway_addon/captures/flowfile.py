@@ -26,6 +26,11 @@ Progress = Callable[[int], Any]
 class FlowFileError(Exception):
     """A file cannot be read, or not to its end, or cannot be written; the text is one line that names it."""
 
+    def __init__(self, text: str, flows: int = 0) -> None:
+        super().__init__(text)
+        self.flows = flows
+        """How many whole flows were read."""
+
 
 def read(path: Path, progress: Progress = lambda size: None) -> Iterator[Flow]:
     """The flows of a file, one at a time in memory; those of older formats are converted.
@@ -49,7 +54,7 @@ def read_with_offsets(path: Path, progress: Progress = lambda size: None) -> Ite
                 offset = file.tell()
         except Exception as error:
             # mitmproxy lets through what its parsers stumble over: KeyError, AssertionError, ...
-            raise FlowFileError(f"{path}: {_trouble(error, count, file)}") from error
+            raise FlowFileError(f"{path}: {_trouble(error, count, file)}", count) from error
 
 
 def read_at(path: Path, offset: int) -> Flow:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from gateway_addon.cli.options import NotFound, as_json, database, found, reading, writing
+from gateway_addon.cli.options import NotFound, as_json, database, database_and, found, is_flow_file, reading, writing
 from gateway_addon.cli.output import (
     FORMATS,
     cost,
@@ -126,8 +126,7 @@ def report(path: Path, by: str, as_json: bool) -> None:
 
 
 @click.command()
-@database
-@click.argument("reference", metavar="ID")
+@database_and("ID")
 @click.option("--full", is_flag=True, help="Shorten no system prompt, reasoning, tool arguments or results.")
 @as_json
 def show(path: Path, reference: str, full: bool, as_json: bool) -> None:
@@ -158,16 +157,15 @@ def _said_as_json(said: Said) -> Row:
 
 
 @click.command()
-@database
-@click.argument("words", nargs=-1, required=True)
+@database_and("WORDS", many=True)
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many texts.")
 @as_json
 def search(path: Path, words: tuple[str, ...], limit: int, as_json: bool) -> None:
-    """Find prompts, answers, tool arguments and results with all of WORDS, best match first.
+    """Find all texts with all of WORDS, best match first: prompts, answers, tools, and all that request bodies hold.
 
-    The first search adds an index to the file, later ones bring it up to date.
+    The first search adds an index to the database, later ones bring it up to date.
     """
-    with writing(path) as db:
+    with reading(path) if is_flow_file(path) else writing(path) as db:
         for batch in tracked(unindexed_texts(db), "indexing"):
             index_texts(db, batch)
         try:
@@ -181,8 +179,7 @@ def search(path: Path, words: tuple[str, ...], limit: int, as_json: bool) -> Non
 
 
 @click.command()
-@database
-@click.argument("reference", metavar="ID")
+@database_and("ID")
 def body(path: Path, reference: str) -> None:
     """The request body of a call: the very bytes the client sent, content-decoded. ID as for `show`."""
     with reading(path) as db:

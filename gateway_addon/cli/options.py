@@ -1,13 +1,13 @@
 """What commands have in common: arguments, errors, and opening what they name."""
 
 import functools
+import os
 import re
-import subprocess
-import sys
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -15,6 +15,7 @@ from typing import Any, get_args
 import click
 
 from gateway_addon.api import KINDS
+from gateway_addon.cli.output import plain, progress_bar
 from gateway_addon.store import queries
 from gateway_addon.store.database import Database, StoreError, open_database, open_readonly, reported
 from gateway_addon.store.selection import Selection
@@ -30,8 +31,11 @@ class Unreadable(click.ClickException):
     exit_code = 2
 
 
-database = click.argument("path", metavar="DB", type=click.Path(path_type=Path))
-database_or_flows = click.argument("path", metavar="DB|FILE.flow", type=click.Path(path_type=Path))
+DEFAULT = "gateway.db"
+DATABASES = (".db", ".flow", ".sqlite", ".sqlite3")
+"""How the names of what commands read from end."""
+
+database = click.argument("path", metavar="[DB]", envvar="GATEWAY_DB", default=DEFAULT, type=click.Path(path_type=Path))
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON instead: columns as stored, null for unknown."
 )
@@ -39,6 +43,52 @@ as_json = click.option(
 
 flow_file = click.argument("source", metavar="FILE", type=click.Path(path_type=Path))
 force = click.option("--force", is_flag=True, help="Replace OUT if it is there.")
+
+
+def database_and(metavar: str, *, many: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The arguments `[DB] METAVAR`, of which the command gets `path`, and one word as `reference` or `many` as `words`.
+
+    What could be either is a database if there are two words where one is wanted, or if it is one by name or content.
+    """
+
+    def with_arguments(command: Callable[..., None]) -> Callable[..., None]:
+        @click.argument("arguments", metavar=f"[DB] {metavar}", nargs=-1)
+        @functools.wraps(command)
+        def run(arguments: tuple[str, ...], **options: Any) -> None:
+            first, *rest = arguments or ("",)
+            is_named = bool(arguments) and (is_database(Path(first)) if many or not rest else True)
+            path = Path(first if is_named else os.environ.get("GATEWAY_DB") or DEFAULT)
+            words = tuple(rest) if is_named else arguments
+            if not words:
+                raise click.UsageError(f"Missing argument '{metavar}'.")
+            if len(words) > 1 and not many:
+                raise click.UsageError(f"Got unexpected extra argument ({words[1]})")
+            command(path=path, **{"words": words} if many else {"reference": words[0]}, **options)
+
+        return run
+
+    return with_arguments
+
+
+def is_database(path: Path) -> bool:
+    """Whether a word on the command line names what commands read from."""
+    return path.suffix in DATABASES or _beginning(path).startswith(b"SQLite format 3") or is_flow_file(path)
+
+
+def is_flow_file(path: Path) -> bool:
+    """Whether a file is one of flows: by how it begins, or if it is called so and begins as no database does."""
+    beginning = _beginning(path)
+    # a tnetstring: its length in digits, then a colon
+    by_content = re.match(rb"[0-9]{1,12}:", beginning) is not None
+    return by_content or (path.suffix == ".flow" and path.exists() and not beginning.startswith(b"SQLite format 3"))
+
+
+def _beginning(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(16)
+    except OSError:
+        return b""
 
 
 def found(db: Database, path: Path, reference: str) -> str:
@@ -53,8 +103,12 @@ def found(db: Database, path: Path, reference: str) -> str:
 
 @contextmanager
 def reading(path: Path) -> Iterator[Database]:
-    """The database at `path`; whatever is wrong with it ends the command."""
+    """The database at `path`, or one of the calls in a flow file; whatever is wrong with it ends the command."""
     try:
+        if is_flow_file(path):
+            with _of_flows(path) as temporary, closing(open_database(temporary)) as db:
+                yield db
+            return
         with reported(path), closing(open_readonly(path)) as db:
             yield db
     except StoreError as error:
@@ -62,9 +116,34 @@ def reading(path: Path) -> Iterator[Database]:
 
 
 @contextmanager
+def _of_flows(path: Path) -> Iterator[Path]:
+    """A database of the calls in a flow file; it is gone when the command ends."""
+    # mitmproxy takes a second to import, which those commands should not cost that read a database
+    from gateway_addon.captures import flowfile
+    from gateway_addon.proxy import offline
+
+    # SIGTERM ends it like Ctrl-C, so that nothing is left behind
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with ExitStack() as stack:
+        stack.callback(signal.signal, signal.SIGTERM, before)
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="gateway-addon-"))
+        target = Path(folder) / DEFAULT
+        try:
+            with progress_bar(path) as progress:
+                offline.store_rows(path, target, progress)
+        except flowfile.FlowFileError as error:
+            if not error.flows:
+                raise Unreadable(str(error)) from error
+            click.echo(f"gateway-addon: {plain(error)}", err=True)
+        yield target
+
+
+@contextmanager
 def writing(path: Path) -> Iterator[Database]:
-    """The same to change it."""
+    """The database at `path`, to change it."""
     try:
+        if is_flow_file(path):
+            raise StoreError(f"{path}: a flow file, not a database")
         with reported(path):
             if not path.exists():
                 raise StoreError(f"{path}: no such file")
@@ -76,9 +155,6 @@ def writing(path: Path) -> Iterator[Database]:
     except StoreError as error:
         raise Unreadable(str(error)) from error
 
-
-SQLITE = b"SQLite format 3\0"
-"""How a database begins."""
 
 SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -117,28 +193,8 @@ def selecting[R](command: Callable[..., R]) -> Callable[..., R]:
 @contextmanager
 def stored(path: Path) -> Iterator[Path]:
     """The database at `path`, or one that holds what a flow file gives, for as long as it is used."""
-    try:
-        with path.open("rb") as file:
-            is_flows = not SQLITE.startswith(file.read(len(SQLITE)))
-    except OSError as error:
-        raise Unreadable(f"{path}: {error.strerror}") from error
-    if not is_flows:
+    if is_flow_file(path):
+        with _of_flows(path) as temporary:
+            yield temporary
+    else:
         yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="gateway-addon-") as folder:
-        db = Path(folder) / "gateway.db"
-        _read_flows(path, db)
-        yield db
-
-
-def _read_flows(source: Path, db: Path) -> None:
-    """Read a flow file into a new database, as `mitmdump -r` does."""
-    script = db.with_name("addon.py")
-    script.write_text("from gateway_addon.proxy.hooks import ADDON\n\naddons = [ADDON]\n")
-    mitmdump = "import sys; from mitmproxy.tools.main import mitmdump; sys.exit(mitmdump())"
-    options = ["-n", "-r", str(source), "-s", str(script), "--flow-detail", "0", "--set", f"gateway_db={db}"]
-    done = subprocess.run(
-        [sys.executable, "-c", mitmdump, *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False
-    )
-    if done.returncode or not db.exists():
-        raise Unreadable(f"{source}: is no database, and no flow file that can be read to its end")

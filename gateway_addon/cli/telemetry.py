@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from gateway_addon.cli.options import Unreadable, database_or_flows, selecting, stored, writing
+from gateway_addon.cli.options import Unreadable, database, selecting, stored, writing
 from gateway_addon.cli.output import counting, plain
 from gateway_addon.otlp.export import Export, UnavailableError
 from gateway_addon.otlp.source import Stored, cleaner
@@ -21,7 +21,7 @@ LAST_SECONDS = 15.0
 
 
 @click.command()
-@database_or_flows
+@database
 @selecting
 @click.option("--follow", is_flag=True, help="Go on with the calls that end from now on, until Ctrl-C.")
 @click.option("--content", is_flag=True, help="Prompts, answers and tool results too, without the secrets in them.")

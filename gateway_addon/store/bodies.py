@@ -7,7 +7,7 @@ chain. A retry, a fork, a compaction or a sub-agent is a chain that leaves anoth
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from itertools import groupby
 from operator import itemgetter
@@ -103,8 +103,7 @@ def stored_bodies(db: Database) -> list[str]:
 
 def _rebuilt(db: Database, row: dict[str, Any]) -> bytes | None:
     if row["whole_body_id"] is not None:
-        sql = "SELECT zstd FROM whole_bodies WHERE id = ?"
-        return zstandard.decompress(db.execute(sql, [row["whole_body_id"]]).fetchone()[0])
+        return _whole_body(db, row["whole_body_id"])
     if row["envelope_id"] is None:
         return None
     sql = "SELECT text FROM contents WHERE id = ?"
@@ -116,7 +115,33 @@ def _rebuilt(db: Database, row: dict[str, Any]) -> bytes | None:
 
 def elements(db: Database, tip_id: int) -> list[str]:
     """The elements of the chain that ends at a node, first to last: JSON texts, without what was edited out."""
-    rows = db.execute(_CHAIN, [tip_id]).fetchall()
+    return _filled(db.execute(_CHAIN, {"tip": tip_id, "id": None}).fetchall())
+
+
+def element(db: Database, element_id: int) -> str:
+    """The JSON text of an element, without what was edited out."""
+    sql = """SELECT elements.id, template, text FROM elements
+             LEFT JOIN element_texts ON element_texts.element_id = elements.id
+             LEFT JOIN contents ON contents.id = content_id
+             WHERE elements.id = ? ORDER BY position"""
+    return _filled(db.execute(sql, [element_id]).fetchall())[0]
+
+
+def whole_body(db: Database, row_id: int) -> str:
+    """The text of a body that is stored as a whole, as far as it is one; "" if it is damaged."""
+    try:
+        return _whole_body(db, row_id).decode("utf-8", "replace")
+    except zstandard.ZstdError:
+        # `verify` reports it
+        return ""
+
+
+def new_messages(db: Database, request_id: str, tip_id: int) -> list[str]:
+    """Of the chain that ends at a node, the elements behind the last one where an earlier call's conversation ended."""
+    return _filled(db.execute(_CHAIN, {"tip": tip_id, "id": request_id}).fetchall())
+
+
+def _filled(rows: Iterable[tuple[int, str, str | None]]) -> list[str]:
     found = []
     for _, group in groupby(rows, key=itemgetter(0)):
         texts = list(group)
@@ -125,11 +150,19 @@ def elements(db: Database, tip_id: int) -> list[str]:
 
 
 # A node is newer than its parent, so that ids are in the order of the chain
-_CHAIN = """
+_IS_NEW = """
+:id IS NULL OR NOT EXISTS (
+    SELECT 1 FROM requests AS earlier, requests AS asked
+    WHERE earlier.conversation_tip_id = nodes.id AND asked.id = :id
+      AND (earlier.started_at, earlier.id) < (asked.started_at, asked.id)
+)
+"""
+_CHAIN = f"""
 WITH RECURSIVE chain (id, parent_id, element_id) AS (
-    SELECT id, parent_id, element_id FROM nodes WHERE id = ?
+    SELECT id, parent_id, element_id FROM nodes WHERE id = :tip AND ({_IS_NEW})
     UNION ALL
     SELECT nodes.id, nodes.parent_id, nodes.element_id FROM chain JOIN nodes ON nodes.id = chain.parent_id
+    WHERE {_IS_NEW}
 )
 SELECT chain.id, elements.template, contents.text
 FROM chain
@@ -138,6 +171,10 @@ LEFT JOIN element_texts ON element_texts.element_id = elements.id
 LEFT JOIN contents ON contents.id = element_texts.content_id
 ORDER BY chain.id, element_texts.position
 """
+
+
+def _whole_body(db: Database, row_id: int) -> bytes:
+    return zstandard.decompress(db.execute("SELECT zstd FROM whole_bodies WHERE id = ?", [row_id]).fetchone()[0])
 
 
 def _tip_id(db: Database, elements: Sequence[Element], nodes: Nodes) -> int | None:

@@ -3,12 +3,19 @@
 import json
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import overload
 
 from sqlite_utils import Database
 
 from gateway_addon.wire.text import storable
 
 
+@overload
+def content_id(db: Database, text: str) -> int: ...
+@overload
+def content_id(db: Database, text: None) -> None: ...
+@overload
+def content_id(db: Database, text: str | None) -> int | None: ...
 def content_id(db: Database, text: str | None) -> int | None:
     """The row of `contents` that holds `text`, inserted if there is none; None for None. Inside a transaction."""
     if text is None:

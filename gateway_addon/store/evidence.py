@@ -7,9 +7,13 @@ from typing import Any
 import zstandard
 from sqlite_utils import Database
 
+from gateway_addon.api.values import written
+from gateway_addon.wire import jsontext
+from gateway_addon.wire.words import texts_in
+
 Row = dict[str, Any]
 
-TextId = tuple[str, int]
+TextId = tuple[str, int | str]
 """The table a text is in, and its row there."""
 
 _SOURCES = {
@@ -17,6 +21,8 @@ _SOURCES = {
     # the short texts of a message are only here
     "elements": "SELECT id, template FROM elements",
     "whole_bodies": "SELECT id, zstd FROM whole_bodies",
+    # what elements had in one call only
+    "requests": "SELECT id, body_edits FROM requests WHERE body_edits IS NOT NULL",
 }
 
 # A server-replayed call never left the proxy, and one that the addon rejected has no host
@@ -39,6 +45,7 @@ calls AS (
            (envelope_id IN picked
             OR system_tip_id IN chains OR tools_tip_id IN chains OR conversation_tip_id IN chains
             OR whole_body_id IN (SELECT value FROM json_each(:whole_bodies))
+            OR id IN (SELECT value FROM json_each(:requests))
             -- where no body is stored; else a prompt may be that of the call it continues (conversations.py)
             OR (COALESCE(envelope_id, whole_body_id) IS NULL
                 AND (system_prompt_id IN picked OR user_prompt_id IN picked))) IS TRUE AS in_request,
@@ -64,7 +71,7 @@ FROM (
 UNION ALL
 SELECT 'tool arguments', name, call_id, arguments FROM tool_calls WHERE request_id = :id AND arguments IS NOT NULL
 UNION ALL
-SELECT 'tool result', name, NULLIF(link, ''), text
+SELECT 'tool result', name, call_id, text
 FROM stored_tool_results JOIN contents ON contents.id = result_id WHERE request_id = :id
 """
 
@@ -87,7 +94,7 @@ def texts(db: Database) -> Iterator[tuple[TextId, str]]:
     """Every text that is stored, each once: in plain words, or as JSON of which they are a part."""
     for source, sql in _SOURCES.items():
         for row_id, value in db.execute(sql):
-            yield (source, row_id), value if isinstance(value, str) else _unpacked(value)
+            yield (source, row_id), _spelt_out(value if isinstance(value, str) else _unpacked(value))
 
 
 def calls_with(db: Database, texts: Collection[TextId]) -> list[Row]:
@@ -149,6 +156,15 @@ def client_tool_calls(db: Database) -> list[Row]:
             WHERE executor = 'client' ORDER BY started_at, requests.id, position"""
         )
     )
+
+
+def _spelt_out(text: str) -> str:
+    """A text, and if it is JSON with escapes, what they stand for below it: one may write any character like that."""
+    value = jsontext.parse_any(text) if "\\" in text and text[:1] in ("{", "[", '"') else None
+    if value is None:
+        return text
+    found = (part if isinstance(part, str) else written(part.value) or "" for part in texts_in(value))
+    return "\n".join([text, *found])
 
 
 def _unpacked(packed: bytes) -> str:

@@ -33,6 +33,7 @@ def remove_until(db: Database, size: int) -> int:
     with transaction(db):
         # it is made anew by the next search, and no reason to remove calls
         drop_index(db)
+        _sweep(db)
     while (used := _used(db)) > size:
         with transaction(db):
             share = max(1 - size / used, LEAST_SHARE)
@@ -70,6 +71,12 @@ def _remove(db: Database, where: str, value: str | int) -> int:
     drop_index(db)
     removed = db.execute(f"DELETE FROM requests WHERE outcome <> 'in_flight' AND {where}", [value]).rowcount
     db.execute("DELETE FROM runs WHERE ended_at IS NOT NULL AND id NOT IN (SELECT run_id FROM requests)")
+    _sweep(db)
+    return removed
+
+
+def _sweep(db: Database) -> None:
+    """Delete what nothing refers to."""
     # read from the schema, so that a table that is added later is not forgotten
     keys = [key for table in db.tables for key in table.foreign_keys]
     owning = [key for key in keys if key.column in db.table(key.table).pks]
@@ -79,7 +86,6 @@ def _remove(db: Database, where: str, value: str | int) -> int:
         for key in owning:
             if key.other_table == table:
                 db.execute(f"DELETE FROM {key.table} WHERE {key.column} NOT IN (SELECT id FROM {table})")
-    return removed
 
 
 def _delete_unreferenced(table: str, keys: list[ForeignKey]) -> str:

@@ -1,17 +1,20 @@
 """How a record and its texts become rows. Every function wants to be called inside a transaction."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from sqlite_utils import Database
 
-from gateway_addon.api.base import ToolCall, ToolResult
+from gateway_addon.api import KINDS
+from gateway_addon.api.base import HistoryItem, ToolCall, ToolResult
 from gateway_addon.record import COLUMNS, TIMINGS, Content, Record, arguments_valid, as_row
 from gateway_addon.store import bodies
 from gateway_addon.store.contents import content_id, tool_set_id
 from gateway_addon.store.conversations import inherit
 from gateway_addon.store.turns import assign_turn
+from gateway_addon.wire import jsontext
 from gateway_addon.wire.text import storable
 
 TEXTS = ("system_prompt", "user_prompt", "reasoning_text", "answer_text")
@@ -64,11 +67,13 @@ def replace_finished(db: Database, record: Record, content: Content, nodes: bodi
             "arguments_valid": arguments_valid(call),
         }
         db.execute(_insert("stored_tool_calls", columns), _storable(columns))
-    for position, (link, result) in enumerate(_linked(content.tool_results)):
+    earlier = _earlier_results(db, record, content.body, body)
+    for position, (link, result) in enumerate(chain(_linked(content.tool_results), earlier)):
         columns = {
             "request_id": request_id,
             "position": position,
             "link": link,
+            "call_id": result.call_id,
             "name": result.name,
             "result_id": content_id(db, result.content),
             "is_error": result.is_error,
@@ -76,6 +81,42 @@ def replace_finished(db: Database, record: Record, content: Content, nodes: bodi
         db.execute(_insert("stored_tool_results", columns), _storable(columns))
     inherit(db, request_id)
     assign_turn(db, request_id)
+
+
+def _earlier_results(
+    db: Database, record: Record, body: bytes | None, columns: Mapping[str, Any]
+) -> list[tuple[str, ToolResult]]:
+    """The results in front of the last answer in a history, as far as no earlier call has sent it; each with its link.
+
+    Of a turn that follows a recorded one only the new messages are parsed, and there are none.
+    """
+    kind = KINDS.get(record.api_kind)
+    tip = columns["conversation_tip_id"]
+    if kind is None or body is None or (tip is None and columns["whole_body_id"] is None):
+        return []
+    new = None
+    if tip is not None:
+        messages = [jsontext.parse_any(element) for element in bodies.new_messages(db, storable(record.id), tip)]
+        if not _before_answer(kind.history({"messages": messages, "input": messages})):
+            return []
+        new = len(messages)
+    history = list(kind.history(jsontext.parse_object(body) or {}))
+    first = max((item.message for item in history), default=-1) + 1 - new if new is not None else 0
+    results = _before_answer(history)
+    times = Counter(result.call_id for _, result in results)
+    return [
+        # of an id that comes again nobody can say which call it is
+        (id_ if (id_ := result.call_id) and times[id_] == 1 else f"{id_ or ''}#earlier {number}", result)
+        for number, (message, result) in enumerate(results)
+        if message >= first
+    ]
+
+
+def _before_answer(history: Iterable[HistoryItem]) -> list[tuple[int, ToolResult]]:
+    """The results that are not behind the last answer, each with the number of its message."""
+    items = list(history)
+    last = max((item.message for item in items if item.role == "assistant"), default=-1)
+    return [(item.message, item.tool_result) for item in items if item.tool_result and item.message <= last]
 
 
 def _is_finished(db: Database, request_id: str) -> bool:

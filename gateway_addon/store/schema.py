@@ -416,7 +416,84 @@ def traceparent(db: Database) -> None:
         db.execute("ALTER TABLE requests ADD COLUMN traceparent TEXT")
 
 
-STEPS = (create_calls, bodies, conversations, review, answers, finishes, traceparent)
+HISTORIES = """
+-- Not in the contract: the texts of stored bodies, one by one. Part of the search index: filled and emptied with it
+CREATE TABLE body_words (
+    -- `elements`, `contents` (an envelope), `whole_bodies` or `requests` (what its elements had in this call only)
+    holder TEXT NOT NULL,
+    holder_id NOT NULL,
+    position INTEGER NOT NULL,
+    -- NULL: the holder was looked into, and has none
+    content_id INTEGER REFERENCES contents (id),
+    PRIMARY KEY (holder, holder_id, position)
+) WITHOUT ROWID;
+
+-- JSON with escapes spelt out, as words are not told apart where it says `\\n`
+CREATE VIEW readable_texts AS
+SELECT id,
+       CASE WHEN substr(text, 1, 1) IN ('{', '[') AND instr(text, '\\') AND json_valid(text)
+            THEN COALESCE(
+                (SELECT group_concat(CASE typeof(key) WHEN 'text' THEN key || ': ' ELSE '' END || atom, char(10))
+                 FROM json_tree(text) WHERE atom IS NOT NULL), text)
+            ELSE text END AS text
+FROM contents;
+
+-- of the texts as they were; the next search makes it anew
+DROP TABLE IF EXISTS search_index;
+
+-- Besides those of before: the results further back in a history that no call before it has sent. Their link is that of
+-- no call where the history has the call's id twice
+ALTER TABLE stored_tool_results ADD COLUMN call_id TEXT;
+UPDATE stored_tool_results SET call_id = NULLIF(
+    CASE WHEN rtrim(link, '0123456789') LIKE '%#' AND link NOT LIKE '%#'
+         THEN substr(rtrim(link, '0123456789'), 1, length(rtrim(link, '0123456789')) - 1)
+         ELSE link END, '');
+
+CREATE INDEX requests_by_conversation_tip ON requests (conversation_tip_id) WHERE conversation_tip_id IS NOT NULL;
+
+DROP VIEW tool_results;
+
+-- First the results of the calls that were seen. Then those of calls that nobody saw, as in a session that was resumed:
+-- what the earliest request with them says of each. Such a call is in no other view, so that it counts nowhere as made.
+-- Further back than the newest results a history is read only where bodies are stored (gateway_content=full).
+CREATE VIEW tool_results AS
+WITH calls AS MATERIALIZED (
+    SELECT COALESCE(session_id, conversation_id, '') AS scope, COALESCE(agent_id, '') AS agent,
+           COALESCE(call_id, '') AS call_id, name, executor, request_id, started_at
+    FROM stored_tool_calls JOIN requests ON requests.id = request_id
+),
+results AS MATERIALIZED (
+    SELECT COALESCE(session_id, conversation_id, '') AS scope, COALESCE(agent_id, '') AS agent,
+           call_id, name, result_id, is_error, request_id, position, started_at,
+           RANK() OVER (
+               PARTITION BY COALESCE(session_id, conversation_id, ''), COALESCE(agent_id, ''),
+                            COALESCE(call_id, ' ' || COALESCE(result_id, position))
+               ORDER BY started_at, request_id
+           ) AS nth
+    FROM stored_tool_results JOIN requests ON requests.id = request_id
+)
+SELECT request_id, call_id, name, arguments, text AS result, is_error, result_request_id
+FROM answered_tool_calls
+JOIN tool_calls USING (request_id, position)
+LEFT JOIN contents ON contents.id = result_id
+UNION ALL
+SELECT NULL, results.call_id, results.name, NULL, text, is_error, results.request_id
+FROM results
+LEFT JOIN calls ON calls.scope = results.scope AND calls.agent = results.agent
+    AND calls.call_id = COALESCE(results.call_id, '')
+    AND (calls.name = results.name) IS NOT 0
+    AND (calls.request_id <> results.request_id AND calls.started_at <= results.started_at
+         OR calls.request_id = results.request_id AND executor = 'server')
+LEFT JOIN contents ON contents.id = result_id
+WHERE calls.request_id IS NULL AND nth = 1;
+"""
+
+
+def histories(db: Database) -> None:
+    db.executescript(HISTORIES)
+
+
+STEPS = (create_calls, bodies, conversations, review, answers, finishes, traceparent, histories)
 """Migrations, oldest first. Their names are recorded in every file: never rename, reorder or edit one; add another."""
 
 MIGRATIONS = Migrations("gateway_addon")

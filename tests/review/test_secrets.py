@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,10 @@ from gateway_addon.api.base import ToolResult
 from gateway_addon.captures.finder import Finder
 from gateway_addon.captures.redaction import Redactor
 from gateway_addon.review.secrets import find_in, mask
+from gateway_addon.store.database import open_database
+from gateway_addon.store.search import index_texts, unindexed_texts
 from gateway_addon.wire.sse import EventParser
+from tests.bodies import bodies
 from tests.review.planted import KEY, PASSWORD, Call, call, findings, found, rules, tool_call, write
 
 PEM = "-----BEGIN PRIVATE KEY-----\nMIIEvQIB9ADANBgkq\nhkiG9w0BAQEFAASC\n-----END PRIVATE KEY-----"
@@ -120,6 +124,25 @@ class TestFirstSeen:
         (secret, *_) = found(path, first, second)
         seen = secret.first_seen
         assert (seen.request_id, seen.place, seen.tool) == ("call-1", place, tool)
+        assert secret.count == 1
+
+    @pytest.mark.parametrize("place", bodies(KEY))
+    @pytest.mark.parametrize("searched", [False, True])
+    def test_wherever_in_a_body_it_stands(self, path: Path, place: str, searched: bool):
+        kind, body = bodies(KEY)[place]
+        write(path, call(body, api_kind=kind))
+        if searched:
+            # which adds texts to the database
+            with closing(open_database(path)) as db:
+                for batch in unindexed_texts(db):
+                    index_texts(db, batch)
+        (secret,) = findings(path)
+        assert (secret.rule, secret.count, secret.hosts) == ("anthropic_key", 1, {"api.example": 1})
+
+    @pytest.mark.parametrize("escape", [r"\u005a", r"\u005A"])
+    @pytest.mark.parametrize("shape", ['{"messages": [{"content": "%s"}]}', '{"messages": [ 1,2, {"content": "%s"}]}'])
+    def test_in_unusual_escapes(self, path: Path, shape: str, escape: str):
+        (secret,) = found(path, call((shape % KEY.replace("Z", escape)).encode()))
         assert secret.count == 1
 
     def test_in_a_prompt_where_bodies_are_not_stored(self, path: Path):

@@ -1,7 +1,8 @@
 """The tables and views: what they hold, and how an older file gets them."""
 
+import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from itertools import permutations
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any
 import pytest
 from sqlite_utils import Database
 
+from gateway_addon.api import KINDS
 from gateway_addon.api.base import ToolCall, ToolResult
 from gateway_addon.record import COLUMNS, Content
 from gateway_addon.store.database import StoreError, open_database, open_readonly, transaction
 from gateway_addon.store.rows import KEPT, REFERENCES, replace_finished
 from gateway_addon.terms import Executor
+from tests.api.test_history import SAME
 from tests.store.calls import make_record
 
 USAGE = (
@@ -242,8 +245,40 @@ def store(db: Database, turns: Iterable[Call]) -> None:
 
 
 def joined(db: Database) -> list[tuple[str, str | None, str, str]]:
-    sql = "SELECT * FROM tool_results ORDER BY request_id, call_id, result"
+    sql = "SELECT * FROM tool_results WHERE request_id IS NOT NULL ORDER BY request_id, call_id, result"
     return [(row["request_id"], row["call_id"], row["result"], row["result_request_id"]) for row in db.query(sql)]
+
+
+def unseen(db: Database) -> list[dict[str, Any]]:
+    return list(db.query("SELECT * FROM tool_results WHERE request_id IS NULL ORDER BY call_id, result"))
+
+
+def resumption(kind: str, turns: int, first: str = "go") -> dict[str, Any]:
+    """A body that ends with the result of the last of some calls, `call-0`, `call-1`, ..."""
+    history: list[dict[str, Any]] = [{"role": "user", "content": first}]
+    for number in range(turns):
+        history += STEPS[kind](f"call-{number}", f"result {number}")
+    return {"input" if kind == "responses" else "messages": history}
+
+
+STEPS: dict[str, Callable[[str, str], list[dict[str, Any]]]] = {
+    "messages": lambda call_id, words: [
+        {"role": "assistant", "content": [{"type": "tool_use", "id": call_id, "name": "bash", "input": {}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": call_id, "content": words}]},
+    ],
+    "chat_completions": lambda call_id, words: [
+        {"role": "assistant", "tool_calls": [{"id": call_id, "function": {"name": "bash", "arguments": "{}"}}]},
+        {"role": "tool", "tool_call_id": call_id, "content": words},
+    ],
+    "responses": lambda call_id, words: [
+        {"type": "function_call", "call_id": call_id, "name": "bash", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": call_id, "output": words},
+    ],
+}
+
+
+def with_body(kind: str, body: dict[str, Any]) -> Content:
+    return Content(tool_results=KINDS[kind].read_request(body).tool_results, body=json.dumps(body).encode())
 
 
 NUMBERED_ANEW = [
@@ -334,6 +369,62 @@ class TestToolResults:
     def test_an_answer_does_not_answer_its_own_calls_of_the_clients_tools(self, db: Database):
         store(db, [turn("a", 0, result("call_0", "of what came before"), call("call_0"))])
         assert joined(db) == []
+
+    def test_a_result_whose_call_nobody_saw_has_no_request(self, db: Database):
+        store(db, [turn("b", 1, result("1", is_error=True))])
+        assert list(db["tool_results"].rows) == [
+            {
+                "request_id": None,
+                "call_id": "1",
+                "name": "bash",
+                "arguments": None,
+                "result": "done",
+                "is_error": 1,
+                "result_request_id": "b",
+            }
+        ]
+        assert list(db["tool_usage"].rows) == []
+
+    @pytest.mark.parametrize("kind", SAME)
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_so_do_older_ones_of_a_session_that_was_resumed_each_once(self, db: Database, kind: str, order: int):
+        resumed, later, rewritten = (
+            resumption(kind, turns, first) for turns, first in ((3, "go"), (5, "go"), (6, "Go!"))
+        )
+        calls = [("a", 0, resumed), ("b", 1, later), ("c", 2, later), ("d", 3, rewritten)]
+        for name, second, body in calls[::order]:
+            columns = {"started_at": at(second), "session_id": "s", "api_kind": kind}
+            put(db, with_body(kind, body), id=name, **columns)
+        results = [(row["call_id"], row["name"], row["result"], row["result_request_id"]) for row in unseen(db)]
+        assert results == [
+            ("call-0", "bash", "result 0", "a"),
+            ("call-1", "bash", "result 1", "a"),
+            ("call-2", "bash", "result 2", "a"),
+            ("call-3", "bash", "result 3", "b"),
+            ("call-4", "bash", "result 4", "b"),
+            ("call-5", "bash", "result 5", "d"),
+        ]
+        assert list(db["tool_calls"].rows) == []
+
+    def test_nobody_saw_means_nobody(self, db: Database):
+        body = resumption("messages", 2)
+        asked_by = {"session_id": "s", "api_kind": "messages"}
+        put(db, Content(tool_calls=[call("call-0")]), id="a", started_at=at(0), **asked_by)
+        put(db, with_body("messages", body), id="b", started_at=at(1), **asked_by)
+        assert [row["call_id"] for row in unseen(db)] == ["call-1"]
+        # the request that brought it was not recorded, but the history has it
+        assert joined(db) == [("a", "call-0", "result 0", "b")]
+
+    def test_ids_that_come_again_in_a_history_are_results_each(self, db: Database):
+        body = json.loads(json.dumps(resumption("messages", 3)).replace("call-1", "call-0"))
+        put(db, with_body("messages", body), session_id="s")
+        assert [row["result"] for row in unseen(db)] == ["result 0", "result 1", "result 2"]
+
+    def test_without_bodies_only_the_newest_are_there(self, db: Database):
+        content = with_body("messages", resumption("messages", 3))
+        content.body = None
+        put(db, content, session_id="s")
+        assert [row["call_id"] for row in unseen(db)] == ["call-2"]
 
     def test_errors_are_counted_by_tool(self, db: Database):
         calls = [call("1"), call("2"), call("3", "edit"), call("4", "read")]

@@ -1,16 +1,19 @@
 """The full-text index: made and extended when somebody searches, and what it finds."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlite_utils import Database
 
+from gateway_addon.api import KINDS
 from gateway_addon.api.base import ToolCall, ToolResult
 from gateway_addon.record import Content, limited
 from gateway_addon.store import prune, search
 from gateway_addon.store.database import open_database, transaction
 from gateway_addon.store.rows import replace_finished
+from tests.bodies import bodies, uneven
 from tests.store.calls import make_record
 
 
@@ -54,6 +57,63 @@ CALL = ToolCall("1", "bash", "tool_use", "client", '{"cmd": "grep orchard"}')
 def test_every_text_is_searched(db: Database, content: Content, place: str, name: str | None):
     put(db, content)
     assert find(db, "orchard") == [("a", place, name)]
+
+
+PLACES = bodies("orchard")
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_word_is_found_wherever_in_a_body_it_stands_and_once(db: Database, place: str):
+    kind, body = PLACES[place]
+    facts = KINDS[kind].read_request(body)
+    content = Content(facts.system_prompt, facts.user_prompt, tool_results=facts.tool_results)
+    for name in "ba":
+        content.body = json.dumps(body | {"turn": name}).encode()
+        put(db, content, name, api_kind=kind, started_at=f"2026-11-22T10:00:0{ord(name) - 96}.000Z")
+    find(db, "orchard")
+    (row,) = search.find_texts(db, "orchard", 20)
+    assert (row["request_id"], row["calls"]) == ("a", 2)
+
+
+@pytest.mark.parametrize("body", [uneven("orchard"), b"no JSON, but an orchard", b"\xff orchard"])
+def test_so_it_is_in_a_body_that_is_stored_whole(db: Database, body: bytes):
+    put(db, Content(body=body))
+    assert find(db, "orchard") == [("a", "request", None)]
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("messages: system part", "system prompt"),
+        ("messages: tool description", "tools"),
+        ("chat_completions: assistant", "history"),
+        ("responses: metadata", "request"),
+    ],
+)
+def test_a_place_in_a_body_is_named(db: Database, place: str, said: str):
+    put(db, Content(body=json.dumps(PLACES[place][1]).encode()))
+    assert find(db, "orchard") == [("a", said, None)]
+
+
+def test_what_a_model_said_is_found_once_however_often_it_is_sent_again(db: Database):
+    call = ToolCall("c-1", "bash", "tool_use", "client", '{"cmd": "plant\\nan orchard"}')
+    put(db, Content(answer_text="An orchard!", tool_calls=[call]), "a", started_at="2026-11-22T10:00:00.000Z")
+    blocks = [
+        {"type": "text", "text": "An orchard!"},
+        {"type": "tool_use", "id": "c-1", "name": "bash", "input": {"cmd": "plant\nan orchard"}},
+    ]
+    for number, name in enumerate("bc", start=1):
+        body = {"messages": [{"role": "assistant", "content": blocks}, *[{"role": "user", "content": "x"}] * number]}
+        put(db, Content(body=json.dumps(body).encode()), name, started_at=f"2026-11-22T10:00:0{number}.000Z")
+    assert find(db, "orchard") == [("a", "answer", None), ("a", "tool arguments", "bash")]
+    assert {row["calls"] for row in search.find_texts(db, "orchard", 20)} == {3}
+
+
+def test_what_is_no_text_is_not_searched(db: Database):
+    picture = {"type": "image", "source": {"type": "base64", "data": "orchard/" * 60}}
+    put(db, Content(body=json.dumps({"messages": [{"role": "user", "content": [picture]}]}).encode()))
+    assert find(db, "orchard") == []
+    assert find(db, "user") == []
 
 
 @pytest.mark.parametrize(
@@ -119,7 +179,8 @@ def test_two_searches_at_once_index_a_text_once(db: Database):
     search.index_texts(db, batch)
     search.index_texts(db, batch)
     assert len(search.find_texts(db, "orchard", 20)) == 1
-    db.execute("INSERT INTO search_index (search_index, rank) VALUES ('integrity-check', 1)")
+    assert db.execute("SELECT id FROM search_index_docsize").fetchall() == [(batch[0][1],)]
+    db.execute("INSERT INTO search_index (search_index) VALUES ('integrity-check')")
 
 
 @pytest.mark.parametrize(
@@ -134,9 +195,20 @@ def test_what_is_pruned_is_not_found(db: Database, remove: Any):
     assert find(db, "garden") == [("b", "user prompt", None)]
 
 
+def test_texts_of_bodies_that_are_pruned_leave_no_trace(db: Database, path: Path):
+    put(db, Content(body=uneven("orchard")), "a")
+    put(db, Content(body=json.dumps(PLACES["messages: arguments"][1]).encode()), "b")
+    assert len(find(db, "orchard")) == 2
+    prune.remove_before(db, "2026-11-23")
+    assert db["contents"].count == db["body_words"].count == 0
+
+
 def test_the_index_is_no_reason_to_prune(db: Database):
     for number in range(20):
-        put(db, Content(user_prompt=f"Tend orchard {number}."), str(number))
+        body = {
+            "messages": [{"role": "user", "content": [{"type": "text", "text": f"{number} {n}"} for n in range(99)]}]
+        }
+        put(db, Content(user_prompt=f"Tend orchard {number}.", body=json.dumps(body).encode()), str(number))
     (size,) = db.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").fetchone()
     find(db, "orchard")
     assert prune.remove_until(db, size) == 0
