@@ -136,7 +136,7 @@ class TestWatermark:
         assert [finished.told(db, endpoint) for endpoint in ("http://a", "http://b", "http://c")] == [7, 2, 0]
 
 
-CALLS = {
+CALLS: dict[str, dict[str, Any]] = {
     "a": {"session_id": "s", "request_model": "acme/a", "upstream_model": "vendor/a", "api_kind": "messages"},
     "b": {"session_id": "t", "request_model": "acme/b", "response_model": "b-1", "api_kind": "responses"},
     "c": {"session_id": "t", "request_model": "acme/a", "outcome": "http_error"},
@@ -236,7 +236,7 @@ class TestExecuted:
 
 def test_cache_breaks_are_those_of_the_view(db: Database):
     for second, (read, side) in enumerate([(0, None), (900, None), (0, "title"), (100, None), (None, None), (5, None)]):
-        costs = {"cache_miss_microdollars": 1000, "cache_write_tokens": 1000 - (read or 0)}
+        costs: dict[str, Any] = {"cache_miss_microdollars": 1000, "cache_write_tokens": 1000 - (read or 0)}
         put(db, f"call-{second}", second, input_tokens=1000, cache_read_tokens=read, side_request=side, **costs)
     view = {row["request_id"]: (row["rewritten_tokens"], row["cost_microdollars"]) for row in db["cache_breaks"].rows}
     found = {
