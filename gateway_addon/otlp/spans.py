@@ -114,7 +114,7 @@ def _call(record: Record, row: Row, texts: Texts | None) -> Span:
 
 
 def _tool(tool: Row, texts: tuple[str | None, str | None] | None) -> Span:
-    """What a client did between the end of a call that asked for it and the start of the one that brought the result."""
+    """What a client did between the end of the call that asked for it and the start of the one with the result."""
     trace_id = _trace_id(tool["traceparent"], tool["turn_id"], tool["turn_traceparent"])
     start = _nanoseconds(seconds(tool["started_at"]) + (tool["duration_ms"] or 0) / 1000)
     attributes = {
@@ -178,12 +178,10 @@ def _messages(record: Record, texts: Row, *, begins: bool) -> dict[str, Value]:
     """What a call had to say: its prompt and the results it brought, and the answer. The rest of its history is in the
     calls before it, and the system prompt with the call that begins a turn."""
     told = [{"role": "user", "parts": [_text("text", texts["user_prompt"])]}] if texts["user_prompt"] else []
-    brought = [
-        {"type": "tool_call_response", "id": result["call_id"] or None, "response": result["result"]}
-        for result in texts["tool_results"]
-    ]
-    if brought:
-        told.append({"role": "tool", "parts": brought})
+    for result in texts["tool_results"]:
+        brought = {"type": "tool_call_response", "id": result["call_id"] or None, "response": result["result"]}
+        # a message each: of several in one, some backends show the last
+        told.append({"role": "tool", "parts": [brought]})
     answered = [_text(kind, texts[name]) for kind, name in _ANSWER.items() if texts[name]]
     answered += [
         {"type": "tool_call", "id": call["call_id"], "name": call["name"], "arguments": call["arguments"]}

@@ -140,7 +140,7 @@ def count_finished(db: Database, after: int, selection: Selection = ALL) -> int:
 
 
 def texts_of(db: Database, request_id: str) -> Row:
-    """The texts of a call (`TEXTS`), its `tool_calls` with arguments, and the `tool_results` that its request brought."""
+    """The texts of a call (`TEXTS`), its `tool_calls` with arguments, and the `tool_results` of its request."""
     row = next(db.query(f"SELECT {_CALL_TEXTS} FROM requests WHERE id = ?", [request_id]))
     calls = db.query(
         "SELECT call_id, name, arguments FROM tool_calls WHERE request_id = ? ORDER BY position", [request_id]

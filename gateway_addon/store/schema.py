@@ -379,8 +379,9 @@ FINISHES = """
 CREATE TABLE finishes (last INTEGER NOT NULL);
 ALTER TABLE requests ADD COLUMN finish_sequence INTEGER;
 
-UPDATE requests SET finish_sequence = place
-FROM (SELECT id, ROW_NUMBER() OVER (ORDER BY started_at, id) AS place FROM requests WHERE outcome <> 'in_flight') AS ended
+UPDATE requests SET finish_sequence = place FROM (
+    SELECT id, ROW_NUMBER() OVER (ORDER BY started_at, id) AS place FROM requests WHERE outcome <> 'in_flight'
+) AS ended
 WHERE ended.id = requests.id;
 INSERT INTO finishes (last) SELECT COALESCE(MAX(finish_sequence), 0) FROM requests;
 CREATE UNIQUE INDEX requests_by_finish ON requests (finish_sequence);

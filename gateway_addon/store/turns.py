@@ -51,7 +51,7 @@ def assign_turns(db: Database, after: int) -> None:
     """The same for calls that ended without it: the interrupted, and those of files from before there were turns."""
     sql = "SELECT id FROM requests WHERE finish_sequence > ? AND turn_id IS NULL ORDER BY started_at, id"
     ids: Sequence[str] = [row[0] for row in db.execute(sql, [after]).fetchall()]
-    for some in batched(ids, CALLS):
+    for some in batched(ids, CALLS, strict=False):
         with transaction(db):
             for request_id in some:
                 assign_turn(db, request_id)
