@@ -50,6 +50,7 @@ type Warning = Literal[
     "content_dropped",
     "reader_failed",
     "request_missing",
+    "request_too_large",
     "request_undecodable",
     "response_missing",
     "response_too_large",
