@@ -212,7 +212,7 @@ class AnswerFeed:
                 # every kind ends with it on some gateway
                 self._reader.done()
             elif event.data:
-                data = jsontext.parse_any(event.data)
+                data = self._parsed(event.data)
                 if self.failure is None:
                     try:
                         self._reader.event(data, event.name)
@@ -221,15 +221,24 @@ class AnswerFeed:
             if self._change:
                 self._out.append(self._change.event(event, data if isinstance(data, dict) else None))
 
+    def _parsed(self, data: bytes) -> object:
+        try:
+            jsontext.check_values(data)
+        except jsontext.TooManyValuesError:
+            self.warning = "response_too_large"
+            return None
+        return jsontext.parse_any(data)
+
     def _fail(self, error: Exception) -> None:
         self.failure = error
         self.warning = "reader_failed"
 
     def _take_body(self, body: bytes) -> None:
-        data = jsontext.parse_any(body)
-        try:
-            self._reader.body(body, data, is_error=self._is_error)
-        except Exception as error:
-            self._fail(error)
+        data = self._parsed(body)
+        if self.warning != "response_too_large":
+            try:
+                self._reader.body(body, data, is_error=self._is_error)
+            except Exception as error:
+                self._fail(error)
         if self._change:
             self._out.append(self._change.body(body, data if isinstance(data, dict) else None))

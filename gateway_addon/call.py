@@ -38,9 +38,10 @@ class Request(Head):
     size: int | None
     """Bytes of the body as sent; None if it is unknown."""
     body: bytes | None = field(repr=False)
-    """Without content encoding; None if it is unknown."""
+    """Without content encoding; None if it is unknown, or too much to be read."""
     json: Json | None = field(repr=False)
-    """The body parsed; None if it is no JSON object. Other requests share its elements: nobody may change it."""
+    """The body parsed; None if it is no JSON object that was read. Nobody may change it: other requests share its
+    elements."""
     elements: Body | None = field(repr=False, default=None)
     """The body as its elements, where a memory has read it."""
     warnings: tuple[Warning, ...] = ()
@@ -53,16 +54,20 @@ def read_request(method: str, path: str, headers: Headers, raw: bytes | None, me
     A `memory` of what was sent before makes it faster, not different.
     """
     body: bytes | None = None
+    json: Json | None = None
+    elements: Body | None = None
     warning: Warning | None = None
     if raw is None:
         warning = "request_missing"
     else:
         try:
             body = encodings.decode(raw, headers.joined("content-encoding"), MAX_REQUEST)
+            elements = _elements(body, memory)
+            json = elements.json if elements else _parsed(body)
+        except (encodings.TooLargeError, jsontext.TooManyValuesError):
+            body, warning = None, "request_too_large"
         except encodings.DecodeError:
             warning = "request_undecodable"
-    elements = _elements(body, memory)
-    json = elements.json if elements else None if body is None else jsontext.parse_object(body)
     if warning is None and json is None and method == "POST":
         warning = "request_unreadable"
     return Request(
@@ -77,13 +82,18 @@ def read_request(method: str, path: str, headers: Headers, raw: bytes | None, me
     )
 
 
-def _elements(body: bytes | None, memory: Memory | None) -> Body | None:
-    if body is None or memory is None:
-        return None
+def _elements(body: bytes, memory: Memory | None) -> Body | None:
     try:
-        return memory.read(body)
+        return memory.read(body) if memory else None
+    except jsontext.TooManyValuesError:
+        raise
     except ValueError:
         return None
+
+
+def _parsed(body: bytes) -> Json | None:
+    jsontext.check_values(body)
+    return jsontext.parse_object(body)
 
 
 def unread_request(head: Head, size: int | None) -> Request:

@@ -56,6 +56,7 @@ type Warning = Literal[
     "content_dropped",
     "reader_failed",
     "request_missing",
+    "request_too_large",
     "request_undecodable",
     "request_unreadable",  # no JSON object
     "response_missing",

@@ -11,7 +11,7 @@ from gateway_addon.answer import AnswerFeed, AnswerReader
 from gateway_addon.api import KINDS
 from gateway_addon.api.base import Answer, RequestFacts
 from gateway_addon.gateway.answers import AnswerChange
-from gateway_addon.wire import encodings
+from gateway_addon.wire import encodings, jsontext
 from gateway_addon.wire.headers import Headers
 from tests.chat_answers import COUNTS, ERROR, GOOD, SAYS, STOPS, WHOLE, stream
 from tests.provider.delivery import aws_event_stream
@@ -237,3 +237,14 @@ def test_a_changed_answer_goes_on_being_changed_where_reading_it_fails(monkeypat
     assert b"".join([*feed.feed(GOOD), *feed.end()]) == PUBLIC
     assert isinstance(feed.failure, RuntimeError)
     assert feed.warning == "reader_failed"
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/event-stream"])
+def test_what_has_too_many_values_is_not_parsed(content_type: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(jsontext, "MAX_VALUES", 1000)
+    monkeypatch.setattr(jsontext, "parse_any", lambda data: pytest.fail("it was parsed"))
+    dense = b'{"x":[' + b"[]," * 1000 + b"[]]}"
+    body = b"data: " + dense + b"\n\n" if content_type == "text/event-stream" else dense
+    feed, answer = read(body, content_type)
+    assert feed.warning == "response_too_large"
+    assert not answer.recognised

@@ -110,7 +110,8 @@ def read(sent: bytes, members: Mapping[str, str], known: Sequence[Mapping[str, l
     """Read a body. `members`: the part that each member of it holds; `known`: the elements by part of other bodies.
 
     Whatever is known, the result is the same. Raises `ValueError` for no JSON object, and for one that
-    `jsontext.parse` may read all the same: with an array of too many elements.
+    `jsontext.parse` may read all the same: with an array of too many elements; `TooManyValuesError` if too much of it
+    is new.
     """
     scanner = _Scanner(sent)
     if not sent.startswith(b"{", scanner.at):
@@ -207,6 +208,8 @@ class _Scanner:
         self._window = ""
         self._end = 0
         """Where the window ends, in bytes."""
+        self._values = 0
+        """In what was decoded."""
         self._byte = self._character = 0
         """One and the same place, in the text and in the window."""
         self._skip_space()
@@ -239,7 +242,10 @@ class _Scanner:
             self._open_window()
 
     def _open_window(self) -> None:
-        self._end = self.at + self._size
+        counted, self._end = max(self._end, self.at), self.at + self._size
+        self._values += jsontext.count_values(self.sent[counted : self._end])
+        if self._values > jsontext.MAX_VALUES:
+            raise jsontext.TooManyValuesError(f"more than {jsontext.MAX_VALUES} values")
         self._window, _ = utf_8_decode(self.sent[self.at : self._end], "strict", self._end >= len(self.sent))
         self._byte, self._character = self.at, 0
 

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import brotli  # type: ignore[import-untyped]
 import zstandard
 
-FREE_BYTES = 32 * 1024 * 1024
+FREE_BYTES = 4 * 1024 * 1024
 """Decoded bytes that are always allowed, however few encoded ones they come from."""
 MAX_RATIO = 200
 """Decoded bytes allowed on top for each encoded one."""
@@ -27,6 +27,10 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 class DecodeError(ValueError):
     """A content encoding is unknown, or data is not what its encoding says, is cut off, or expands too much."""
+
+
+class TooLargeError(DecodeError):
+    """A body is longer than the reader wants it."""
 
 
 class Decoder:
@@ -69,7 +73,7 @@ def decode(body: bytes, content_encoding: str | None, limit: int) -> bytes:
         pieces.append(piece)
         size += len(piece)
         if size > limit:
-            raise DecodeError(f"decodes to more than {limit} bytes")
+            raise TooLargeError(f"decodes to more than {limit} bytes")
     stream.finish()
     return b"".join(pieces)
 

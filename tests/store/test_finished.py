@@ -13,6 +13,7 @@ from gateway_addon.store.database import open_database, transaction
 from gateway_addon.store.rows import insert_begun, replace_finished
 from gateway_addon.store.selection import Selection
 from gateway_addon.store.writer import Writer
+from gateway_addon.terms import Executor
 from tests.store.calls import make_record
 
 
@@ -168,7 +169,7 @@ def test_calls_can_be_selected(db: Database, given: dict[str, str], ids: list[st
     assert selection.is_all == (not given)
 
 
-def asks(*call_ids: str, executor: str = "client", name: str = "bash") -> Content:
+def asks(*call_ids: str, executor: Executor = "client", name: str = "bash") -> Content:
     return Content(tool_calls=[ToolCall(call_id, name, "tool_use", executor, "{}") for call_id in call_ids])
 
 
