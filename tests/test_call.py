@@ -4,11 +4,10 @@ import gzip
 
 import pytest
 
-from gateway_addon import call
+from gateway_addon import api, call
 from gateway_addon.api import KINDS
 from gateway_addon.call import Request, read_request
 from gateway_addon.wire import encodings, jsontext
-from gateway_addon.wire.cut import MEMBERS
 from gateway_addon.wire.elements import Memory
 from gateway_addon.wire.headers import Headers
 from tests.sessions import session
@@ -18,7 +17,7 @@ MANY = 20_000
 
 @pytest.fixture(params=["remembering", "without a memory"])
 def memory(request: pytest.FixtureRequest) -> Memory | None:
-    return Memory(MEMBERS) if request.param == "remembering" else None
+    return Memory(api.members) if request.param == "remembering" else None
 
 
 @pytest.fixture
@@ -81,7 +80,7 @@ def test_what_is_no_object_is_kept_as_it_is(body: bytes, memory: Memory | None):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_session_reads_the_same_with_and_without_a_memory(kind: str):
-    memory = Memory(MEMBERS)
+    memory = Memory(api.members)
     for turn in session(kind, 30, scale=0.2):
         known, alone = read(turn.request, memory), read(turn.request, None)
         assert known.json == alone.json
