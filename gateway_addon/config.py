@@ -208,6 +208,11 @@ class Settings(Table):
         """The value of a named environment variable at the start; None when unset, empty, or not named at all."""
         return self._secrets.get(variable)
 
+    @property
+    def secrets(self) -> list[str]:
+        """All values that nobody but their owner may see: provider keys, tokens, salt."""
+        return [value.get_secret_value() for value in self._secrets.values()]
+
     def provider_key(self, provider: Provider) -> SecretStr | None:
         """The key the gateway spends at a provider; None: the client's own credentials pass through."""
         return self.secret(provider.api_key_env)

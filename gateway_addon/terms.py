@@ -47,6 +47,7 @@ Unpriced = NewType("Unpriced", str)
 type CostFlag = Doubt | Unpriced
 
 type Warning = Literal[
+    "answer_withheld",  # by the gateway: it had to be changed and could not be read
     "content_dropped",
     "reader_failed",
     "request_missing",
@@ -55,9 +56,10 @@ type Warning = Literal[
     "response_too_large",
     "response_truncated",
     "response_undecodable",
+    "secret_masked",
     "usage_ambiguous",
 ]
-"""What a row could not know, and why."""
+"""What a row could not know, and why; and what was done to its call beside the changes of the gateway."""
 
 type SideRequest = Literal[
     "auxiliary", "compaction", "memory", "quota_probe", "side_reply", "suggestion", "title", "transcript", "warmup"

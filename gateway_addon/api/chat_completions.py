@@ -21,7 +21,7 @@ from gateway_addon.api.base import (
 from gateway_addon.api.errors import merge, read_error
 from gateway_addon.api.gateways import read_gateway, read_own_cost
 from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_prompt, side_request
-from gateway_addon.api.refusals import check_model, check_object, openai_error_body
+from gateway_addon.api.refusals import check_model, check_object, openai_error_body, openai_error_event
 from gateway_addon.api.usage import take_usage
 from gateway_addon.api.values import count, mapping, objects, text, written
 
@@ -111,6 +111,7 @@ def validate(body: object) -> Refusal | None:
 
 
 error_body = openai_error_body
+error_event = openai_error_event
 
 
 def effort_operations(body: Json, effort: str) -> list[Operation]:

@@ -13,7 +13,7 @@ from gateway_addon.api.base import Answer, Json, Operation, Pass, Refusal, Reque
 from gateway_addon.api.errors import merge, read_error
 from gateway_addon.api.gateways import read_gateway, read_own_cost
 from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_prompt, side_request
-from gateway_addon.api.refusals import anthropic_error_body, check_model, check_object
+from gateway_addon.api.refusals import anthropic_error_body, anthropic_error_event, check_model, check_object
 from gateway_addon.api.values import count, mapping, objects, text
 from gateway_addon.terms import SideRequest
 from gateway_addon.wire import jsontext
@@ -113,6 +113,9 @@ def validate(body: object) -> Refusal | None:
 def error_body(refusal: Refusal) -> Json:
     """The addon's own error reply."""
     return anthropic_error_body(refusal)
+
+
+error_event = anthropic_error_event
 
 
 def effort_operations(body: Json, effort: str) -> list[Operation]:

@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
@@ -191,20 +191,8 @@ class Redactor:
         parser = sse.EventParser(max_event=len(data))
         events = [*parser.feed(data), *parser.finish()]
         redacted = self._events([_decode(event.data) for event in events])
-        return "".join(map(self._event, [_decode(event.raw) for event in events], redacted))
-
-    def _event(self, raw: str, data: str) -> str:
-        """An event as it was sent, with other data."""
-        new_lines = iter(data.split("\n"))
-
-        def line(found: re.Match[str]) -> str:
-            field, colon, value = found[0].partition(":")
-            if field.removeprefix("\ufeff") != "data":
-                return self._text(found[0])
-            space = " " if value.startswith(" ") else ""
-            return f"{field}{colon}{space}{next(new_lines, '')}"
-
-        return re.sub(r"[^\r\n]+", line, raw)
+        raw = [_decode(event.raw) for event in events]
+        return "".join(with_data(*event, self._text) for event in zip(raw, redacted, strict=True))
 
     def _websocket(self, messages: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
         """The messages of both directions. Each holds one event at most."""
@@ -222,13 +210,13 @@ class Redactor:
     def _events(self, texts: list[str]) -> list[str]:
         """The texts of consecutive events, also without the secrets that are spread over the deltas of one block."""
         spans: list[list[Span]] = [[] for _ in texts]
-        for pieces in _deltas(texts):
+        for pieces in deltas(texts):
             if len(pieces) > 1:
                 for number, span in self._find_across(pieces):
                     spans[number].append(span)
         return [replaced(text, [*across, *self._find(text)]) for text, across in zip(texts, spans, strict=True)]
 
-    def _find_across(self, pieces: list["_Piece"]) -> Iterator[tuple[int, Span]]:
+    def _find_across(self, pieces: list["Piece"]) -> Iterator[tuple[int, Span]]:
         """Secrets in the joined text of the pieces: number of the event, and what to replace there."""
         starts = [0]
         for piece in pieces:
@@ -310,7 +298,21 @@ class Redactor:
         return self._placeholders[secret]
 
 
-class _Piece(NamedTuple):
+def with_data(raw: str, data: str, others: Callable[[str], str] = str) -> str:
+    """A server-sent event in its own framing, with other data of as many lines; `others` is applied to other lines."""
+    new_lines = iter(data.split("\n"))
+
+    def line(found: re.Match[str]) -> str:
+        field, colon, value = found[0].partition(":")
+        if field.removeprefix("\ufeff") != "data":
+            return others(found[0])
+        space = " " if value.startswith(" ") else ""
+        return f"{field}{colon}{space}{next(new_lines, '')}"
+
+    return re.sub(r"[^\r\n]+", line, raw)
+
+
+class Piece(NamedTuple):
     """A string in an event that continues the one of an earlier event."""
 
     event: int
@@ -321,15 +323,15 @@ _BLOCK = ("type", "index", "output_index", "content_index", "summary_index", "it
 """What tells at the top of an event which block of the answer its delta belongs to."""
 
 
-def _deltas(texts: list[str]) -> Iterable[list[_Piece]]:
+def deltas(texts: list[str]) -> Iterable[list[Piece]]:
     """The strings below `delta`, in any kind's events, collected by the block they continue."""
-    blocks: dict[tuple[str, ...], list[_Piece]] = {}
+    blocks: dict[tuple[str, ...], list[Piece]] = {}
     for number, text in enumerate(texts):
         if '"delta"' in text and (event := jsontext.parse_object(text)) is not None:
             block = tuple(str(event.get(name)) for name in _BLOCK)
             for place, start, end in strings(text, 0, ()):
                 if "delta" in place:
-                    blocks.setdefault(block + place, []).append(_Piece(number, unescaped(text, start, end)))
+                    blocks.setdefault(block + place, []).append(Piece(number, unescaped(text, start, end)))
     return blocks.values()
 
 

@@ -1,9 +1,10 @@
 """The calls under way: each from its request to its one record, which the sinks are given and its flow keeps."""
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mitmproxy import http
 from mitmproxy.connection import Server
@@ -16,9 +17,12 @@ from gateway_addon.proxy import flows, forward
 from gateway_addon.proxy.log import describe
 from gateway_addon.proxy.options import Options
 from gateway_addon.proxy.tape import Tape
+from gateway_addon.proxy.veil import Answer, Veil
 from gateway_addon.reading import End, Reading
 from gateway_addon.record import Content, Record, limited
 from gateway_addon.sinks import Sinks, console
+from gateway_addon.wire import sse
+from gateway_addon.wire.headers import media_type
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +36,8 @@ class UnderWay:
     tape: Tape
     received_headers: http.Headers | None = None
     """The answer's, where the client was given others."""
+    instead: Answer | None = None
+    """What the client is still to get in place of a whole answer."""
     has_failed: bool = field(default=False)
     """A bug of ours in reading the answer has been reported."""
 
@@ -50,13 +56,16 @@ class Calls:
         self.options = options
         self._prices = prices
         self._forwarder = forward.Forwarder()
-        self._under_way: dict[str, UnderWay] = {}
+        self._veil = Veil()
+        self._under_way: dict[http.HTTPFlow, UnderWay] = {}
 
     def expect(self, flow: http.HTTPFlow) -> None:
         """A request's head has arrived."""
         if not flow.live:
             return
-        if flow.is_replay == "request":
+        self._veil.watch(flow)
+        if flow.is_replay == "request" and self.options.streams_requests:
+            # its head may leave before it is complete
             self._forwarder.renew(flow, self.options.settings)
         if not flows.may_be_call(flow.request):
             return
@@ -73,6 +82,8 @@ class Calls:
     def open(self, flow: http.HTTPFlow) -> None:
         """A request is complete: forward or refuse it, if it is for the gateway; follow it, if it is a model call."""
         opened: tuple[Request, Passage] | None
+        if flow.live and flow.is_replay == "request":
+            self._forwarder.renew(flow, self.options.settings)
         if self.options.rewrite and forward.is_gateway_call(flow):
             opened = self._forwarder.forward(flow, self.options.settings)
         else:
@@ -82,16 +93,16 @@ class Calls:
 
     def _follow(self, flow: http.HTTPFlow, call: Call) -> None:
         tape = Tape(flows.copy_limit(flow, self.options.body_limit))
-        self._under_way[call.id] = UnderWay(flow, Reading(call), tape)
+        self._under_way[flow] = UnderWay(flow, Reading(call), tape)
         if flow.live:
             record, _ = limited(reading.opening_record(call), Content(), self.options.content)
-            self.sinks.begin(record)
+            self.sinks.begin(self.options.mask.value(record))
 
     def stream(self, flow: http.HTTPFlow) -> None:
         """The answer's head has arrived: let the body pass chunk by chunk, with a copy to the reader."""
         forwarded = self._forwarder.conceal(flow)
         response = flow.response
-        followed = self._under_way.get(flows.row_id(flow))
+        followed = self._under_way.get(flow)
         if response is None or followed is None or followed.reading.feed is not None:
             if response is not None and forwarded and flow.live:
                 response.stream = True
@@ -103,15 +114,12 @@ class Calls:
         change = followed.call.passage.change
         if not flow.live or change is None or not followed.reading.is_changed:
             return
+        if response.raw_content or _can_wait(followed):
+            # mitmproxy sends it as a whole, so that it can still be withheld
+            response.stream = False
+            return
         followed.received_headers = response.headers.copy()
         forward.prepare_head(flow, change)
-        if response.raw_content:
-            # it is here as a whole, from a file (server replay) or another addon, and mitmproxy does not stream it
-            record = _recorder(followed)
-            response.raw_content = b"".join([*record(response.raw_content), *record(b"")])
-            response.headers.pop("transfer-encoding", None)
-            response.headers["content-length"] = str(len(response.raw_content))
-            followed.received_headers = None
 
     def close(self, flow: http.HTTPFlow) -> None:
         """The call has ended: make its record, once, whichever hooks said so."""
@@ -119,24 +127,41 @@ class Calls:
         if self.options.rewrite and forward.is_for_gateway(flow):
             # its client may have left before the request was complete, and `open` never saw it
             forward.hide_own_tokens(flow, self.options.settings)
-        if (followed := self._under_way.get(flows.row_id(flow))) is not None:
+        if (followed := self._under_way.get(flow)) is not None:
             self._close(followed, flows.end_of(flow, followed.reading))
+        else:
+            self._veil.draw(flow, self.options.mask)
+
+    def pass_on(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy goes on with a flow: what it sends next must be what is to be sent."""
+        if flow.live:
+            self._forwarder.arm(flow)
+            self._veil.lift(flow)
 
     def close_all(self) -> None:
         """The proxy ends: what is still under way is recorded as far as it got."""
         self._forwarder.conceal_all()
         for followed in list(self._under_way.values()):
             self._close(followed, End("interrupted"))
+        self._veil.draw_all(self.options.mask)
 
     def _close(self, followed: UnderWay, end: End) -> None:
-        flow, call = followed.flow, followed.call
-        del self._under_way[call.id]
+        flow, call, mask = followed.flow, followed.call, self.options.mask
+        del self._under_way[flow]
         record, content = self._finish(followed, end)
         # by server replay, which shows only after the call has begun
         record.source = flows.source_of(flow)
         if not flow.live:
             flows.take_times(record, flow)
-        self._mask_key(record, call, flow)
+        masked, masked_content = mask.value(record), mask.value(content)
+        is_said = masked_content is not content
+        if self._veil.draw(flow, mask, across=is_said, instead=followed.instead) or is_said or masked is not record:
+            record, content = (
+                replace(masked, warnings=(*dict.fromkeys((*masked.warnings, "secret_masked")),)),
+                masked_content,
+            )
+            if record.request_sha256 and content.body is not None:
+                record.request_sha256 = hashlib.sha256(content.body).hexdigest()
         record, content = limited(record, content, self.options.content)
         flow.comment = flow.comment or console.line(record, console.tools_called(content))
         notes.leave(flow, record, followed.tape.pace_since(call.started) if flow.live else None)
@@ -152,22 +177,6 @@ class Calls:
         except Exception as error:
             logger.warning("%s: reading the answer failed, the row says little: %s", followed.call.id, describe(error))
             return reading.unread(followed.reading, end), Content()
-
-    def _mask_key(self, record: Record, call: Call, flow: http.HTTPFlow) -> None:
-        """Some servers quote the key that they refuse. The mask is as long as the key, so that lengths stay true."""
-        there = call.passage.destination
-        provider = self.options.settings.providers.get(there.provider or "") if there else None
-        if there is None or there.payer != "gateway" or provider is None:
-            return
-        secret = self.options.settings.provider_key(provider)
-        if secret is None:
-            return
-        key = secret.get_secret_value()
-        mask = "*" * len(key)
-        if record.error_message:
-            record.error_message = record.error_message.replace(key, mask)
-        if flow.response and flow.response.raw_content:
-            flow.response.raw_content = flow.response.raw_content.replace(key.encode(), mask.encode())
 
 
 def _report(what: str) -> Callable[[Exception], None]:
@@ -191,10 +200,7 @@ def _recorder(followed: UnderWay) -> Callable[[bytes], bytes | list[bytes]]:
             else:
                 instead = answer.end()
         except Exception as error:
-            answer.give_up()
-            if answer.is_changed:
-                # what cannot be changed must not be seen
-                instead = []
+            instead = answer.give_up()
             _warn(followed, error)
         if answer.failure and not followed.has_failed:
             _warn(followed, answer.failure)
@@ -207,6 +213,17 @@ def _warn(followed: UnderWay, error: Exception) -> None:
     if not followed.has_failed:
         followed.has_failed = True
         logger.warning("%s: reading the answer failed, it is only passed on: %s", followed.call.id, describe(error))
+
+
+def _can_wait(followed: UnderWay) -> bool:
+    """Whether the head of an answer that may have to be withheld waits for its body: not if it may be a stream."""
+    change, answer = followed.call.passage.change, followed.reading
+    if change is None or not change.fails_closed:
+        return False
+    label = media_type(answer.headers)
+    return label != sse.MEDIA_TYPE and (
+        not followed.call.facts.streamed or label == "application/json" or (answer.http_status or 0) >= 400
+    )
 
 
 def _complete(followed: UnderWay) -> None:
@@ -227,7 +244,11 @@ def _complete(followed: UnderWay) -> None:
         # it was not streamed past us: from a file, a server replay, an answer made by an addon
         now = time.time()
         tape.add(response.raw_content, now)
-        answer.receive(response.raw_content, now)
+        changed = answer.receive(response.raw_content, now)
+        if flow.live and changed is not None:
+            followed.instead = forward.changed_answer(
+                followed.call, response, [*changed, *(answer.end() or [])], withheld=answer.is_withheld
+            )
     elif response.raw_content is None:
         if flow.live:
             response.raw_content = b""

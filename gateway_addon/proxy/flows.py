@@ -102,7 +102,7 @@ def observed(flow: http.HTTPFlow, settings: Settings, *, key_is_ours: bool) -> t
         side_request=target.route.side_request if target else None,
         # what the gateway changed only the gateway can say
         rewrites=noted.rewrites if noted else (),
-        warnings=("response_truncated",) if noted and noted.is_truncated else (),
+        warnings=noted.warnings if noted else (),
     )
     return request, passage
 

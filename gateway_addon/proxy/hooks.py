@@ -24,6 +24,7 @@ from gateway_addon.cost import PriceTable
 from gateway_addon.proxy import options
 from gateway_addon.proxy.calls import Calls
 from gateway_addon.proxy.log import describe
+from gateway_addon.proxy.veil import MaskedLog
 from gateway_addon.sinks import Sinks
 from gateway_addon.sinks.console import Console
 from gateway_addon.sinks.store import Store
@@ -58,6 +59,7 @@ class GatewayAddon:
         self.calls: Calls | None = None
         self._store: Store
         self._console = Console()
+        self._log = MaskedLog()
         self._failed_to_load = False
         self._is_running = False
 
@@ -87,6 +89,8 @@ class GatewayAddon:
         if self.calls is None or self._is_running:
             return
         self._is_running = True
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(self._log)
         # Python lets a thread run for 5 ms before another gets its turn: too long for a chunk to wait for our writer
         sys.setswitchinterval(0.0005)
         logger.info("gateway-addon %s: %s", __version__, options.describe(self.calls.options, ctx.options))
@@ -107,11 +111,13 @@ class GatewayAddon:
             threading.Thread(target=prices.load, name="price table", daemon=True).start()
             # mitmproxy may also leave by sys.exit, which `done` cannot tell from a reload
             atexit.register(self._close)
+            self._log.mask = wanted.mask
             return
         if wanted.db != self.calls.options.db:
             store, previous = Store(wanted.db, __version__), self._store
             self.calls.sinks, self.calls.run_id, self._store = self._sinks(store), store.run_id, store
             previous.close()
+        self._log.mask = wanted.mask
         self.calls.options = wanted
 
     def _sinks(self, store: Store) -> Sinks:
@@ -147,8 +153,22 @@ class GatewayAddon:
         calls.close(flow)
 
     @guarded
+    def websocket_end(self, calls: Calls, flow: http.HTTPFlow) -> None:
+        calls.close(flow)
+
+    @guarded
     def error(self, calls: Calls, flow: http.HTTPFlow) -> None:
         calls.close(flow)
+
+    def update(self, flows: Sequence[flow.Flow]) -> None:
+        """Comes behind every hook of a flow, once all addons have seen it and before mitmproxy goes on."""
+        for one in flows:
+            if isinstance(one, http.HTTPFlow):
+                self._pass_on(one)
+
+    @guarded
+    def _pass_on(self, calls: Calls, flow: http.HTTPFlow) -> None:
+        calls.pass_on(flow)
 
     def server_connect(self, data: ServerConnectionHookData) -> None:
         if self.calls:

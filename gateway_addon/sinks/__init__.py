@@ -44,10 +44,10 @@ class Sinks:
             self._guarded(sink, lambda sink: sink.finish(record, content, wait=wait))
 
     def close(self) -> bool:
-        failed: list[Sink] = []
+        are_whole: list[bool] = []
         for sink in self._sinks:
-            self._guarded(sink, lambda sink: sink.close() or failed.append(sink))
-        return not failed
+            self._guarded(sink, lambda sink: are_whole.append(sink.close()))
+        return all(are_whole)
 
     def _guarded(self, sink: Sink, tell: Callable[[Sink], object]) -> None:
         try:
