@@ -152,7 +152,7 @@ def finish(reading: Reading, end: End, now: float | None, table: cost.PriceTable
     for warning in answer.warnings:
         reading.warn(warning)
     record = opening_record(call)
-    record.warnings = (*record.warnings, *reading.warnings)
+    record.warnings = (*dict.fromkeys((*record.warnings, *reading.warnings)),)
     record.outcome = _outcome(reading, answer, end)
     record.http_status = reading.http_status
     problem = answer.error

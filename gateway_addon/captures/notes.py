@@ -25,8 +25,8 @@ METADATA = "gateway"
 PACE = "gateway_pace"
 """The key in `flow.metadata` of the answer's pace: a list of [milliseconds since the request's start, body bytes]."""
 
-UNSEEN: tuple[Warning, ...] = ("response_truncated", "answer_withheld", "secret_masked")
-"""Warnings of a call that its flow does not show: what was left out of it, or was never in it."""
+UNSEEN: tuple[Warning, ...] = ("response_truncated", "response_undecodable", "answer_withheld", "secret_masked")
+"""Warnings of a call that its flow may not show: what was left out of it, or was never in it."""
 
 _OUTCOMES = get_args(Outcome.__value__)
 

@@ -2,7 +2,7 @@
 
 mitmproxy saves and shows a flow in the very hook after which it sends what the flow holds. So a flow is made fit to be
 kept in `response`; in `update`, which mitmproxy calls next and last before it sends, an answer that has still to be
-sent is put in its place; and as soon as it has been sent, what is to be kept is there again.
+sent is put in its place; and when it has been sent, what is to be kept is there again.
 """
 
 import asyncio
@@ -14,6 +14,10 @@ from mitmproxy import http
 
 from gateway_addon.captures.masks import mask_flow
 from gateway_addon.masking import Mask
+
+MAX_TURNS = 50
+"""Turns of the event loop in which an answer has certainly been sent. A flow that is not live any more tells that it
+has; an upgraded one stays live."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -51,6 +55,9 @@ class Veil:
     def __init__(self) -> None:
         self._live: dict[http.HTTPFlow, None] = {}
         self._unsent: dict[http.HTTPFlow, Answer] = {}
+        """What is still to be sent of flows that are fit to be kept."""
+        self._sending: dict[http.HTTPFlow, Answer] = {}
+        """What is to be kept of flows that hold what is being sent."""
 
     def watch(self, flow: http.HTTPFlow) -> None:
         """A live flow begins: mitmproxy saves it when it ends, or when the proxy does."""
@@ -70,14 +77,24 @@ class Veil:
         """The proxy ends: mask what is under way."""
         for flow in list(self._live):
             self.draw(flow, mask)
+        for flow in list(self._sending):
+            self._lower(flow, 0)
 
     def lift(self, flow: http.HTTPFlow) -> None:
         """mitmproxy is about to send a flow's answer, unless somebody holds it back."""
         if flow.response is None or flow.intercepted or (answer := self._unsent.pop(flow, None)) is None:
             return
-        kept = Answer.of(flow.response)
+        self._sending[flow] = Answer.of(flow.response)
         answer.put_into(flow.response)
-        asyncio.get_running_loop().call_soon(kept.put_into, flow.response)
+        asyncio.get_running_loop().call_soon(self._lower, flow, MAX_TURNS)
+
+    def _lower(self, flow: http.HTTPFlow, turns: int) -> None:
+        """Put back what is to be kept once the answer has been sent, after so many turns of the loop at most."""
+        if flow.live and turns:
+            # mitmproxy may have to wait for a lock of the connection's
+            asyncio.get_running_loop().call_soon(self._lower, flow, turns - 1)
+        elif (kept := self._sending.pop(flow, None)) and flow.response:
+            kept.put_into(flow.response)
 
 
 class MaskedLog(logging.Filter):
