@@ -1,5 +1,6 @@
 """`gateway.toml` as pydantic models: a file and the environment in, one frozen `Settings` out."""
 
+import json
 import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
@@ -320,5 +321,5 @@ def _first(error: ValidationError) -> str:
 
 
 def _dotted(place: tuple[str, ...]) -> str:
-    """A key as TOML writes it, parts that are no bare keys in quotes."""
-    return ".".join(part if re.fullmatch(r"[\w-]+", part) else f'"{part}"' for part in place)
+    """A key as TOML writes it, parts that are no bare keys in quotes, and everything but ASCII escaped."""
+    return ".".join(part if re.fullmatch(r"[\w-]+", part, re.ASCII) else json.dumps(part) for part in place)

@@ -51,6 +51,9 @@ def reading(path: Path) -> Iterator[Database]:
 @contextmanager
 def writing(path: Path) -> Iterator[Database]:
     """The same to change it."""
+    with reading(path):
+        # whoever wrote it, it can be read
+        pass
     try:
         with reported(path):
             if not path.exists():

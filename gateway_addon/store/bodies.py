@@ -26,6 +26,10 @@ COLUMNS = ("envelope_id", *TIPS.values(), "body_edits", "whole_body_id")
 """The columns of `requests` that say where its body is; all NULL if it is not stored."""
 
 
+MAX_BODY = 64 * 1024 * 1024
+"""Bytes. No longer body is read from a client, so none is stored."""
+
+
 class DamagedError(Exception):
     """A stored body cannot be given back as it was."""
 
@@ -72,10 +76,17 @@ def stored_bodies(db: Database) -> list[str]:
     return [row[0] for row in db.execute(sql).fetchall()]
 
 
+def unpacked(packed: bytes) -> bytes:
+    """A whole body as it was stored. Raises `ValueError` or `ZstdError` for anything else, and for a larger one."""
+    if zstandard.frame_content_size(packed) > MAX_BODY:
+        raise ValueError("larger than any body that is stored")
+    return zstandard.decompress(packed, max_output_size=MAX_BODY)
+
+
 def _rebuilt(db: Database, row: dict[str, Any]) -> bytes | None:
     if row["whole_body_id"] is not None:
         sql = "SELECT zstd FROM whole_bodies WHERE id = ?"
-        return zstandard.decompress(db.execute(sql, [row["whole_body_id"]]).fetchone()[0])
+        return unpacked(db.execute(sql, [row["whole_body_id"]]).fetchone()[0])
     if row["envelope_id"] is None:
         return None
     sql = "SELECT text FROM contents WHERE id = ?"
@@ -86,12 +97,17 @@ def _rebuilt(db: Database, row: dict[str, Any]) -> bytes | None:
 
 
 def elements(db: Database, tip_id: int) -> list[str]:
-    """The elements of the chain that ends at a node, first to last: JSON texts, without what was edited out."""
-    rows = db.execute(_CHAIN, [tip_id]).fetchall()
-    found = []
-    for _, group in groupby(rows, key=itemgetter(0)):
+    """The elements of the chain that ends at a node, first to last: JSON texts, without what was edited out.
+
+    Raises `ValueError` if they are more than any body.
+    """
+    found, size = [], 0
+    for _, group in groupby(db.execute(_CHAIN, [tip_id]), key=itemgetter(0)):
         texts = list(group)
         found.append(fill_texts(texts[0][1], [text for _, _, text in texts if text is not None]))
+        size += len(found[-1])
+        if size > MAX_BODY:
+            raise ValueError("larger than any body that is stored")
     return found
 
 
@@ -101,6 +117,8 @@ WITH RECURSIVE chain (id, parent_id, element_id) AS (
     SELECT id, parent_id, element_id FROM nodes WHERE id = ?
     UNION ALL
     SELECT nodes.id, nodes.parent_id, nodes.element_id FROM chain JOIN nodes ON nodes.id = chain.parent_id
+    -- in a damaged file a chain may lead back into itself
+    WHERE nodes.id < chain.id
 )
 SELECT chain.id, elements.template, contents.text
 FROM chain

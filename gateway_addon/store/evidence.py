@@ -7,6 +7,8 @@ from typing import Any
 import zstandard
 from sqlite_utils import Database
 
+from gateway_addon.store.bodies import unpacked
+
 Row = dict[str, Any]
 
 TextId = tuple[str, int]
@@ -154,6 +156,6 @@ def client_tool_calls(db: Database) -> list[Row]:
 def _unpacked(packed: bytes) -> str:
     # a damaged body is `verify`'s to report
     try:
-        return zstandard.decompress(packed).decode("utf-8", "replace")
-    except zstandard.ZstdError:
+        return unpacked(packed).decode("utf-8", "replace")
+    except (ValueError, TypeError, zstandard.ZstdError):
         return ""
