@@ -5,11 +5,14 @@ Live streams, whole bodies, files and replays all come through here. No I/O, no 
 `AnswerReader` needs no HTTP around it: whoever has events or a body from elsewhere feeds it directly.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 from gateway_addon import api
 from gateway_addon.api import errors
 from gateway_addon.api.base import Answer, ApiKind, Reader, RequestFacts
 from gateway_addon.api.values import objects
-from gateway_addon.gateway.answers import AnswerChange
+from gateway_addon.gateway.answers import AnswerChange, UnreadableError
 from gateway_addon.terms import Warning
 from gateway_addon.wire import aws_events, encodings, jsontext, sse
 from gateway_addon.wire.headers import Headers, media_type
@@ -104,6 +107,8 @@ class AnswerFeed:
         """Whether it is an event stream; None until that is known."""
         self.warning: Warning | None = None
         """Why reading stopped early, if it did."""
+        self.is_withheld = False
+        """The answer had to be changed and could not be read: its client gets an error instead, and nothing more."""
         self.failure: Exception | None = None
         """What a reader has raised, which is a bug of ours; an answer that is changed goes on being changed."""
         self._reader = AnswerReader(kind, request)
@@ -120,9 +125,10 @@ class AnswerFeed:
         try:
             self._decoder: encodings.Decoder | None = encodings.decoder(headers.joined("content-encoding"))
         except encodings.DecodeError:
-            # nobody can change it either
-            self._change = None
             self.stop("response_undecodable")
+            if not self.is_withheld:
+                # nobody can change it either
+                self._change = None
 
     @property
     def answer(self) -> Answer:
@@ -139,7 +145,7 @@ class AnswerFeed:
         self._pending_size += len(data)
         if self._pending_size >= BATCH or self._change or not self.answer.started:
             self._read_pending()
-        return self._passed_on()
+        return self.passed_on()
 
     def end(self) -> list[bytes]:
         """The body has ended, or nothing more of it will come: read what is left. May be called again."""
@@ -155,7 +161,7 @@ class AnswerFeed:
                 self._take_events(self._events.finish())
             elif self.warning != "response_too_large":
                 self._take_body(bytes(self._body))
-        return self._passed_on()
+        return self.passed_on()
 
     def finish(self) -> Answer:
         """Read what is left and return the answer. Called once, last."""
@@ -163,11 +169,28 @@ class AnswerFeed:
         return self._reader.finish()
 
     def stop(self, warning: Warning) -> None:
-        """Read nothing more; what was read stays."""
+        """Read nothing more; what was read stays. An answer that must not be seen unchanged is withheld."""
         self._decoder = None
         self.warning = warning
+        self._withhold()
 
-    def _passed_on(self) -> list[bytes]:
+    def _withhold(self) -> None:
+        if self._change is None or not self._change.fails_closed or self.is_withheld:
+            return
+        self.is_withheld = True
+        is_stream = self._framing is not None if self.streamed is None else self.streamed
+        self._out.append(self._change.error_event() if is_stream else self._change.error_body())
+
+    def _pass_on(self, made: Callable[[AnswerChange], bytes]) -> None:
+        """What the client gets next, if it gets anything else than the bytes as received."""
+        if self._change is None or self.is_withheld:
+            return
+        try:
+            self._out.append(made(self._change))
+        except UnreadableError:
+            self._withhold()
+
+    def passed_on(self) -> list[bytes]:
         out, self._out = self._out, []
         return [b"".join(out)] if any(out) else []
 
@@ -189,7 +212,7 @@ class AnswerFeed:
             self._take_events(self._events.feed(piece))
             return
         if self.warning == "response_too_large":
-            self._out.append(piece)
+            self._pass_on(lambda change: piece)
             return
         self._body += piece
         if self.streamed is None:
@@ -202,10 +225,14 @@ class AnswerFeed:
                 self.stop("response_too_large")
             else:
                 self.warning = "response_too_large"
-                self._out.append(bytes(self._body))
+                self._withhold()
+                self._pass_on(lambda change: bytes(self._body))
             self._body.clear()
 
     def _take_events(self, events: list[sse.Event]) -> None:
+        if self._events.skipped or isinstance(self._events, aws_events.EventParser):
+            # what cannot be read, or is packed so that no text of it can be changed
+            self._withhold()
         for event in events:
             data: object = None
             if event.data.lstrip().startswith(b"[DONE]"):
@@ -218,8 +245,7 @@ class AnswerFeed:
                         self._reader.event(data, event.name)
                     except Exception as error:
                         self._fail(error)
-            if self._change:
-                self._out.append(self._change.event(event, data if isinstance(data, dict) else None))
+            self._pass_on(partial(AnswerChange.event, event=event, data=_object(data)))
 
     def _parsed(self, data: bytes) -> object:
         try:
@@ -240,5 +266,8 @@ class AnswerFeed:
                 self._reader.body(body, data, is_error=self._is_error)
             except Exception as error:
                 self._fail(error)
-        if self._change:
-            self._out.append(self._change.body(body, data if isinstance(data, dict) else None))
+        self._pass_on(partial(AnswerChange.body, source=body, data=_object(data)))
+
+
+def _object(data: object) -> api.Json | None:
+    return data if isinstance(data, dict) else None

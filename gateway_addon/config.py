@@ -1,5 +1,6 @@
 """`gateway.toml` as pydantic models: a file and the environment in, one frozen `Settings` out."""
 
+import json
 import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
@@ -207,6 +208,11 @@ class Settings(Table):
         """The value of a named environment variable at the start; None when unset, empty, or not named at all."""
         return self._secrets.get(variable)
 
+    @property
+    def secrets(self) -> list[str]:
+        """All values that nobody but their owner may see: provider keys, tokens, salt."""
+        return [value.get_secret_value() for value in self._secrets.values()]
+
     def provider_key(self, provider: Provider) -> SecretStr | None:
         """The key the gateway spends at a provider; None: the client's own credentials pass through."""
         return self.secret(provider.api_key_env)
@@ -319,5 +325,5 @@ def _first(error: ValidationError) -> str:
 
 
 def _dotted(place: tuple[str, ...]) -> str:
-    """A key as TOML writes it, parts that are no bare keys in quotes."""
-    return ".".join(part if re.fullmatch(r"[\w-]+", part) else f'"{part}"' for part in place)
+    """A key as TOML writes it, parts that are no bare keys in quotes, and everything but ASCII escaped."""
+    return ".".join(part if re.fullmatch(r"[\w-]+", part, re.ASCII) else json.dumps(part) for part in place)

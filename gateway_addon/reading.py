@@ -94,15 +94,22 @@ class Reading:
         return self.feed is not None and self.feed.is_changed
 
     @property
+    def is_withheld(self) -> bool:
+        """Whether the client gets an error instead (`AnswerFeed.is_withheld`)."""
+        return self.feed is not None and self.feed.is_withheld
+
+    @property
     def failure(self) -> Exception | None:
         """What a reader of ours has raised, if one has."""
         return self.feed.failure if self.feed else None
 
-    def give_up(self) -> None:
-        """Reading failed: stop it for this call, keep what was read and go on counting."""
+    def give_up(self) -> list[bytes] | None:
+        """Reading failed: stop it for this call, keep what was read and go on counting. Returns as `receive` does."""
         self.warn("reader_failed")
-        if self.feed:
-            self.feed.stop("reader_failed")
+        if self.feed is None:
+            return None
+        self.feed.stop("reader_failed")
+        return self.feed.passed_on() if self.feed.is_changed else None
 
     def warn(self, warning: Warning) -> None:
         if warning not in self.warnings:
@@ -151,10 +158,12 @@ def finish(reading: Reading, end: End, lasted: float | None, table: cost.PriceTa
     answer = feed.finish() if feed else Answer()
     if feed and feed.warning:
         reading.warn(feed.warning)
+    if reading.is_withheld:
+        reading.warn("answer_withheld")
     for warning in answer.warnings:
         reading.warn(warning)
     record = opening_record(call)
-    record.warnings = (*record.warnings, *reading.warnings)
+    record.warnings = (*dict.fromkeys((*record.warnings, *reading.warnings)),)
     record.outcome = _outcome(reading, answer, end)
     record.http_status = reading.http_status
     problem = answer.error

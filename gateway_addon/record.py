@@ -1,12 +1,14 @@
 """The true row of one call, as values: the one table of columns that database, flow metadata and console render."""
 
 import json
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from gateway_addon import api, times
 from gateway_addon.api.base import Json, Operation, ToolCall, ToolResult
+from gateway_addon.api.errors import is_known_type
 from gateway_addon.terms import CostFlag, CostSource, Outcome, SideRequest, Source, Warning
 from gateway_addon.wire import jsontext
 from gateway_addon.wire.elements import Body
@@ -153,7 +155,49 @@ def limited(record: Record, content: Content, mode: str) -> tuple[Record, Conten
         spoken = tuple(f"/body/{name}" for name in api.members())
         record = replace(record, rewrites=_without_values(record.rewrites, spoken))
         return record, replace(bare, system_prompt=content.system_prompt, user_prompt=content.user_prompt)
-    return replace(record, error_message=None, rewrites=_without_values(record.rewrites, ("",))), bare
+    return _without_words(replace(record, rewrites=_without_values(record.rewrites, ("",)))), bare
+
+
+_NAME = re.compile(r"[\w.:/@+-]{1,128}", re.ASCII)
+"""What may be the name or id of something, and is no sentence."""
+
+_NAMED_UPSTREAM = (
+    "response_model",
+    "finish_reason",
+    "finish_detail",
+    "response_id",
+    "provider_request_id",
+    "inference_provider",
+    "service_tier",
+)
+"""Columns that hold what the answer calls something."""
+
+
+def _without_words(record: Record) -> Record:
+    """A copy in which an upstream can say nothing but what it has to: counts, known types of errors, and names."""
+    named: dict[str, Any] = {
+        name: value if (value := getattr(record, name)) and _NAME.fullmatch(value) else None for name in _NAMED_UPSTREAM
+    }
+    return replace(
+        record,
+        error_message=None,
+        error_type=record.error_type if is_known_type(record.error_type) else None,
+        usage=_numbers(record.usage),
+        **named,
+    )
+
+
+def _numbers(value: Any) -> Any:
+    """What of a JSON value are numbers and signs, under names."""
+    match value:
+        case dict():
+            members = {name: _numbers(member) for name, member in value.items() if _NAME.fullmatch(name)}
+            return {name: member for name, member in members.items() if member is not None} or None
+        case list():
+            return [member for member in map(_numbers, value) if member is not None] or None
+        case str():
+            return None
+    return value
 
 
 def _without_values(rewrites: tuple[Operation, ...], places: tuple[str, ...]) -> tuple[Operation, ...]:

@@ -53,6 +53,7 @@ def why_unknown(flags: Sequence[str]) -> str | None:
 
 
 type Warning = Literal[
+    "answer_withheld",  # by the gateway: it had to be changed and could not be read
     "content_dropped",
     "reader_failed",
     "request_missing",
@@ -63,9 +64,10 @@ type Warning = Literal[
     "response_too_large",
     "response_truncated",
     "response_undecodable",
+    "secret_masked",
     "usage_ambiguous",
 ]
-"""What a row could not know, and why."""
+"""What a row could not know, and why; and what was done to its call beside the changes of the gateway."""
 
 type SideRequest = Literal[
     "auxiliary", "compaction", "memory", "quota_probe", "side_reply", "suggestion", "title", "transcript", "warmup"

@@ -344,5 +344,8 @@ class ApiKind(Protocol):
     def error_body(self, refusal: Refusal) -> Json:
         """The addon's own error reply, in the shape this kind's SDKs turn into their typed exceptions."""
 
+    def error_event(self, refusal: Refusal) -> tuple[str, Json]:
+        """The same as the last event of a stream that has begun: its `event:` name ("": none) and its data."""
+
     def effort_operations(self, body: Json, effort: str) -> list[Operation]:
         """Put a reasoning effort into this kind's own field(s), never over an explicit wish of the client."""

@@ -29,7 +29,7 @@ from gateway_addon.api.errors import merge, read_error
 from gateway_addon.api.gateways import read_gateway, read_own_cost
 from gateway_addon.api.parts import note, role_of, with_notes
 from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_prompt, side_request
-from gateway_addon.api.refusals import check_model, check_object, openai_error_body
+from gateway_addon.api.refusals import check_model, check_object, openai_error_body, openai_error_event
 from gateway_addon.api.usage import take_usage
 from gateway_addon.api.values import count, items, mapping, objects, text, written
 from gateway_addon.wire.cut import CONVERSATION, TOOLS
@@ -158,6 +158,7 @@ def validate(body: object) -> Refusal | None:
 
 
 error_body = openai_error_body
+error_event = openai_error_event
 
 
 def effort_operations(body: Json, effort: str) -> list[Operation]:

@@ -68,6 +68,17 @@ STATUS_IN_TYPE = {
 """What other names say by a part of theirs; the first that is in a name holds."""
 
 
+def is_known_type(name: str | None) -> bool:
+    """Whether an error's type is one of the usual ones, not words of the moment."""
+    if name is None or not re.fullmatch(r"[\w.-]{1,64}", name, re.ASCII):
+        return False
+    return name.lower() in STATUS_OF_TYPE or name.lower().removesuffix("_error") in {*STATUS_IN_TYPE, *OWN_TYPES}
+
+
+OWN_TYPES = ("timeout", "dns", "connect", "tls", "killed")
+"""What the addon calls it when a connection fails."""
+
+
 def read_error(body: object, name: str = "") -> Problem | None:
     """The error that a whole body or a stream event's data reports; None if it reports none.
 

@@ -32,7 +32,7 @@ from gateway_addon.api.errors import merge, read_error
 from gateway_addon.api.gateways import read_gateway, read_own_cost
 from gateway_addon.api.parts import note, role_of, with_notes, words
 from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_prompt, side_request
-from gateway_addon.api.refusals import anthropic_error_body, check_model, check_object
+from gateway_addon.api.refusals import anthropic_error_body, anthropic_error_event, check_model, check_object
 from gateway_addon.api.values import count, items, mapping, objects, text, written
 from gateway_addon.terms import Executor, Role, SideRequest
 from gateway_addon.wire import jsontext
@@ -186,6 +186,9 @@ def validate(body: object) -> Refusal | None:
 def error_body(refusal: Refusal) -> Json:
     """The addon's own error reply."""
     return anthropic_error_body(refusal)
+
+
+error_event = anthropic_error_event
 
 
 def effort_operations(body: Json, effort: str) -> list[Operation]:

@@ -8,8 +8,9 @@ ANTHROPIC_TYPES = {
     403: "permission_error",
     404: "not_found_error",
     500: "api_error",
+    502: "api_error",
 }
-OPENAI_TYPES = ANTHROPIC_TYPES | {404: "invalid_request_error", 500: "server_error"}
+OPENAI_TYPES = ANTHROPIC_TYPES | {404: "invalid_request_error", 500: "server_error", 502: "server_error"}
 """The error types of the two vendors for the statuses that the addon answers with."""
 
 PARAMS = {"model_not_found": "model"}
@@ -31,6 +32,22 @@ def openai_error_body(refusal: Refusal) -> Json:
 def anthropic_error_body(refusal: Refusal) -> Json:
     """The reply to a Messages call: `{"type": "error", "error": {type, message}}`."""
     return {"type": "error", "error": {"type": ANTHROPIC_TYPES[refusal.status], "message": refusal.message}}
+
+
+def openai_error_event(refusal: Refusal) -> tuple[str, Json]:
+    """The same in a Chat Completions stream: an event without a name."""
+    return "", openai_error_body(refusal)
+
+
+def anthropic_error_event(refusal: Refusal) -> tuple[str, Json]:
+    """The same in a Messages stream."""
+    return "error", anthropic_error_body(refusal)
+
+
+def responses_error_event(refusal: Refusal) -> tuple[str, Json]:
+    """The same in a Responses stream, where an error event is flat."""
+    error = openai_error_body(refusal)["error"]
+    return "error", {"type": "error", "code": error["code"], "message": error["message"], "param": error["param"]}
 
 
 def check_object(body: object) -> Refusal | None:

@@ -116,13 +116,13 @@ class Finder:
     def events(self, texts: list[str]) -> list[str]:
         """The texts of consecutive events, also without the secrets that are spread over the deltas of one block."""
         spans: list[list[Span]] = [[] for _ in texts]
-        for pieces in _deltas(texts):
+        for pieces in deltas(texts):
             if len(pieces) > 1:
                 for number, span in self._find_across(pieces):
                     spans[number].append(span)
         return [replaced(text, [*across, *self.find(text)]) for text, across in zip(texts, spans, strict=True)]
 
-    def _find_across(self, pieces: list["_Piece"]) -> Iterator[tuple[int, Span]]:
+    def _find_across(self, pieces: list["Piece"]) -> Iterator[tuple[int, Span]]:
         """Secrets in the joined text of the pieces: number of the event, and what to replace there."""
         starts = [0]
         for piece in pieces:
@@ -207,25 +207,25 @@ class Finder:
         return self._placeholders[secret]
 
 
-class _Piece(NamedTuple):
+class Piece(NamedTuple):
     """A string in an event that continues the one of an earlier event."""
 
     event: int
     inside: Unescaped
 
 
-def _deltas(texts: list[str]) -> Iterable[list[_Piece]]:
+def deltas(texts: list[str]) -> Iterable[list[Piece]]:
     """The strings that go on where an earlier event's ended, in any kind's events, by the block they belong to."""
     delta_members = {name for kind in KINDS.values() for name in kind.DELTA_MEMBERS}
     block_members = sorted({name for kind in KINDS.values() for name in kind.BLOCK_MEMBERS})
-    blocks: dict[tuple[str, ...], list[_Piece]] = {}
+    blocks: dict[tuple[str, ...], list[Piece]] = {}
     for number, text in enumerate(texts):
         has_delta = any(f'"{name}"' in text for name in delta_members)
         if has_delta and (event := jsontext.parse_object(text)) is not None:
             block = tuple(str(event.get(name)) for name in block_members)
             for place, start, end in strings(text, 0, ()):
                 if not delta_members.isdisjoint(place):
-                    blocks.setdefault(block + place, []).append(_Piece(number, unescaped(text, start, end)))
+                    blocks.setdefault(block + place, []).append(Piece(number, unescaped(text, start, end)))
     return blocks.values()
 
 

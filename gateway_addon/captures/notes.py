@@ -14,7 +14,7 @@ from mitmproxy import http
 from gateway_addon.api.base import Operation
 from gateway_addon.dialects import DIALECTS
 from gateway_addon.record import TIMINGS, Record, as_row
-from gateway_addon.terms import Outcome
+from gateway_addon.terms import Outcome, Warning
 from gateway_addon.times import MAX_TIME
 from gateway_addon.wire import jsontext
 from gateway_addon.wire.text import storable
@@ -24,6 +24,9 @@ METADATA = "gateway"
 
 PACE = "gateway_pace"
 """The key in `flow.metadata` of the answer's pace: a list of [milliseconds since the request's start, body bytes]."""
+
+UNSEEN: tuple[Warning, ...] = ("response_truncated", "response_undecodable", "answer_withheld", "secret_masked")
+"""Warnings of a call that its flow may not show: what was left out of it, or was never in it."""
 
 _OUTCOMES = get_args(Outcome.__value__)
 
@@ -37,8 +40,8 @@ class Notes:
     provider: str | None = None
     dialect: str | None = None
     rewrites: tuple[Operation, ...] = ()
-    is_truncated: bool = False
-    """The answer goes on behind what the flow holds of it."""
+    warnings: tuple[Warning, ...] = ()
+    """Those that the flow itself does not show (`UNSEEN`)."""
     timings: Mapping[str, float] = field(default_factory=dict)
     """Milliseconds, by the names of `TIMINGS`."""
 
@@ -56,7 +59,7 @@ def read(flow: http.HTTPFlow) -> Notes | None:
         provider=provider if provider and re.fullmatch(r"[A-Za-z0-9._-]{1,100}", provider) else None,
         dialect=dialect if dialect in DIALECTS else None,
         rewrites=_operations(_text(noted, "rewrites")),
-        is_truncated="response_truncated" in (warnings or ""),
+        warnings=tuple(warning for warning in UNSEEN if f'"{warning}"' in (warnings or "")),
         timings={name: value for name in TIMINGS if (value := _duration(noted.get(name))) is not None},
     )
 

@@ -10,7 +10,7 @@ in other than UTF-8, split between two flows or two TCP messages, or of which on
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from gateway_addon.captures.finder import Finder
@@ -109,20 +109,8 @@ class Redactor:
         parser = sse.EventParser(max_event=len(data))
         events = [*parser.feed(data), *parser.finish()]
         redacted = self._finder.events([_decode(event.data) for event in events])
-        return "".join(map(self._event, [_decode(event.raw) for event in events], redacted))
-
-    def _event(self, raw: str, data: str) -> str:
-        """An event as it was sent, with other data."""
-        new_lines = iter(data.split("\n"))
-
-        def line(found: re.Match[str]) -> str:
-            field, colon, value = found[0].partition(":")
-            if field.removeprefix("\ufeff") != "data":
-                return self._finder.text(found[0])
-            space = " " if value.startswith(" ") else ""
-            return f"{field}{colon}{space}{next(new_lines, '')}"
-
-        return re.sub(r"[^\r\n]+", line, raw)
+        raw = [_decode(event.raw) for event in events]
+        return "".join(with_data(*event, self._finder.text) for event in zip(raw, redacted, strict=True))
 
     def _websocket(self, messages: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
         """The messages of both directions. Each holds one event at most."""
@@ -131,6 +119,20 @@ class Redactor:
             (kind, from_client, _encode(text), *others)
             for (kind, from_client, _, *others), text in zip(messages, texts, strict=True)
         ]
+
+
+def with_data(raw: str, data: str, others: Callable[[str], str] = str) -> str:
+    """A server-sent event in its own framing, with other data of as many lines; `others` is applied to other lines."""
+    new_lines = iter(data.split("\n"))
+
+    def line(found: re.Match[str]) -> str:
+        field, colon, value = found[0].partition(":")
+        if field.removeprefix("\ufeff") != "data":
+            return others(found[0])
+        space = " " if value.startswith(" ") else ""
+        return f"{field}{colon}{space}{next(new_lines, '')}"
+
+    return re.sub(r"[^\r\n]+", line, raw)
 
 
 def _decode(data: bytes) -> str:

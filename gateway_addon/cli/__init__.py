@@ -5,6 +5,8 @@ Exit 0: good; 1: found something, or no such id; 2: bad usage or unreadable file
 
 import os
 import sys
+import traceback
+from pathlib import Path
 from typing import Any
 
 import click
@@ -28,6 +30,12 @@ class _Main(click.Group):
             # a full disk under stdout, say; what could not be written must not be tried again at exit
             click.echo(f"gateway-addon: {plain(error.strerror or str(error))}", err=True)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.exit(2)
+        except Exception as error:
+            # a file may come from anybody, and hold what nobody thought of; where, not what, as that may be a prompt
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
+            click.echo(f"gateway-addon: the file holds what cannot be shown: {where}", err=True)
             sys.exit(2)
 
 

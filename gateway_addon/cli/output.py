@@ -2,6 +2,7 @@
 
 import json
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,14 +22,33 @@ UNKNOWN = "–"
 PIPE_WIDTH = 1000
 """Characters; the width of a table that goes to no terminal, so that no cell is cut."""
 
-_UNSAFE = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
-# these turn the direction of the text around them
-_UNSAFE |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+
+class _Shown(dict[int, str]):
+    """By code, how a character is shown: as it is, or spelled out if it is not seen, or moves or turns the others."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        is_seen = character.isprintable() or unicodedata.category(character) == "Zs"
+        if character in "\n\t" or (is_seen and code not in BLANK):
+            shown = character
+        elif code < 0x100:
+            shown = f"\\x{code:02x}"
+        else:
+            shown = f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+        self[code] = shown
+        return shown
+
+
+BLANK = frozenset({0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), 0x2800, 0x3164, 0xFFA0})
+"""Characters that Unicode counts among the printable ones, although nothing is seen of them."""
+
+_SHOWN = _Shown()
 
 
 def printable(text: str) -> str:
-    """The text with everything spelled out by which it could steer a terminal: models write what they like."""
-    return text.translate(_UNSAFE)
+    """The text with everything spelled out by which it could steer a terminal, or that nobody would see: models write
+    what they like."""
+    return text.translate(_SHOWN)
 
 
 def plain(value: object) -> str:

@@ -10,12 +10,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from gateway_addon.api.base import ApiKind, Json, Operation
+from gateway_addon.api.base import ApiKind, Json, Operation, Refusal
 from gateway_addon.api.values import text
 from gateway_addon.dialects import DIALECTS
 from gateway_addon.wire import jsontext
 from gateway_addon.wire.jsontext import pointer
 from gateway_addon.wire.sse import Event
+
+WITHHELD = Refusal(502, "the gateway could not read the answer and has withheld it", "answer_withheld")
+"""What a client gets of an answer that must be changed and cannot be."""
+
+
+class UnreadableError(Exception):
+    """What came cannot be changed, and may hold what must be hidden."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -28,13 +35,23 @@ class AnswerChange:
     hide_usage: bool = False
     """Chat Completions: the gateway asked for the usage chunk, not the client."""
 
+    @property
+    def fails_closed(self) -> bool:
+        """Whether what cannot be changed must not be seen. Of usage that was not asked for nobody is harmed."""
+        return self.public_model is not None
+
     def concerns(self, http_status: int) -> bool:
         """Whether an answer of this status can have anything to change: no error has a usage chunk."""
         return self.public_model is not None or http_status < 400
 
     def event(self, event: Event, data: Json | None) -> bytes:
-        """What the client gets of an event of a stream; b"" for one it must not see. `data`: its data, parsed."""
+        """What the client gets of an event of a stream; b"" for one it must not see. `data`: its data, parsed.
+
+        Raises `UnreadableError` if the change fails closed.
+        """
         if data is None:
+            if self.fails_closed and not _is_bare(event):
+                raise UnreadableError
             return event.raw
         operations = self.operations(data)
         if operations is None:
@@ -43,8 +60,21 @@ class AnswerChange:
         return _with_data(event, _edited(event.data, operations)) if operations else event.raw
 
     def body(self, source: bytes, data: Json | None) -> bytes:
-        """What the client gets of a whole body. `data`: the same, parsed."""
-        return source if data is None else _edited(source, self.operations(data) or [])
+        """What the client gets of a whole body. `data`: the same, parsed. Raises `UnreadableError` like `event`."""
+        if data is None:
+            if self.fails_closed and source.strip():
+                raise UnreadableError
+            return source
+        return _edited(source, self.operations(data) or [])
+
+    def error_event(self) -> bytes:
+        """The last event of a stream of which no more may be seen."""
+        name, data = self.kind.error_event(WITHHELD)
+        return (f"event: {name}\n" if name else "").encode() + b"data: %b\n\n" % jsontext.dumps(data).encode()
+
+    def error_body(self) -> bytes:
+        """The body in place of a whole answer."""
+        return jsontext.dumps(self.kind.error_body(WITHHELD)).encode()
 
     def operations(self, answer: Json) -> list[Operation] | None:
         """The change to one event, or to a whole answer; None: nothing of it is left to be seen."""
@@ -168,7 +198,7 @@ def _is_empty(answer: Json, hidden: list[str]) -> bool:
 
 
 def _edited(source: bytes, operations: list[Operation]) -> bytes:
-    """A JSON object's text after its edit, or as it came where it cannot be edited."""
+    """A JSON object's text after its edit."""
     if not operations:
         return source
     renamed = _renamed(source, operations)
@@ -176,8 +206,8 @@ def _edited(source: bytes, operations: list[Operation]) -> bytes:
         return renamed
     try:
         return jsontext.apply(source, operations)
-    except ValueError:  # a name twice in one object, its values of different shapes
-        return source
+    except ValueError as error:  # a name twice in one object, its values of different shapes
+        raise UnreadableError from error
 
 
 def _renamed(source: bytes, operations: list[Operation]) -> bytes | None:
@@ -201,6 +231,15 @@ def _literal(name: str) -> bytes:
     return jsontext.dumps(name).encode()
 
 
+_BARE = re.compile(rb"(?:\xef\xbb\xbf)?(?:|(?::|event:|id:|retry:).*|data(?:: *(?:\[DONE\] *)?)?)")
+"""A line of an event that tells nothing of an answer."""
+
+
+def _is_bare(event: Event) -> bool:
+    """Whether an event holds nothing but names, comments and the end marker."""
+    return all(_BARE.fullmatch(line) for line in re.split(rb"[\r\n]+", event.raw))
+
+
 _DATA_LINE = re.compile(rb"(?:\A(\xef\xbb\xbf)?|(?<=[\r\n]))data(?:: ?([^\r\n]*))?(\r\n|\r|\n|\Z)")
 """A byte order mark before it, its value, and the end of the line."""
 
@@ -212,7 +251,7 @@ def _with_data(event: Event, data: bytes) -> bytes:
         return event.raw.replace(event.data, data)
     lines = list(_DATA_LINE.finditer(event.raw))
     if b"\n".join([line[2] or b"" for line in lines]) != event.data:
-        return event.raw
+        raise UnreadableError
     bom, _, line_end = lines[0].groups(b"")
     new = (line_end or b"\n").join([b"data: " + line for line in data.split(b"\n")]) + line_end
     before, behind = event.raw[: lines[0].start()], event.raw[lines[0].end() :]

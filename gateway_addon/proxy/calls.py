@@ -1,11 +1,12 @@
 """The calls under way: each from its request to its one record, which the sinks are given and its flow keeps."""
 
+import hashlib
 import logging
 import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mitmproxy import http
 from mitmproxy.connection import Server
@@ -20,10 +21,13 @@ from gateway_addon.proxy.log import describe
 from gateway_addon.proxy.options import Options
 from gateway_addon.proxy.tape import Tape
 from gateway_addon.proxy.unrecorded import Unrecorded
+from gateway_addon.proxy.veil import Answer, Veil
 from gateway_addon.reading import End, Reading
 from gateway_addon.record import Content, Record, limited
 from gateway_addon.sinks import Sinks, console
+from gateway_addon.wire import sse
 from gateway_addon.wire.elements import Memory
+from gateway_addon.wire.headers import media_type
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +49,8 @@ class UnderWay:
     """Not from a file. Its flow says so only until a script kills it."""
     received_headers: http.Headers | None = None
     """The answer's, where the client was given others."""
+    instead: Answer | None = None
+    """What the client is still to get in place of a whole answer."""
     has_failed: bool = field(default=False)
     """A bug of ours in reading the answer has been reported."""
 
@@ -83,7 +89,8 @@ class Calls:
         self._forwarder = forward.Forwarder(lambda: self.sinks.turn_away(), self._memory)
         self._arrived: dict[str, float] = {}
         """When the heads of requests came whose bodies have not, by the monotonic clock and flow id."""
-        self._under_way: dict[str, UnderWay] = {}
+        self._veil = Veil()
+        self._under_way: dict[http.HTTPFlow, UnderWay] = {}
         self._leaving: list[tuple[Sinks, Callable[[], object]]] = []
         self._failures: dict[str, str] = {}
         self._unrecorded = Unrecorded()
@@ -100,7 +107,9 @@ class Calls:
         if not flow.live:
             return
         arrived = time.monotonic()
-        if flow.is_replay == "request":
+        self._veil.watch(flow)
+        if flow.is_replay == "request" and self.options.streams_requests:
+            # its head may leave before it is complete
             self._forwarder.renew(flow, self.options.settings)
         for_gateway = self.options.rewrite and forward.is_gateway_call(flow)
         if not for_gateway and not flows.may_be_call(flow.request):
@@ -130,6 +139,8 @@ class Calls:
         """A request is complete: forward or refuse it, if it is for the gateway; follow it, if it is a model call."""
         began = self._arrived.pop(flow.id, None)
         opened: tuple[Request, Passage] | None
+        if flow.live and flow.is_replay == "request":
+            self._forwarder.renew(flow, self.options.settings)
         if self.options.rewrite and (self._forwarder.is_waiting(flow) or forward.is_gateway_call(flow)):
             opened = self._forwarder.forward(flow, lambda: caller_of(flow, None, self.own), self.options.settings)
         else:
@@ -152,16 +163,16 @@ class Calls:
             time.monotonic() - began,
             flow.live,
         )
-        self._under_way[call.id] = followed
+        self._under_way[flow] = followed
         if followed.is_live:
             record, _ = limited(reading.opening_record(call), Content(), self.options.content)
-            self.sinks.begin(record)
+            self.sinks.begin(self.options.mask.value(record))
 
     def stream(self, flow: http.HTTPFlow) -> None:
         """The answer's head has arrived: let the body pass chunk by chunk, with a copy to the reader."""
         forwarded = self._forwarder.conceal(flow)
         response = flow.response
-        followed = self._under_way.get(flows.row_id(flow))
+        followed = self._under_way.get(flow)
         if response is None or followed is None or followed.reading.feed is not None:
             if response is not None and forwarded and flow.live:
                 response.stream = True
@@ -173,15 +184,12 @@ class Calls:
         change = followed.call.passage.change
         if not flow.live or change is None or not followed.reading.is_changed:
             return
+        if response.raw_content or _can_wait(followed):
+            # mitmproxy sends it as a whole, so that it can still be withheld
+            response.stream = False
+            return
         followed.received_headers = response.headers.copy()
         forward.prepare_head(flow, change)
-        if response.raw_content:
-            # it is here as a whole, from a file (server replay) or another addon, and mitmproxy does not stream it
-            record = _recorder(followed)
-            response.raw_content = b"".join([*record(response.raw_content), *record(b"")])
-            response.headers.pop("transfer-encoding", None)
-            response.headers["content-length"] = str(len(response.raw_content))
-            followed.received_headers = None
 
     def close(self, flow: http.HTTPFlow) -> None:
         """The call has ended: make its record, once, whichever hooks said so."""
@@ -190,11 +198,19 @@ class Calls:
         if self.options.rewrite and forward.is_for_gateway(flow):
             # its client may have left before the request was complete, and `open` never saw it
             forward.hide_own_tokens(flow, self.options.settings)
-        if (followed := self._under_way.get(flows.row_id(flow))) is not None:
+        if (followed := self._under_way.get(flow)) is not None:
             end = flows.end_of(
                 flow, followed.reading, is_live=followed.is_live, idle=followed.idle(), failures=self._failures
             )
             self._close(followed, end)
+        else:
+            self._veil.draw(flow, self.options.mask)
+
+    def pass_on(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy goes on with a flow: what it sends next must be what is to be sent."""
+        if flow.live:
+            self._forwarder.arm(flow)
+            self._veil.lift(flow)
 
     def close_all(self) -> None:
         """The proxy ends: what is still under way is recorded as far as it got."""
@@ -202,16 +218,25 @@ class Calls:
         for followed in list(self._under_way.values()):
             self._close(followed, End("interrupted"))
         self._unrecorded.report()
+        self._veil.draw_all(self.options.mask)
 
     def _close(self, followed: UnderWay, end: End) -> None:
-        flow, call = followed.flow, followed.call
-        del self._under_way[call.id]
+        flow, call, mask = followed.flow, followed.call, self.options.mask
+        del self._under_way[flow]
         record, content = self._finish(followed, end)
         # by server replay, which shows only after the call has begun
         record.source = "replay" if flow.is_replay else call.source
         if not followed.is_live:
             flows.take_times(record, flow)
-        self._mask_key(record, call, flow)
+        masked, masked_content = mask.value(record), mask.value(content)
+        is_said = masked_content is not content
+        if self._veil.draw(flow, mask, across=is_said, instead=followed.instead) or is_said or masked is not record:
+            record, content = (
+                replace(masked, warnings=(*dict.fromkeys((*masked.warnings, "secret_masked")),)),
+                masked_content,
+            )
+            if record.request_sha256 and content.body is not None:
+                record.request_sha256 = hashlib.sha256(content.body).hexdigest()
         record, content = limited(record, content, self.options.content)
         flow.comment = flow.comment or console.line(record, console.tools_called(content))
         notes.leave(flow, record, followed.tape.pace() if followed.is_live else None)
@@ -236,22 +261,6 @@ class Calls:
             logger.warning("%s: reading the answer failed, the row says little: %s", followed.call.id, describe(error))
             return reading.unread(followed.reading, end), Content()
 
-    def _mask_key(self, record: Record, call: Call, flow: http.HTTPFlow) -> None:
-        """Some servers quote the key that they refuse. The mask is as long as the key, so that lengths stay true."""
-        there = call.passage.destination
-        provider = self.options.settings.providers.get(there.provider or "") if there else None
-        if there is None or there.payer != "gateway" or provider is None:
-            return
-        secret = self.options.settings.provider_key(provider)
-        if secret is None:
-            return
-        key = secret.get_secret_value()
-        mask = "*" * len(key)
-        if record.error_message:
-            record.error_message = record.error_message.replace(key, mask)
-        if flow.response and flow.response.raw_content:
-            flow.response.raw_content = flow.response.raw_content.replace(key.encode(), mask.encode())
-
 
 def _report(what: str) -> Callable[[Exception], None]:
     return lambda error: logger.warning("%s failed: %s", what, describe(error))
@@ -267,9 +276,7 @@ def _recorder(followed: UnderWay) -> Callable[[bytes], bytes | list[bytes]]:
         try:
             instead = _read(followed, chunk)
         except Exception as error:
-            _give_up(followed, error)
-            # what cannot be changed must not be seen
-            instead = [] if followed.reading.is_changed else None
+            instead = _give_up(followed, error)
         return chunk if instead is None else instead
 
     return record
@@ -289,19 +296,34 @@ def _read(followed: UnderWay, chunk: bytes) -> list[bytes] | None:
     return instead
 
 
-def _give_up(followed: UnderWay, error: Exception) -> None:
+def _give_up(followed: UnderWay, error: Exception) -> list[bytes] | None:
+    """Reading failed. Returns what the client gets in the chunk's place, as `_read`."""
     try:
-        followed.reading.give_up()
+        instead = followed.reading.give_up()
         _warn(followed, error)
     except Exception:
         # mitmproxy would drop the chunk, and tell of each in the log
         followed.has_failed = True
+        # what cannot be changed must not be seen
+        instead = [] if followed.reading.is_changed else None
+    return instead
 
 
 def _warn(followed: UnderWay, error: Exception) -> None:
     if not followed.has_failed:
         followed.has_failed = True
         logger.warning("%s: reading the answer failed, it is only passed on: %s", followed.call.id, describe(error))
+
+
+def _can_wait(followed: UnderWay) -> bool:
+    """Whether the head of an answer that may have to be withheld waits for its body: not if it may be a stream."""
+    change, answer = followed.call.passage.change, followed.reading
+    if change is None or not change.fails_closed:
+        return False
+    if media_type(answer.headers) == sse.MEDIA_TYPE:
+        return False
+    # where a stream was asked for, one may come under any label
+    return not followed.call.facts.streamed or (answer.http_status or 0) >= 400
 
 
 def _complete(followed: UnderWay) -> None:
@@ -322,7 +344,11 @@ def _complete(followed: UnderWay) -> None:
         # it was not streamed past us: from a file, a server replay, an answer made by an addon
         at = followed.elapsed()
         tape.add(response.raw_content, at)
-        answer.receive(response.raw_content, at)
+        changed = answer.receive(response.raw_content, at)
+        if followed.is_live and changed is not None:
+            followed.instead = forward.changed_answer(
+                followed.call, response, [*changed, *(answer.end() or [])], withheld=answer.is_withheld
+            )
     elif response.raw_content is None:
         if followed.is_live:
             response.raw_content = b""

@@ -117,7 +117,7 @@ def observed(
         side_request=place.side_request,
         # what the gateway changed only the gateway can say
         rewrites=noted.rewrites if noted else (),
-        warnings=("response_truncated",) if noted and noted.is_truncated else (),
+        warnings=noted.warnings if noted else (),
     )
     return request, passage
 

@@ -4,26 +4,27 @@ framing of an answer that is changed on its way back."""
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from mitmproxy import http
 from mitmproxy.connection import Server
 
 from gateway_addon.api import kind_of_path
 from gateway_addon.api.base import ApiKind, Refusal
-from gateway_addon.call import Destination, Passage, Request, unread_request
+from gateway_addon.call import Call, Destination, Passage, Request, unread_request
 from gateway_addon.captures import notes
 from gateway_addon.config import Provider, Settings
 from gateway_addon.credentials import credential_kind
 from gateway_addon.gateway import access, patch
 from gateway_addon.gateway.access import TOKEN_NEEDED, Caller
-from gateway_addon.gateway.answers import AnswerChange
+from gateway_addon.gateway.answers import WITHHELD, AnswerChange
 from gateway_addon.gateway.plan import Plan, admit, plan
 from gateway_addon.gateway.replies import INTERNAL_ERROR, reply
 from gateway_addon.gateway.routing import PREFIX, Target, route
 from gateway_addon.proxy import flows
 from gateway_addon.proxy.log import describe
+from gateway_addon.proxy.veil import Answer
 from gateway_addon.wire.elements import Memory
 
 logger = logging.getLogger(__name__)
@@ -33,9 +34,9 @@ logger = logging.getLogger(__name__)
 class Sent:
     """A request that left with the gateway's credentials, or would have."""
 
-    flow: http.HTTPFlow
     provider: Provider
-    key_headers: tuple[str, ...]
+    keys: Mapping[str, str] = field(repr=False)
+    """The headers with the gateway's key, and their values."""
 
 
 def is_gateway_call(flow: http.HTTPFlow) -> bool:
@@ -84,8 +85,9 @@ class Forwarder:
         self._strangers = Quota(self.STRANGERS_A_SECOND)
         self._verdicts: dict[str, Target | Refusal] = {}
         """What was made of requests whose head has arrived and whose body has not, by flow id."""
-        self._sent: dict[str, Sent] = {}
-        """Requests that the gateway has let go and that have not been answered yet, by flow id."""
+        self._sent: dict[http.HTTPFlow, Sent] = {}
+        """Requests that the gateway has let go and that have not been answered yet. Not by id: a flow may be replayed
+        several times at once."""
 
     def admit(self, flow: http.HTTPFlow, caller: Caller, settings: Settings) -> None:
         """A gateway call's head has arrived: judge it before anything of its body is looked at, and answer it here at
@@ -112,7 +114,7 @@ class Forwarder:
             planned = plan(request, admitted, flows.reverse_target(flow), settings)
             if isinstance(planned, Refusal):
                 return self._refuse(flow, request, planned, settings)
-            self._sent[flow.id] = Sent(flow, planned.provider, tuple(planned.secret_headers))
+            self._sent[flow] = Sent(planned.provider, planned.secret_headers)
             send(flow, planned, settings)
             if planned.kind is None or not planned.logged:
                 return None
@@ -157,9 +159,19 @@ class Forwarder:
 
     def renew(self, flow: http.HTTPFlow, settings: Settings) -> None:
         """A saved request is about to be sent again: give it today's key, if it may have it."""
-        if injected := todays_key(flow, settings):
-            provider, names = injected
-            self._sent[flow.id] = Sent(flow, provider, tuple(names))
+        if flow not in self._sent and (keyed := todays_key(flow, settings)):
+            self._sent[flow] = keyed
+
+    def arm(self, flow: http.HTTPFlow) -> None:
+        """A request is about to leave, and no addon will look at it any more: put the key in."""
+        sent = self._sent.get(flow)
+        if sent is None or not sent.keys or flow.response or flow.error:
+            return
+        for name in access.CREDENTIALS:
+            # whoever has put some in meanwhile did not mean this provider
+            flow.request.headers.pop(name, None)
+        for name, value in sent.keys.items():
+            flow.request.headers[name] = value
 
     def pin(self, server: Server) -> None:
         """A server is about to be dialled.
@@ -167,28 +179,28 @@ class Forwarder:
         For a request that is sent again, mitmproxy asks it for the name in the saved `host` header, which anybody may
         have written: another server behind the same address would answer to it, and be handed the key.
         """
-        for sent in self._sent.values():
-            request = sent.flow.request
-            if sent.flow.is_replay == "request" and server.address == (request.host, request.port) and server.sni:
+        for flow in self._sent:
+            request = flow.request
+            if flow.is_replay == "request" and server.address == (request.host, request.port) and server.sni:
                 server.sni = request.host
 
     def has_key(self, flow: http.HTTPFlow) -> bool:
         """Whether a key of the gateway's is in a flow's request."""
-        sent = self._sent.get(flow.id)
-        return sent is not None and bool(sent.key_headers)
+        sent = self._sent.get(flow)
+        return sent is not None and bool(sent.keys)
 
     def conceal(self, flow: http.HTTPFlow) -> bool:
         """The gateway's key has done its work: it stays in no flow. False if the gateway had not sent this one."""
         self._verdicts.pop(flow.id, None)
-        sent = self._sent.pop(flow.id, None)
-        for name in sent.key_headers if sent else ():
+        sent = self._sent.pop(flow, None)
+        for name in sent.keys if sent else ():
             flow.request.headers[name] = patch.placeholder(sent.provider)  # type: ignore[union-attr]
         return sent is not None
 
     def conceal_all(self) -> None:
         """The proxy ends."""
-        for sent in list(self._sent.values()):
-            self.conceal(sent.flow)
+        for flow in list(self._sent):
+            self.conceal(flow)
 
 
 def _passage(flow: http.HTTPFlow, request: Request, planned: Plan, kind: ApiKind) -> Passage:
@@ -218,13 +230,14 @@ def hide_own_tokens(flow: http.HTTPFlow, settings: Settings) -> None:
 
 
 def send(flow: http.HTTPFlow, planned: Plan, settings: Settings) -> None:
-    """Turn the flow's request into the planned one. The client's own stays in the flow's backup (`revert`)."""
+    """Turn the flow's request into the planned one, all but the key. The client's own stays in the flow's backup
+    (`revert`)."""
     headers = flow.request.headers
     hide_own_tokens(flow, settings)
     flow.backup()
-    for name in planned.remove_headers:
+    for name in (*planned.remove_headers, *planned.secret_headers):
         headers.pop(name, None)
-    for name, value in (planned.set_headers | planned.secret_headers).items():
+    for name, value in planned.set_headers.items():
         headers[name] = value
     flow.request.url = planned.url
     if planned.operations:
@@ -244,11 +257,11 @@ def refuse(flow: http.HTTPFlow, refusal: Refusal, kind: ApiKind | None) -> None:
     flow.response = http.Response.make(status, body, headers)
 
 
-def todays_key(flow: http.HTTPFlow, settings: Settings) -> tuple[Provider, list[str]] | None:
-    """Before a saved request is sent again: put today's key where the placeholder stands, if it goes to that provider.
+def todays_key(flow: http.HTTPFlow, settings: Settings) -> Sent | None:
+    """Before a saved request is sent again: today's key for where the placeholder stands, which is taken out, if it
+    goes to that provider; else None.
 
-    Returns the provider and the names of the headers that now hold its key; None if there was nothing to put in. A
-    flow file may come from anybody: one that names another host must not be handed the key.
+    A flow file may come from anybody: one that names another host must not be handed the key.
     """
     headers = flow.request.headers
     providers = {patch.placeholder(provider): provider for provider in settings.providers.values()}
@@ -262,9 +275,7 @@ def todays_key(flow: http.HTTPFlow, settings: Settings) -> tuple[Provider, list[
         return None
     for name in held:
         del headers[name]
-    for name, value in keys.items():
-        headers[name] = value
-    return provider, list(keys)
+    return Sent(provider, keys)
 
 
 def _goes_to(request: http.Request, provider: Provider) -> bool:
@@ -275,6 +286,20 @@ def _goes_to(request: http.Request, provider: Provider) -> bool:
     return all(url.startswith(api_url) for url in (request.url, request.pretty_url))
 
 
+def changed_answer(call: Call, response: http.Response, pieces: list[bytes], *, withheld: bool) -> Answer:
+    """What a client gets of a whole answer that is changed, or must be withheld, before any of it was sent."""
+    body = b"".join(pieces)
+    if withheld:
+        headers = http.Headers(content_type="application/json", x_should_retry="false", content_length=str(len(body)))
+        return Answer(WITHHELD.status, b"Bad Gateway", headers, body, None)
+    headers = response.headers.copy()
+    _without_costs(headers, call.passage.change)
+    for name in ("content-encoding", "transfer-encoding"):
+        headers.pop(name, None)
+    headers["content-length"] = str(len(body))
+    return Answer(response.status_code, response.data.reason, headers, body, response.trailers)
+
+
 def prepare_head(flow: http.HTTPFlow, change: AnswerChange) -> None:
     """Prepare the answer's head for a body that is changed on its way.
 
@@ -283,12 +308,16 @@ def prepare_head(flow: http.HTTPFlow, change: AnswerChange) -> None:
     """
     assert flow.response is not None
     headers = flow.response.headers
-    if change.public_model is not None:
-        # at one go, however many there are
-        headers.fields = tuple(field for field in headers.fields if not _tells_money(field[0]))
+    _without_costs(headers, change)
     headers.pop("content-encoding", None)
     if headers.pop("content-length", None) is not None and flow.request.is_http11:
         headers["transfer-encoding"] = "chunked"
+
+
+def _without_costs(headers: http.Headers, change: AnswerChange | None) -> None:
+    if change and change.public_model is not None:
+        # at one go, however many there are
+        headers.fields = tuple(field for field in headers.fields if not _tells_money(field[0]))
 
 
 _MONEY_HEADERS = (b"x-litellm-key-spend",)

@@ -28,6 +28,7 @@ from gateway_addon.proxy.callers import HostHeaders
 from gateway_addon.proxy.calls import Calls
 from gateway_addon.proxy.companion import Companion
 from gateway_addon.proxy.log import describe
+from gateway_addon.proxy.veil import MaskedLog
 from gateway_addon.sinks import Sinks
 from gateway_addon.sinks.budget import Budget
 from gateway_addon.sinks.console import Console
@@ -66,6 +67,7 @@ class GatewayAddon:
         self._hosts = HostHeaders()
         self._budget = Budget()
         self._companion: Companion | None = None
+        self._log = MaskedLog()
         self._failed_to_load = False
         self._is_running = False
 
@@ -98,6 +100,8 @@ class GatewayAddon:
             return
         self._is_running = True
         saving.make_private(ctx.master.addons)
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(self._log)
         # Python lets a thread run for 5 ms before another gets its turn: too long for a chunk to wait for our writer
         sys.setswitchinterval(0.0005)
         logger.info("gateway-addon %s: %s", __version__, options.describe(self.calls.options, ctx.options))
@@ -124,12 +128,14 @@ class GatewayAddon:
             threading.Thread(target=prices.load, name="price table", daemon=True).start()
             # mitmproxy may also leave by sys.exit, which `done` cannot tell from a reload
             atexit.register(self._close)
+            self._log.mask = wanted.mask
             return
         if wanted.db != self.calls.options.db:
             store, previous = Store(wanted.db, __version__), self._store
             self.calls.move(self._sinks(store), store.run_id, previous.close)
             self._store = store
         changed = (wanted.db, wanted.otlp) != (self.calls.options.db, self.calls.options.otlp)
+        self._log.mask = wanted.mask
         self.calls.options = wanted
         if changed and self._is_running:
             self._accompany(wanted)
@@ -184,8 +190,22 @@ class GatewayAddon:
         calls.close(flow)
 
     @guarded
+    def websocket_end(self, calls: Calls, flow: http.HTTPFlow) -> None:
+        calls.close(flow)
+
+    @guarded
     def error(self, calls: Calls, flow: http.HTTPFlow) -> None:
         calls.close(flow)
+
+    def update(self, flows: Sequence[flow.Flow]) -> None:
+        """Comes behind every hook of a flow, once all addons have seen it and before mitmproxy goes on."""
+        for one in flows:
+            if isinstance(one, http.HTTPFlow):
+                self._pass_on(one)
+
+    @guarded
+    def _pass_on(self, calls: Calls, flow: http.HTTPFlow) -> None:
+        calls.pass_on(flow)
 
     # -- servers -------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from gateway_addon import __version__, config
 from gateway_addon.captures import flowfile
 from gateway_addon.captures.flowfile import Progress
 from gateway_addon.cost import PriceTable
+from gateway_addon.masking import Mask
 from gateway_addon.proxy.calls import Calls
 from gateway_addon.proxy.hooks import GatewayAddon
 from gateway_addon.proxy.options import Options
@@ -23,9 +24,11 @@ def store_rows(source: Path, target: Path, progress: Progress = lambda size: Non
     Returns how many flows were read. Raises `StoreError`, and `FlowFileError` when the rows of all whole flows are
     stored: its text then says how many these are.
     """
+    settings = config.load(None, os.environ)
     options = Options(
         db=target,
-        settings=config.load(None, os.environ),
+        settings=settings,
+        mask=Mask(settings.secrets),
         content="full",
         body_limit=0,
         warn_usd=None,

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.utils import human
 
 from gateway_addon import config
+from gateway_addon.masking import Mask
 from gateway_addon.proxy import companion
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ class Options:
 
     db: Path
     settings: config.Settings
+    mask: Mask = field(repr=False)
+    """Of the secrets in the settings."""
     content: str
     body_limit: int
     """Bytes."""
@@ -111,6 +114,7 @@ def read(options: optmanager.OptManager) -> Options:
     return Options(
         db=Path(options.gateway_db).expanduser(),
         settings=settings,
+        mask=Mask(settings.secrets),
         content=options.gateway_content,
         body_limit=body_limit,
         warn_usd=warn_usd,

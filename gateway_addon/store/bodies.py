@@ -39,6 +39,10 @@ COLUMNS = ("envelope_id", *TIPS.values(), "body_edits", "whole_body_id")
 """The columns of `requests` that say where its body is; all NULL if it is not stored."""
 
 
+MAX_BODY = 64 * 1024 * 1024
+"""Bytes. No longer body is read from a client, so none is stored."""
+
+
 class DamagedError(Exception):
     """A stored body cannot be given back as it was."""
 
@@ -101,6 +105,13 @@ def stored_bodies(db: Database) -> list[str]:
     return [row[0] for row in db.execute(sql).fetchall()]
 
 
+def unpacked(packed: bytes) -> bytes:
+    """A whole body as it was stored. Raises `ValueError` or `ZstdError` for anything else, and for a larger one."""
+    if zstandard.frame_content_size(packed) > MAX_BODY:
+        raise ValueError("larger than any body that is stored")
+    return zstandard.decompress(packed, max_output_size=MAX_BODY)
+
+
 def _rebuilt(db: Database, row: dict[str, Any]) -> bytes | None:
     if row["whole_body_id"] is not None:
         return _whole_body(db, row["whole_body_id"])
@@ -114,8 +125,11 @@ def _rebuilt(db: Database, row: dict[str, Any]) -> bytes | None:
 
 
 def elements(db: Database, tip_id: int) -> list[str]:
-    """The elements of the chain that ends at a node, first to last: JSON texts, without what was edited out."""
-    return _filled(db.execute(_CHAIN, {"tip": tip_id, "id": None}).fetchall())
+    """The elements of the chain that ends at a node, first to last: JSON texts, without what was edited out.
+
+    Raises `ValueError` if they are more than any body.
+    """
+    return _filled(db.execute(_CHAIN, {"tip": tip_id, "id": None}))
 
 
 def element(db: Database, element_id: int) -> str:
@@ -124,28 +138,31 @@ def element(db: Database, element_id: int) -> str:
              LEFT JOIN element_texts ON element_texts.element_id = elements.id
              LEFT JOIN contents ON contents.id = content_id
              WHERE elements.id = ? ORDER BY position"""
-    return _filled(db.execute(sql, [element_id]).fetchall())[0]
+    return _filled(db.execute(sql, [element_id]))[0]
 
 
 def whole_body(db: Database, row_id: int) -> str:
     """The text of a body that is stored as a whole, as far as it is one; "" if it is damaged."""
     try:
         return _whole_body(db, row_id).decode("utf-8", "replace")
-    except zstandard.ZstdError:
+    except (ValueError, zstandard.ZstdError):
         # `verify` reports it
         return ""
 
 
 def new_messages(db: Database, request_id: str, tip_id: int) -> list[str]:
     """Of the chain that ends at a node, the elements behind the last one where an earlier call's conversation ended."""
-    return _filled(db.execute(_CHAIN, {"tip": tip_id, "id": request_id}).fetchall())
+    return _filled(db.execute(_CHAIN, {"tip": tip_id, "id": request_id}))
 
 
 def _filled(rows: Iterable[tuple[int, str, str | None]]) -> list[str]:
-    found = []
+    found, size = [], 0
     for _, group in groupby(rows, key=itemgetter(0)):
         texts = list(group)
         found.append(fill_texts(texts[0][1], [text for _, _, text in texts if text is not None]))
+        size += len(found[-1])
+        if size > MAX_BODY:
+            raise ValueError("larger than any body that is stored")
     return found
 
 
@@ -162,7 +179,8 @@ WITH RECURSIVE chain (id, parent_id, element_id) AS (
     SELECT id, parent_id, element_id FROM nodes WHERE id = :tip AND ({_IS_NEW})
     UNION ALL
     SELECT nodes.id, nodes.parent_id, nodes.element_id FROM chain JOIN nodes ON nodes.id = chain.parent_id
-    WHERE {_IS_NEW}
+    -- in a damaged file a chain may lead back into itself
+    WHERE nodes.id < chain.id AND ({_IS_NEW})
 )
 SELECT chain.id, elements.template, contents.text
 FROM chain
@@ -174,7 +192,7 @@ ORDER BY chain.id, element_texts.position
 
 
 def _whole_body(db: Database, row_id: int) -> bytes:
-    return zstandard.decompress(db.execute("SELECT zstd FROM whole_bodies WHERE id = ?", [row_id]).fetchone()[0])
+    return unpacked(db.execute("SELECT zstd FROM whole_bodies WHERE id = ?", [row_id]).fetchone()[0])
 
 
 def _tip_id(db: Database, elements: Sequence[Element], nodes: Nodes) -> int | None:

@@ -4,7 +4,8 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 
 from sqlite_utils import Database
@@ -16,6 +17,10 @@ BUSY_SECONDS = 5.0
 
 OPEN_SECONDS = 20.0
 """How long opening goes on trying while another process sets up the same file."""
+
+
+MAX_VALUE = 256 * 1024 * 1024
+"""Bytes of one value in a database that is only looked into."""
 
 
 class StoreError(Exception):
@@ -135,10 +140,39 @@ def _set_up(db: Database, path: Path) -> None:
 def _forbid_writing(db: Database, path: Path) -> None:
     # SQLite's own read-only mode would leave -wal and -shm files behind
     db.execute("PRAGMA query_only = ON")
+    # a file may come from anybody: no value in it may fill the memory
+    db.conn.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE)
+    if any(kind == "view" and name in _UNSEEN for kind, name in _objects(db)):
+        raise StoreError(f"{path}: a database of something else")
     if not _is_ours(db, path):
         raise StoreError(f"{path}: not a gateway database")
     if MIGRATIONS.pending(db):
         raise StoreError(f"{path}: has an older schema, which the proxy updates when it opens it")
+    # ... and no view may stand for a table, or never end
+    found, ours = _objects(db), _our_objects()
+    foreign = (
+        name for kind, name in found if kind == "trigger" or (kind == "view" and name.startswith("search_index"))
+    )
+    changed = (name for (kind, name), sql in ours.items() if found.get((kind, name)) != sql)
+    for name in (*changed, *foreign):
+        raise StoreError(f"{path}: {name} is not as gateway-addon makes it")
+
+
+_UNSEEN = ("_sqlite_migrations", "sqlite_migrations")
+"""What must be a table before anything is read: where migrations are noted."""
+
+
+def _objects(db: Database) -> dict[tuple[str, str], str]:
+    """The tables, views and triggers of a file, and the SQL that makes each."""
+    sql = "SELECT type, name, sql FROM sqlite_master WHERE type IN ('table', 'view', 'trigger')"
+    return {(kind, name): made_by for kind, name, made_by in db.execute(sql)}
+
+
+@cache
+def _our_objects() -> dict[tuple[str, str], str]:
+    with closing(Database(memory=True, execute_plugins=False)) as db:
+        MIGRATIONS.apply(db)
+        return _objects(db)
 
 
 def _is_ours(db: Database, path: Path) -> bool:

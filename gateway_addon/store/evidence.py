@@ -8,6 +8,7 @@ import zstandard
 from sqlite_utils import Database
 
 from gateway_addon.api.values import written
+from gateway_addon.store.bodies import unpacked
 from gateway_addon.wire import jsontext
 from gateway_addon.wire.words import texts_in
 
@@ -170,6 +171,6 @@ def _spelt_out(text: str) -> str:
 def _unpacked(packed: bytes) -> str:
     # a damaged body is `verify`'s to report
     try:
-        return zstandard.decompress(packed).decode("utf-8", "replace")
-    except zstandard.ZstdError:
+        return unpacked(packed).decode("utf-8", "replace")
+    except (ValueError, TypeError, zstandard.ZstdError):
         return ""

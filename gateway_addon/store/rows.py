@@ -137,7 +137,16 @@ def _linked[T: (ToolCall, ToolResult)](found: Sequence[T]) -> Iterator[tuple[str
 
 
 def _storable(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: storable(value) if isinstance(value, str) else value for name, value in row.items()}
+    return {name: _storable_value(value) for name, value in row.items()}
+
+
+def _storable_value(value: Any) -> Any:
+    """What SQLite can hold of a value. A number beyond its range is one that nobody has counted."""
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return None
+    return value
 
 
 def _insert(table: str, columns: Collection[str]) -> str:

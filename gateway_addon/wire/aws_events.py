@@ -45,6 +45,8 @@ class EventParser:
     """
 
     def __init__(self, max_event: int = MAX_EVENT) -> None:
+        self.skipped = 0
+        """Messages that could not be read so far."""
         self._max_event = max_event
         self._buffer = bytearray()  # begins with a message
         self._unread = 0  # bytes of a message over the limit that are still to come
@@ -79,15 +81,18 @@ class EventParser:
         size, headers_size, checksum = _PRELUDE.unpack_from(buffer)
         if crc32(buffer[: _PRELUDE.size - _CRC.size]) != checksum or size < headers_size + _FRAME:
             self._broken = True
+            self.skipped += 1
             return self._next()
         if size > self._max_event:
             self._unread = size
+            self.skipped += 1
             return self._next()
         if len(buffer) < size:
             return None
         raw = bytes(buffer[:size])
         if crc32(raw[: -_CRC.size]) != _CRC.unpack_from(raw, size - _CRC.size)[0]:
             self._broken = True
+            self.skipped += 1
             return self._next()
         payload = _PRELUDE.size + headers_size
         return Event(*_read(dict(_headers(raw[_PRELUDE.size : payload])), raw[payload : -_CRC.size]), raw)

@@ -51,6 +51,8 @@ class EventParser:
     """Cuts a stream into events as it arrives, in any pieces. Never raises."""
 
     def __init__(self, max_event: int = MAX_EVENT) -> None:
+        self.skipped = 0
+        """Events too large to be read so far."""
         self._max_event = max_event
         self._buffer = bytearray()  # everything since the last event; all of it has been scanned for line ends
         self._line = 0  # where the current line begins; negative when that part of the buffer was given away
@@ -143,6 +145,7 @@ class EventParser:
 
     def _skip(self) -> None:
         if not self._skipping:
+            self.skipped += 1
             self._skipping = True
             self._data.clear()
 

@@ -40,7 +40,7 @@ def test_what_was_left_is_read_again():
         provider="toy",
         dialect="vercel",
         rewrites=operations,
-        is_truncated=True,
+        warnings=("response_truncated",),
         timings={"duration_ms": 12.5},
     )
     notes.remove(flow)

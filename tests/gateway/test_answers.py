@@ -159,12 +159,49 @@ class TestFreeModels:
         assert body(free(kind), before) == after
         assert stream(free(kind), b"data: " + before + b"\n\n") == b"data: " + after + b"\n\n"
 
-    @pytest.mark.parametrize(
-        "text", [b"", b" ", b"<html>", b'{"model":', b"[1]", b'"model"', b"\xff", b"[" * 100_000, b'{"model":"t"} x']
-    )
-    def test_what_is_no_json_object_passes(self, text):
+    @pytest.mark.parametrize("text", [b"", b" "])
+    def test_nothing_has_nothing_to_hide(self, text):
         assert body(free(), text) == text
         assert stream(free(), b"data: " + text + b"\n\n") == b"data: " + text + b"\n\n"
+
+    NO_OBJECT = (b"<html>", b'{"model":', b"[1]", b'"model"', b"\xff", b"[" * 100_000, b'{"model":"t"} x')
+
+    @pytest.mark.parametrize("text", NO_OBJECT)
+    @pytest.mark.parametrize("kind", KINDS.values())
+    def test_what_cannot_be_changed_is_withheld(self, kind, text):
+        change = free(kind)
+        assert body(change, text) == change.error_body()
+        first = b"event: ping\nid: 1\n: hello\n\ndata: [DONE]\n\n"
+        assert stream(change, first + b"data: " + text + b"\n\ndata: {}\n\n") == first + change.error_event()
+
+    def test_an_edit_that_fails_is_withheld(self, monkeypatch):
+        def fail(*_: object) -> bytes:
+            raise ValueError
+
+        monkeypatch.setattr(jsontext, "apply", fail)
+        assert body(free(), b'{"usage":{"cost":1},"model":"t"}') == free().error_body()
+
+    @pytest.mark.parametrize("text", NO_OBJECT)
+    def test_what_only_hides_usage_lets_it_pass(self, text):
+        change = AnswerChange(CHAT, hide_usage=True)
+        assert body(change, text) == text
+        assert stream(change, b"data: " + text + b"\n\n") == b"data: " + text + b"\n\n"
+
+    @pytest.mark.parametrize("line", [b'{"model":"t"}', b"model: t", b'data: [DONE] "t"', b'data: {"model":"t'])
+    def test_lines_that_are_no_event_are_withheld(self, line):
+        assert stream(free(), b"data: {}\n\n" + line) == b"data: {}\n\n" + free().error_event()
+
+    def test_an_event_beyond_all_bounds_is_withheld(self, monkeypatch):
+        monkeypatch.setattr("gateway_addon.answer.sse.EventParser.__init__.__defaults__", (30,))
+        assert stream(free(), b'data: {}\n\ndata: {"model": "a name of some length"}\n\n') == free().error_event()
+
+    @pytest.mark.parametrize("label", ["application/json", "text/event-stream"])
+    def test_an_encoding_that_nobody_knows_is_withheld(self, label):
+        headers = Headers({"content-type": label, "content-encoding": "rot13"})
+        feed = AnswerFeed(CHAT, RequestFacts(), 200, headers, free())
+        expected = free().error_event() if "stream" in label else free().error_body()
+        assert b"".join([*feed.feed(b"zbqry"), *feed.end()]) == expected
+        assert feed.is_withheld
 
     def test_a_body_is_held_back_until_it_is_whole(self):
         feed = AnswerFeed(CHAT, RequestFacts(), 200, Headers({"content-type": "application/json"}), free())
@@ -172,12 +209,12 @@ class TestFreeModels:
         assert feed.feed(b':"t"}') == []
         assert feed.end() == [b'{"model":"acme/free"}']
 
-    def test_a_body_beyond_all_bounds_passes_as_it_comes(self):
+    def test_a_body_beyond_all_bounds_is_withheld(self):
         headers = Headers({"content-type": "application/json"})
         feed = AnswerFeed(CHAT, RequestFacts(), 200, headers, free(), max_body=10)
         assert feed.feed(b'{"model"') == []
-        assert feed.feed(b':"t"') == [b'{"model":"t"']
-        assert feed.feed(b"}") == [b"}"]
+        assert feed.feed(b':"t"') == [free().error_body()]
+        assert feed.feed(b"}") == []
         assert feed.end() == []
 
     @pytest.mark.parametrize(

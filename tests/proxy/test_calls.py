@@ -297,6 +297,9 @@ class TestClientCredential:
         with taddons.context(addon) as context:
             context.configure(addon, gateway_db=str(tmp_path / "gateway.db"))
             addon.request(flow)
+            # what comes behind us in the chain must not learn it: mitmproxy's stickyauth would give it to others
+            assert flow.request.headers.get("authorization") == (None if gateway_key else f"Bearer {self.KEY}")
+            addon.update([flow])
             assert flow.request.headers["authorization"] == f"Bearer {gateway_key or self.KEY}"
             flow.response = call().response
             run_answer(addon, flow, [ANSWER])

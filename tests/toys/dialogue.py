@@ -112,6 +112,10 @@ def error_body(refusal: Refusal) -> Json:
     return {"scene": None, "boo": refusal.message, "code": refusal.code}
 
 
+def error_event(refusal: Refusal) -> tuple[str, Json]:
+    return "", error_body(refusal)
+
+
 def effort_operations(body: Json, effort: str) -> list[Operation]:
     return [] if "vigour" in body else [{"op": "add", "path": "/vigour", "value": effort}]
 

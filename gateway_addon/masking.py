@@ -1,0 +1,139 @@
+"""The gateway's own secrets masked, at equal length, wherever they stand and however they are written. No I/O.
+
+An upstream may echo the key it was sent, in any place and any spelling, and a client may show its token where nobody
+looks for it. What goes to disk or console passes a `Mask` last.
+"""
+
+import re
+from base64 import b64encode
+from collections.abc import Collection, Iterable
+from dataclasses import fields, is_dataclass, replace
+from operator import is_
+from typing import Any, NamedTuple
+
+from gateway_addon.credentials import is_no_word
+
+
+class Mask:
+    """Replaces secrets by as many asterisks: in texts, in bytes, and in values made of them.
+
+    Every method returns what it was given, the same object, where there is no secret in it. A secret that may be a
+    plain word (`credentials.is_no_word`) is left alone: to mask it everywhere would damage what is stored.
+
+    Known spellings: as it is; with any of its characters escaped as in JSON, however deep that is packed in strings, or
+    percent-encoded; and in base64, as Basic credentials are.
+    """
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        known = sorted({secret for secret in secrets if is_no_word(secret)}, key=len, reverse=True)
+        self._literals = list(dict.fromkeys(spelling for one in known for spelling in (one, *_base64(one))))
+        self._literals_bytes = [spelling.encode() for spelling in self._literals]
+        self._spellings = _Spellings.of(known)
+        self._spellings_bytes = self._spellings.in_bytes()
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to mask."""
+        return bool(self._literals)
+
+    def text(self, text: str) -> str:
+        # a plain search for each is many times faster than one regex for all
+        for spelling in self._literals:
+            if spelling in text:
+                text = text.replace(spelling, "*" * len(spelling))
+        if any(escape.search(text) for escape in self._spellings.escapes):
+            masked = self._spellings.secret.sub(lambda found: "*" * len(found[0]), text)
+            return text if masked == text else masked
+        return text
+
+    def data(self, data: bytes) -> bytes:
+        for spelling in self._literals_bytes:
+            if spelling in data:
+                data = data.replace(spelling, b"*" * len(spelling))
+        if any(escape.search(data) for escape in self._spellings_bytes.escapes):
+            masked = self._spellings_bytes.secret.sub(lambda found: b"*" * len(found[0]), data)
+            return data if masked == data else masked
+        return data
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where secrets stand in a text, from left to right."""
+        masked = self.text(text)
+        runs = [found.span() for found in re.finditer(r"\*+", masked)]
+        return [(start, end) for start, end in runs if masked[start:end] != text[start:end]]
+
+    def value[T](self, value: T) -> T:
+        """Any value: what is no text, no bytes and no collection or dataclass of such is returned as it is."""
+        return self._value(value) if self else value
+
+    def _value(self, value: Any) -> Any:
+        match value:
+            case str():
+                return self.text(value)
+            case bytes():
+                return self.data(value)
+            case dict():
+                members = {self._value(name): self._value(member) for name, member in value.items()}
+                return value if _same(members.items(), value.items()) else members
+            case list() | tuple():
+                elements = type(value)(map(self._value, value))
+                return value if all(map(is_, elements, value)) else elements
+            case _ if is_dataclass(value) and not isinstance(value, type):
+                members = {member.name: getattr(value, member.name) for member in fields(value)}
+                changed = {name: new for name, old in members.items() if (new := self._value(old)) is not old}
+                return replace(value, **changed) if changed else value
+        return value
+
+
+class _Spellings[T: (str, bytes)](NamedTuple):
+    """Regexes for secrets of which any character may be escaped."""
+
+    secret: re.Pattern[T]
+    """Any secret, in any spelling."""
+    escapes: list[re.Pattern[T]]
+    """One of these is found wherever a character of theirs is escaped. Each begins with a literal, by which Python's
+    engine is fast: most texts are done with here."""
+
+    @staticmethod
+    def of(secrets: Iterable[str]) -> "_Spellings[str]":
+        characters = sorted(set("".join(secrets)))
+        secret = "|".join("".join(map(_any_character, one)) for one in secrets) or "(?!)"
+        codes = f"(?:{'|'.join(map(_code, characters))})"
+        escapes = [rf"\\u00{codes}", f"%{codes}", f"%25(?:25)*{codes}"] if characters else []
+        escapes += [rf"\\{re.escape(one)}" for one in characters if one in _SHORT_ESCAPES]
+        return _Spellings(re.compile(secret), [re.compile(escape) for escape in escapes])
+
+    def in_bytes(self) -> "_Spellings[bytes]":
+        def compiled(regex: re.Pattern[T]) -> re.Pattern[bytes]:
+            return re.compile(str(regex.pattern).encode())
+
+        return _Spellings(compiled(self.secret), list(map(compiled, self.escapes)))
+
+
+_SHORT_ESCAPES = '"\\/'
+"""Characters that JSON escapes by a backslash alone."""
+
+
+def _any_character(character: str) -> str:
+    code = _code(character)
+    short = rf"|\\+{re.escape(character)}" if character in _SHORT_ESCAPES else ""
+    return rf"(?:{re.escape(character)}|\\+u00{code}|%(?:25)*{code}{short})"
+
+
+def _code(character: str) -> str:
+    """A regex for an ASCII character's code in two hexadecimal digits, which may be capitals."""
+    return "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in f"{ord(character):02x}")
+
+
+def _base64(secret: str) -> Iterable[str]:
+    """What the secret alone decides of the base64 of a text it stands in, for each place it may have there."""
+    for before in range(3):
+        data = b"\0" * before + secret.encode()
+        core = b64encode(data).decode()[(0, 2, 3)[before] : len(data) * 8 // 6]
+        yield core
+        yield core.replace("+", "-").replace("/", "_")
+
+
+def _same(a: Collection[tuple[object, object]], b: Collection[tuple[object, object]]) -> bool:
+    """Whether two objects have the same members, one by one."""
+    return len(a) == len(b) and all(
+        x is y for one, other in zip(a, b, strict=True) for x, y in zip(one, other, strict=True)
+    )
