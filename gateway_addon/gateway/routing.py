@@ -14,6 +14,8 @@ PREFIX = re.compile(r"/api/(?:gateway|openrouter)(?=/|$)(?:/v1(?=/|$))*")
 ID = r"[\w.:~-]+"
 MODEL_ID = re.compile(r"(?!\.{1,2}(?:/|$))[\w.:~@+-]+(?:/(?!\.{1,2}(?:/|$))[\w.:~@+-]+)*", re.ASCII)
 """A decoded model id: `vendor/model:variant`, no dot segments, nothing that is still encoded."""
+MAX_MODEL_ID = 1000
+"""Characters of one as it is sent."""
 QUERY = re.compile(r"[!-~]*")
 """What HTTP/2 lets through beside it, a space or a line end, would end the request line for an HTTP/1 provider."""
 
@@ -81,4 +83,6 @@ def route(method: str, path: str) -> Target | Refusal | None:
 
 def _is_model_id(encoded: str | None) -> bool:
     # some SDKs send the slash of an id as %2F: looked at as a server would decode it, forwarded as it came
-    return encoded is None or MODEL_ID.fullmatch(unquote(encoded)) is not None
+    if encoded is None:
+        return True
+    return len(encoded) <= MAX_MODEL_ID and MODEL_ID.fullmatch(unquote(encoded)) is not None

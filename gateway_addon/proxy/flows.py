@@ -60,10 +60,11 @@ def head_of(request: http.Request) -> Head:
     return Head(method=request.method, path=request.path, headers=headers_of(request))
 
 
-def request_of(request: http.Request) -> Request:
-    """A request, decoded and parsed."""
+def request_of(request: http.Request, head: Head | None = None) -> Request:
+    """A request, decoded and parsed. `head`: its own, where that has been read already."""
     raw = request.stream.joined() if isinstance(request.stream, RequestCopy) else request.raw_content
-    return read_request(request.method, request.path, headers_of(request), raw)
+    head = head or head_of(request)
+    return read_request(head.method, head.path, head.headers, raw)
 
 
 def is_reverse(flow: http.HTTPFlow) -> bool:
@@ -106,10 +107,10 @@ def observed(flow: http.HTTPFlow, settings: Settings, *, key_is_ours: bool) -> t
         return None
     if target is None:
         kind = kind_of_request(kind, request.json)
-    model = _model_of(request if sent is flow.request else request_of(flow.request))
+    asked = request if sent is flow.request else request_of(flow.request)
     passage = Passage(
         kind=kind,
-        destination=None if rejected else _destination(flow, provider, noted, model, key_is_ours),
+        destination=None if rejected else _destination(flow, asked, provider, noted, key_is_ours),
         side_request=target.route.side_request if target else None,
         # what the gateway changed only the gateway can say
         rewrites=noted.rewrites if noted else (),
@@ -119,18 +120,17 @@ def observed(flow: http.HTTPFlow, settings: Settings, *, key_is_ours: bool) -> t
 
 
 def _destination(
-    flow: http.HTTPFlow, provider: Provider | None, noted: Notes | None, model: str | None, key_is_ours: bool
+    flow: http.HTTPFlow, asked: Request, provider: Provider | None, noted: Notes | None, key_is_ours: bool
 ) -> Destination:
-    host, path, headers = flow.request.host, flow.request.path.partition("?")[0], headers_of(flow.request)
     return Destination(
-        host=host,
-        path=path,
+        host=flow.request.host,
+        path=flow.request.path.partition("?")[0],
         # a saved flow tells the same without the configuration it was made with
         provider=(noted.provider if noted else None) or (provider.id if provider else None),
         dialect=(noted.dialect if noted else None) or (provider.dialect if provider else None),
-        model=model,
+        model=_model_of(asked),
         payer="gateway" if key_is_ours or holds_placeholder(flow) else "client",
-        client_credential=None if key_is_ours else credential_kind(headers),
+        client_credential=None if key_is_ours else credential_kind(asked.headers),
     )
 
 
