@@ -15,6 +15,8 @@ PREFIX = re.compile(r"/api/(?:gateway|openrouter)(?=/|$)(?:/v1(?=/|$))*")
 MODELS = re.compile(r"/models(?:/(?P<id>.+))?")
 MODEL_ID = re.compile(r"(?!\.{1,2}(?:/|$))[\w.:~@+-]+(?:/(?!\.{1,2}(?:/|$))[\w.:~@+-]+)*", re.ASCII)
 """A decoded model id: `vendor/model:variant`, no dot segments, nothing that is still encoded."""
+MAX_MODEL_ID = 1000
+"""Characters of one as it is sent."""
 QUERY = re.compile(r"[!-~]*")
 """What HTTP/2 lets through beside it, a space or a line end, would end the request line for an HTTP/1 provider."""
 
@@ -78,4 +80,6 @@ def _routes(method: str, path: str) -> Iterator[Route]:
 def _lists_models(path: str) -> bool:
     found = MODELS.fullmatch(path)
     # some SDKs send the slash of an id as %2F: looked at as a server would decode it, forwarded as it came
-    return found is not None and (found["id"] is None or MODEL_ID.fullmatch(unquote(found["id"])) is not None)
+    if found is None or found["id"] is None:
+        return found is not None
+    return len(found["id"]) <= MAX_MODEL_ID and MODEL_ID.fullmatch(unquote(found["id"])) is not None

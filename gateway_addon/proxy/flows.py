@@ -62,10 +62,11 @@ def head_of(request: http.Request) -> Head:
     return Head(method=request.method, path=request.path, headers=headers_of(request))
 
 
-def request_of(request: http.Request, memory: Memory | None = None) -> Request:
-    """A request, decoded and parsed."""
+def request_of(request: http.Request, memory: Memory | None = None, head: Head | None = None) -> Request:
+    """A request, decoded and parsed. `head`: its own, where that has been read already."""
     raw = request.stream.joined() if isinstance(request.stream, RequestCopy) else request.raw_content
-    return read_request(request.method, request.path, headers_of(request), raw, memory)
+    head = head or head_of(request)
+    return read_request(head.method, head.path, head.headers, raw, memory)
 
 
 def is_reverse(flow: http.HTTPFlow) -> bool:
@@ -109,10 +110,10 @@ def observed(
     is_addressed = provider is not None or is_reverse(flow)
     if not _is_call(place, request.json, is_addressed=is_addressed):
         return None
-    model = _model_of(request if sent is flow.request else request_of(flow.request, memory)) or place.model
+    asked = request if sent is flow.request else request_of(flow.request, memory)
     passage = Passage(
         kind=place.kind if target else kind_of_request(place.kind, request.json),
-        destination=None if rejected else _destination(flow, provider, noted, model, key_is_ours),
+        destination=None if rejected else _destination(flow, asked, provider, noted, place.model, key_is_ours),
         model=place.model,
         side_request=place.side_request,
         # what the gateway changed only the gateway can say
@@ -123,18 +124,22 @@ def observed(
 
 
 def _destination(
-    flow: http.HTTPFlow, provider: Provider | None, noted: Notes | None, model: str | None, key_is_ours: bool
+    flow: http.HTTPFlow,
+    asked: Request,
+    provider: Provider | None,
+    noted: Notes | None,
+    model_of_path: str | None,
+    key_is_ours: bool,
 ) -> Destination:
-    host, path, headers = flow.request.host, flow.request.path.partition("?")[0], headers_of(flow.request)
     return Destination(
-        host=host,
-        path=path,
+        host=flow.request.host,
+        path=flow.request.path.partition("?")[0],
         # a saved flow tells the same without the configuration it was made with
         provider=(noted.provider if noted else None) or (provider.id if provider else None),
         dialect=(noted.dialect if noted else None) or (provider.dialect if provider else None),
-        model=model,
+        model=_model_of(asked) or model_of_path,
         payer="gateway" if key_is_ours or holds_placeholder(flow) else "client",
-        client_credential=None if key_is_ours else credential_kind(headers),
+        client_credential=None if key_is_ours else credential_kind(asked.headers),
     )
 
 

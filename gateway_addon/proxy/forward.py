@@ -12,7 +12,7 @@ from mitmproxy.connection import Server
 
 from gateway_addon.api import kind_of_path
 from gateway_addon.api.base import ApiKind, Refusal
-from gateway_addon.call import Call, Destination, Passage, Request, unread_request
+from gateway_addon.call import Call, Destination, Head, Passage, Request, unread_request
 from gateway_addon.captures import notes
 from gateway_addon.config import Provider, Settings
 from gateway_addon.credentials import credential_kind
@@ -26,6 +26,7 @@ from gateway_addon.proxy import flows
 from gateway_addon.proxy.log import describe
 from gateway_addon.proxy.veil import Answer
 from gateway_addon.wire.elements import Memory
+from gateway_addon.wire.headers import Headers
 
 logger = logging.getLogger(__name__)
 
@@ -83,8 +84,8 @@ class Forwarder:
         self._turn_away = turn_away
         self._memory = memory
         self._strangers = Quota(self.STRANGERS_A_SECOND)
-        self._verdicts: dict[str, Target | Refusal] = {}
-        """What was made of requests whose head has arrived and whose body has not, by flow id."""
+        self._verdicts: dict[str, tuple[Head, Target | Refusal]] = {}
+        """Heads that have arrived without their body yet, and what was made of them, by flow id."""
         self._sent: dict[http.HTTPFlow, Sent] = {}
         """Requests that the gateway has let go and that have not been answered yet. Not by id: a flow may be replayed
         several times at once."""
@@ -92,7 +93,9 @@ class Forwarder:
     def admit(self, flow: http.HTTPFlow, caller: Caller, settings: Settings) -> None:
         """A gateway call's head has arrived: judge it before anything of its body is looked at, and answer it here at
         once if it is refused."""
-        verdict = self._verdicts[flow.id] = admit(flows.head_of(flow.request), caller, settings)
+        head = flows.head_of(flow.request)
+        verdict = admit(head, caller, settings)
+        self._verdicts[flow.id] = head, verdict
         if isinstance(verdict, Refusal):
             self._answer(flow, verdict)
 
@@ -107,10 +110,10 @@ class Forwarder:
         try:
             if flow.id not in self._verdicts:
                 self.admit(flow, caller(), settings)
-            admitted = self._verdicts.pop(flow.id)
+            head, admitted = self._verdicts.pop(flow.id)
             if isinstance(admitted, Refusal):
-                return self._turned_away(flow, admitted, settings)
-            request = flows.request_of(flow.request, self._memory)
+                return self._turned_away(flow, head, admitted, settings)
+            request = flows.request_of(flow.request, self._memory, head)
             planned = plan(request, admitted, flows.reverse_target(flow), settings)
             if isinstance(planned, Refusal):
                 return self._refuse(flow, request, planned, settings)
@@ -129,10 +132,12 @@ class Forwarder:
         """Whether a flow's head has been judged, and its body has not arrived yet."""
         return flow.id in self._verdicts
 
-    def _turned_away(self, flow: http.HTTPFlow, refusal: Refusal, settings: Settings) -> tuple[Request, Passage] | None:
+    def _turned_away(
+        self, flow: http.HTTPFlow, head: Head, refusal: Refusal, settings: Settings
+    ) -> tuple[Request, Passage] | None:
         """A caller was refused for the head; the body has come since, and is neither decoded nor kept."""
         raw = flow.request.raw_content
-        request = unread_request(flows.head_of(flow.request), None if raw is None else len(raw))
+        request = unread_request(head, None if raw is None else len(raw))
         flow.request.content = None
         if refusal is TOKEN_NEEDED and not self._strangers.take():
             self._answer(flow, refusal)
@@ -224,7 +229,9 @@ def _passage(flow: http.HTTPFlow, request: Request, planned: Plan, kind: ApiKind
 
 def hide_own_tokens(flow: http.HTTPFlow, settings: Settings) -> None:
     """The gateway's own tokens have done their work: they stay in no flow."""
-    for name in access.own_tokens(flows.headers_of(flow.request), settings):
+    headers = flow.request.headers
+    shown = Headers((name, value) for name in access.CREDENTIALS for value in headers.get_all(name))
+    for name in access.own_tokens(shown, settings):
         flow.request.headers[name] = access.OWN_TOKEN
     flow.request.path = access.without_own_tokens(flow.request.path, settings)
 
@@ -242,14 +249,14 @@ def send(flow: http.HTTPFlow, planned: Plan, settings: Settings) -> None:
     flow.request.url = planned.url
     if planned.operations:
         flow.request.content = planned.body
-    elif planned.body and not {"content-length", "transfer-encoding"} & set(flows.headers_of(flow.request)):
+    elif planned.body and "content-length" not in headers and "transfer-encoding" not in headers:
         # HTTP/2 needs neither; HTTP/1 would take the body for another request, and mitmproxy adds none
         headers["content-length"] = str(len(flow.request.raw_content or b""))
 
 
 def refuse(flow: http.HTTPFlow, refusal: Refusal, kind: ApiKind | None) -> None:
     """Answer the request here; nothing goes upstream. The vendors' SDKs ask again after a 500, unless they are told."""
-    status, body = reply(refusal, kind, flows.headers_of(flow.request))
+    status, body = reply(refusal, kind, flow.request.headers)
     if flow.request.method.upper() == "HEAD":
         # mitmproxy would send it all the same, and the client take it for the next answer on the connection
         body = b""
