@@ -4,16 +4,19 @@ mitmproxy's own server replay compares whole requests and cannot stream; agents 
 run to run. Here a call is matched by what it is, its model, and how far its conversation is the recorded one.
 """
 
+import re
 import socketserver
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from mitmproxy import http
 
@@ -24,6 +27,7 @@ from gateway_addon.api.values import items, mapping, text
 from gateway_addon.captures import flowfile
 from gateway_addon.captures.notes import PACE
 from gateway_addon.gateway.replies import reply
+from gateway_addon.wire import jsontext
 from gateway_addon.wire.cut import CONVERSATION
 from gateway_addon.wire.headers import Headers
 
@@ -36,6 +40,18 @@ NOT_REPEATED = frozenset(
     | {"strict-transport-security"}
 )
 """Headers of a recorded answer that were about its own connection, or would let web pages read it here."""
+
+LOOPBACK = re.compile(r"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?", re.IGNORECASE)
+"""What a `Host` header may say: with another name a web page has come here by way of its own."""
+
+MODELS = re.compile(r"GET (?:/.*)?/models(?:/(?P<id>.+))?")
+"""What asks for the list of models, or for one."""
+
+QUOTED = 100
+"""Characters of a turn that a message quotes."""
+
+_NAME = re.compile(rb"[\w!#$%&'*+.^`|~-]+", re.ASCII)
+_VALUE = re.compile(rb"[^\r\n\0]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +73,28 @@ class Recording:
     asked: tuple[Asked, ...]
     """As it was sent and, if the gateway had rewritten it, as the client asked."""
     uses: int = 0
+    name: str = ""
+    """How messages call it."""
+
+
+class Match(NamedTuple):
+    """A recording that a request gets the answer of."""
+
+    recording: Recording
+    why: str
 
 
 def recordings(path: Path, progress: flowfile.Progress = lambda size: None) -> Iterator[Recording]:
     """The HTTP calls of a flow file, in its order. Raises `FlowFileError` after the last whole flow."""
+    count = 0
     for offset, flow in flowfile.read_with_offsets(path, progress):
         if isinstance(flow, http.HTTPFlow) and flow.websocket is None:
             asked = [_asked(flow.request)]
             if flow.modified():
                 flow.revert()
                 asked.append(_asked(flow.request))
-            yield Recording(offset, tuple(asked))
+            count += 1
+            yield Recording(offset, tuple(asked), name=f"call {count} ({flow.id[:8]})")
 
 
 def choose(recorded: Iterable[Recording], asked: Asked) -> Recording | None:
@@ -90,12 +117,51 @@ def choose(recorded: Iterable[Recording], asked: Asked) -> Recording | None:
     return min(fits, key=lambda fit: fit[:3])[3] if fits else None
 
 
+def choose_by_position(recorded: Iterable[Recording], asked: Asked) -> Recording | None:
+    """The recording of the same kind that stands where the request does: whose conversation is as long, or nearest to.
+
+    Of several the one with the same model counts, then the most turns in common, then what was used least, then the
+    order of the file. Another length fits once only, as in `choose`.
+    """
+    fits = []
+    for recording in recorded:
+        for candidate in recording.asked:
+            difference = abs(len(candidate.turns) - len(asked.turns))
+            if candidate.what == asked.what and (difference == 0 or recording.uses == 0):
+                other_model = candidate.model != asked.model
+                alike = _turns_alike(candidate.turns, asked.turns)
+                fits.append((difference, other_model, -alike, recording.uses, recording))
+    return min(fits, key=lambda fit: fit[:4])[4] if fits else None
+
+
+def nearest(recorded: Iterable[Recording], asked: Asked) -> tuple[Recording, Asked] | None:
+    """The recording of the same kind and model that has most in common with a request, fit or not."""
+    calls = [
+        (recording, candidate)
+        for recording in recorded
+        for candidate in recording.asked
+        if (candidate.what, candidate.model) == (asked.what, asked.model)
+    ]
+
+    def distance(call: tuple[Recording, Asked]) -> tuple[int, int]:
+        return -_common_turns(call[1].turns, asked.turns), abs(len(call[1].turns) - len(asked.turns))
+
+    return min(calls, key=distance, default=None)
+
+
 def read_request(method: str, path: str, body: Json | None) -> Asked:
-    """What a request asks for. `path` may have a query; `body` is None if it is no JSON object."""
+    """What a request asks for. `path` may have a query; `body` is None if it is no JSON object.
+
+    Raises ValueError for a conversation that cannot be read: nested too deeply, or with endless numbers.
+    """
     kind = _kind(method, path, body)
     what = kind.NAME if kind else f"{method} {path.partition('?')[0]}"
     body = body or {}
-    return Asked(what, text(body.get("model")), tuple(map(hash, conversation(body, kind))))
+    try:
+        turns = tuple(map(hash, conversation(body, kind)))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    return Asked(what, text(body.get("model")), turns)
 
 
 def conversation(body: Json, kind: ApiKind | None = None) -> Iterator[str]:
@@ -132,7 +198,8 @@ def schedule(body: bytes, pace: object) -> list[tuple[float, bytes]]:
 
 
 class ReplayServer(socketserver.ThreadingTCPServer):
-    """Serves recordings on 127.0.0.1; `port` 0 is any free one, `paced` sends bodies at their recorded pace.
+    """Serves recordings on 127.0.0.1; `port` 0 is any free one, `paced` sends answers at their recorded pace, `lenient`
+    matches by position where nothing fits. `told` hears a line for each request.
 
     Raises OSError if the port is taken.
     """
@@ -141,11 +208,22 @@ class ReplayServer(socketserver.ThreadingTCPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, path: Path, recorded: list[Recording], port: int, *, paced: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        recorded: list[Recording],
+        port: int,
+        *,
+        paced: bool = False,
+        lenient: bool = False,
+        told: Callable[[str], object] = lambda line: None,
+    ) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
         self.paced = paced
+        self._lenient = lenient
         self._path = path
         self._recorded = recorded
+        self._told = told
         self._lock = Lock()
 
     @property
@@ -157,35 +235,72 @@ class ReplayServer(socketserver.ThreadingTCPServer):
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
-    def find(self, method: str, path: str, body: Json | None) -> http.HTTPFlow | Refusal:
+    def tell(self, line: str) -> None:
+        """Say what became of a request."""
+        with self._lock, suppress(OSError):
+            self._told(line)
+
+    def models(self) -> list[str]:
+        """The models that calls were made to, in the order of the file."""
+        models = [call.model for recording in self._recorded for call in recording.asked if call.model]
+        return list(dict.fromkeys(models))
+
+    def find(self, asked: Asked, body: Json) -> tuple[http.HTTPFlow, Match] | Refusal:
         """The flow whose answer a request gets, or why there is none."""
-        asked = read_request(method, path, body)
         with self._lock:
-            chosen = choose(self._recorded, asked)
-            if chosen is None:
-                kind = _kind(method, path, body)
-                return Refusal(404, self._unknown(asked, conversation(body or {}, kind)), "not_recorded")
-            chosen.uses += 1
+            found = self._match(asked)
+            if found is None:
+                return Refusal(404, self._unknown(asked, body), "not_recorded")
+            found.recording.uses += 1
         try:
-            flow = flowfile.read_at(self._path, chosen.offset)
+            flow = flowfile.read_at(self._path, found.recording.offset)
         except flowfile.FlowFileError as error:
             return Refusal(500, str(error), "unreadable_recording")
         assert isinstance(flow, http.HTTPFlow)
         if flow.error is None and (flow.response is None or flow.response.raw_content is None):
-            return Refusal(404, f"this {asked.what} call was recorded without its answer", "not_recorded")
-        return flow
+            return Refusal(404, f"{found.recording.name} was recorded without its answer", "not_recorded")
+        if flow.response is not None and not 200 <= flow.response.status_code < 600:
+            return Refusal(404, f"{found.recording.name} was recorded with no final answer", "not_recorded")
+        return flow, found
 
-    def _unknown(self, asked: Asked, turns: Iterator[str]) -> str:
+    def _match(self, asked: Asked) -> Match | None:
+        if chosen := choose(self._recorded, asked):
+            alike = max(_common_turns(call.turns, asked.turns) for call in chosen.asked)
+            return Match(chosen, f"{alike} of {len(asked.turns)} turns alike" if asked.turns else "the same request")
+        if self._lenient and (chosen := choose_by_position(self._recorded, asked)):
+            alike = max(_turns_alike(call.turns, asked.turns) for call in chosen.asked)
+            return Match(chosen, f"by position, {alike} of {len(asked.turns)} turns alike")
+        return None
+
+    def _unknown(self, asked: Asked, body: Json) -> str:
         models = {call.model for recording in self._recorded for call in recording.asked if call.what == asked.what}
         if not models:
             return f"no {asked.what} call was recorded"
         if asked.model not in models:
             return f"no {asked.what} call to {asked.model} was recorded, only to {', '.join(sorted(map(str, models)))}"
-        first = next(turns, "")
         return (
-            f"no {asked.what} call to {asked.model} was recorded with this conversation of {len(asked.turns)} turns,"
-            f" which begins {first[:100]!r}"
+            f"no {asked.what} call to {asked.model} was recorded with this conversation of {len(asked.turns)} turns: "
+            + self._difference(asked, body)
         )
+
+    def _difference(self, asked: Asked, body: Json) -> str:
+        """What is the first to differ from the nearest recording."""
+        call = nearest(self._recorded, asked)
+        assert call
+        recording, recorded = call
+        common = _common_turns(recorded.turns, asked.turns)
+        if common == len(recorded.turns) or common == len(asked.turns):
+            given = ", and was given already" if recording.uses else ""
+            return f"{recording.name} has {len(recorded.turns)}{given}"
+        here = next(islice(conversation(body), common, None), "")
+        return f"turn {common + 1} is {here[:QUOTED]!r}, in {recording.name} {self._turn(recording, common)!r}"
+
+    def _turn(self, recording: Recording, number: int) -> str:
+        with suppress(flowfile.FlowFileError, ValueError, RecursionError):
+            flow = flowfile.read_at(self._path, recording.offset)
+            assert isinstance(flow, http.HTTPFlow)
+            return next(islice(conversation(_body(flow.request) or {}), number, None), "")[:QUOTED]
+        return "another"
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -196,11 +311,25 @@ class _Handler(BaseHTTPRequestHandler):
         started = time.monotonic()
         try:
             body = self._read_body()
-            found = self.server.find(self.command, self.path, body)
-            if isinstance(found, Refusal):
-                self._refuse(found, body)
-            else:
-                self._repeat(found, started)
+            if refusal := self._stranger():
+                self._refuse(refusal, body, f"{self.command} request")
+                return
+            try:
+                if body is None and _kind(self.command, self.path, None):
+                    raise ValueError("no JSON object, or nested too deeply")
+                asked = read_request(self.command, self.path, body)
+            except ValueError as error:
+                refusal = Refusal(400, f"the body cannot be read: {error}", "invalid_body")
+                self._refuse(refusal, body, f"{self.command} request")
+                return
+            found = self.server.find(asked, body or {})
+            if not isinstance(found, Refusal):
+                flow, match = found
+                status = flow.response.status_code if flow.response else "no answer"
+                self.server.tell(f"{_named(asked)}: {status}, {match.recording.name}, {match.why}")
+                self._repeat(flow, started)
+            elif not self._list_models(asked):
+                self._refuse(found, body, _named(asked))
         except (ConnectionError, ValueError):
             # the client has left, or does not speak HTTP
             self.close_connection = True
@@ -215,17 +344,40 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("transfer-encoding", "").lower() == "chunked":
             data = b"".join(iter(self._read_chunk, b""))
         else:
-            data = self.rfile.read(int(self.headers.get("content-length", 0)))
+            data = self.rfile.read(_size(self.headers.get("content-length", "0"), 10))
         return call.read_request("", "", Headers(self.headers.items()), data).json
 
     def _read_chunk(self) -> bytes:
-        size = int(self.rfile.readline().partition(b";")[0], 16)
+        size = _size(self.rfile.readline().partition(b";")[0].strip().decode("ascii"), 16)
         chunk = self.rfile.read(size)
         self.rfile.readline()
         return chunk
 
-    def _refuse(self, refusal: Refusal, body: Json | None) -> None:
-        status, data = reply(refusal, _kind(self.command, self.path, body), Headers(self.headers.items()))
+    def _stranger(self) -> Refusal | None:
+        """Why somebody is not answered at all: the recordings are for programs on this machine, not for web pages."""
+        if self.headers.get("origin") is not None:
+            return Refusal(403, "web pages are not answered (origin)", "forbidden")
+        if any(not LOOPBACK.fullmatch(host.strip()) for host in self.headers.get_all("host", [])):
+            return Refusal(403, "this server is only called by a loopback name (host)", "forbidden")
+        return None
+
+    def _refuse(self, refusal: Refusal, body: Json | None, request: str) -> None:
+        self.server.tell(f"{request}: {refusal.status}, {refusal.message}")
+        self._send_json(*reply(refusal, _kind(self.command, self.path, body), Headers(self.headers.items())))
+
+    def _list_models(self, asked: Asked) -> bool:
+        """Answer a request for models from what was called; False if it is none, or for a model that was not."""
+        found = MODELS.fullmatch(asked.what)
+        models = {model: _model(model) for model in self.server.models()}
+        if not found or (found["id"] and unquote(found["id"]) not in models):
+            return False
+        listed = {"object": "list", "data": list(models.values()), "has_more": False}
+        listed |= {"first_id": next(iter(models), None), "last_id": next(reversed(models), None)}
+        self.server.tell(f"{asked.what}: 200, the models that were called")
+        self._send_json(200, jsontext.dumps(models[unquote(found["id"])] if found["id"] else listed).encode())
+        return True
+
+    def _send_json(self, status: int, data: bytes) -> None:
         self.send_response_only(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(data)))
@@ -240,26 +392,97 @@ class _Handler(BaseHTTPRequestHandler):
         response = flow.response
         if response is None:
             return
-        declared = response.headers.get("content-length")
-        self.send_response_only(response.status_code, response.reason)
-        for name, value in response.headers.items(multi=True):
-            if name.lower() not in NOT_REPEATED:
-                self.send_header(name, value)
-        self.send_header(*(("transfer-encoding", "chunked") if declared is None else ("content-length", declared)))
+        body = response.raw_content or b""
+        if self.server.paced:
+            _wait_until(started + _time_of_head(flow))
+        has_body = self.command != "HEAD" and response.status_code not in BODILESS
+        length = _length(response.headers.get("content-length"), body)
+        self.send_response_only(response.status_code, _plain(response.reason))
+        for name, value in response.headers.fields:
+            # a recording may hold what no server can send: a line's end would begin another header, or another answer
+            if name.decode("latin-1").lower() not in NOT_REPEATED and _NAME.fullmatch(name) and _VALUE.fullmatch(value):
+                self.send_header(name.decode("latin-1"), value.decode("latin-1"))
+        if response.status_code not in BODILESS:
+            self.send_header(*(("transfer-encoding", "chunked") if length is None else ("content-length", str(length))))
         self.end_headers()
-        if self.command == "HEAD":
+        if not has_body:
             return
+        # it was cut off, whether or not somebody noted it
+        self.close_connection = self.close_connection or (length or 0) > len(body)
         pace = flow.metadata.get(PACE) if self.server.paced else None
-        for seconds, piece in schedule(response.raw_content or b"", pace):
-            time.sleep(max(0.0, started + seconds - time.monotonic()))
-            self.wfile.write(piece if declared is not None else b"%x\r\n%b\r\n" % (len(piece), piece))
-        if declared is None and not was_cut:
+        for seconds, piece in schedule(body, pace):
+            _wait_until(started + seconds)
+            self.wfile.write(piece if length is not None else b"%x\r\n%b\r\n" % (len(piece), piece))
+        if length is None and not was_cut:
             self.wfile.write(b"0\r\n\r\n")
 
 
+BODILESS = (204, 304)
+"""Statuses of answers that end with their head."""
+
+
+def _plain(reason: str) -> str:
+    return reason if reason.isascii() and reason.isprintable() else ""
+
+
+def _wait_until(moment: float) -> None:
+    time.sleep(max(0.0, moment - time.monotonic()))
+
+
+def _time_of_head(flow: http.HTTPFlow) -> float:
+    """Seconds from the request to the head of its answer, as recorded."""
+    begun = flow.response.timestamp_start if flow.response else None
+    seconds = (begun or 0.0) - flow.request.timestamp_start
+    return min(seconds, MAX_WAIT) if seconds > 0 else 0.0
+
+
+def _length(declared: str | None, body: bytes) -> int | None:
+    """The length to declare: as recorded if the body is not longer, or what is behind it would be another answer."""
+    if declared is None:
+        return None
+    known = re.fullmatch(r"[0-9]{1,15}", declared)
+    return max(int(declared), len(body)) if known else len(body)
+
+
+def _size(digits: str, base: int) -> int:
+    """The bytes of a body or chunk that a client announces. Raises ValueError for nonsense, and for too many."""
+    size = int(digits, base)
+    if not 0 <= size <= call.MAX_REQUEST:
+        raise ValueError("no such size")
+    return size
+
+
+def _model(model: str) -> Json:
+    """An entry of the list of models, with what OpenAI's and Anthropic's clients look for."""
+    return {
+        "id": model,
+        "object": "model",
+        "type": "model",
+        "display_name": model,
+        "created": 0,
+        "created_at": "1970-01-01T00:00:00Z",
+        "owned_by": "recorded",
+    }
+
+
+def _named(asked: Asked) -> str:
+    model = f" to {asked.model}" if asked.model else ""
+    turns = f" with {len(asked.turns)} turns" if asked.turns else ""
+    return f"{asked.what}{model}{turns}"
+
+
 def _asked(request: http.Request) -> Asked:
+    body = _body(request)
+    try:
+        return read_request(request.method, request.path, body)
+    except ValueError:
+        # nobody can ask this again
+        return Asked(f"{request.method} {request.path}", None, ())
+
+
+def _body(request: http.Request) -> Json | None:
     headers = Headers(request.headers.items(multi=True))
-    return read_request(request.method, request.path, call.read_request("", "", headers, request.raw_content).json)
+    return call.read_request("", "", headers, request.raw_content).json
 
 
 def _kind(method: str, path: str, body: Json | None) -> ApiKind | None:
@@ -269,6 +492,11 @@ def _kind(method: str, path: str, body: Json | None) -> ApiKind | None:
 
 def _common_turns(one: tuple[int, ...], other: tuple[int, ...]) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def _turns_alike(one: tuple[int, ...], other: tuple[int, ...]) -> int:
+    """How many turns are the same in the same place."""
+    return sum(a == b for a, b in zip(one, other, strict=False))
 
 
 def _words(value: object, volatile: frozenset[str]) -> Iterator[str]:

@@ -33,8 +33,9 @@ def redact(source: Path, target: Path, rules: Path | None, force: bool) -> None:
 @flow_file
 @click.option("--port", type=click.IntRange(0, 65535), required=True, help="On 127.0.0.1; 0: any free one.")
 @click.option("--pace", is_flag=True, help="Send answers as fast as they were recorded, not at once.")
-def replay(source: Path, port: int, pace: bool) -> None:
-    """Answer model calls with the answers of a flow file, until Ctrl-C."""
+@click.option("--lenient", is_flag=True, help="Where nothing fits: the call at the same place of its conversation.")
+def replay(source: Path, port: int, pace: bool, lenient: bool) -> None:
+    """Answer model calls with the answers of a flow file, until Ctrl-C; a line says what each request was given."""
     from gateway_addon.captures import flowfile, replay
 
     recorded: list[replay.Recording] = []
@@ -48,7 +49,7 @@ def replay(source: Path, port: int, pace: bool) -> None:
     if not recorded:
         raise Unreadable(f"{source}: no HTTP calls in it")
     try:
-        server = replay.ReplayServer(source, recorded, port, paced=pace)
+        server = replay.ReplayServer(source, recorded, port, paced=pace, lenient=lenient, told=_tell)
     except OSError as error:
         raise Unreadable(f"port {port}: {error.strerror}") from error
     # SIGTERM ends it like Ctrl-C
@@ -56,3 +57,7 @@ def replay(source: Path, port: int, pace: bool) -> None:
     with server, suppress(KeyboardInterrupt):
         click.echo(f"{len(recorded)} calls of {plain(source)} at {server.url}")
         server.serve_forever()
+
+
+def _tell(line: str) -> None:
+    click.echo(plain(line))

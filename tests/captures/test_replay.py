@@ -19,12 +19,20 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from mitmproxy.flow import Error
-from mitmproxy.http import HTTPFlow, Request, Response
+from mitmproxy.http import Headers, HTTPFlow, Request, Response
 from mitmproxy.io import FlowWriter
 from mitmproxy.test import tflow
 
 from gateway_addon.captures import replay
-from gateway_addon.captures.replay import Asked, Recording, ReplayServer, choose, conversation, schedule
+from gateway_addon.captures.replay import (
+    Asked,
+    Recording,
+    ReplayServer,
+    choose,
+    choose_by_position,
+    conversation,
+    schedule,
+)
 from gateway_addon.cli import main
 from gateway_addon.wire import encodings
 from tests.client import Call
@@ -152,6 +160,28 @@ def test_a_call_of_another_length_fits_once_so_that_no_agent_goes_in_circles():
 
 
 @pytest.mark.parametrize(
+    ("calls", "wanted", "offset"),
+    [
+        pytest.param([asked(1), asked(1, 2, 3)], asked(7, 8, 9), 1, id="the same length"),
+        pytest.param([asked(1), asked(1, 2, 3, 4, 5)], asked(7, 8, 9, 10), 1, id="the nearest length"),
+        pytest.param([asked(1, model="n"), asked(2)], asked(7), 1, id="the model"),
+        pytest.param([asked(1, model="n")], asked(7), 0, id="another model"),
+        pytest.param([asked(1, 2, 3), asked(1, 2, 4)], asked(7, 2, 4), 1, id="the turns in common"),
+        pytest.param([asked(1), asked(2)], asked(7), 0, id="the order of the file"),
+        pytest.param([asked(1, what="responses")], asked(7), None, id="never another kind"),
+    ],
+)
+def test_a_position_in_the_conversation_is_chosen(calls: list[Asked], wanted: Asked, offset: int | None):
+    chosen = choose_by_position(recorded(*calls), wanted)
+    assert (chosen.offset if chosen else None) == offset
+
+
+def test_another_position_fits_once_so_that_no_agent_goes_in_circles():
+    assert choose_by_position(recorded(asked(1)), asked(7, 8, 9))
+    assert choose_by_position(recorded(asked(1), uses=1), asked(7, 8, 9)) is None
+
+
+@pytest.mark.parametrize(
     ("pace", "pieces"),
     [
         (None, [(0.0, b"abcdef")]),
@@ -180,15 +210,15 @@ def call_flow(body: object, answer: bytes = b"{}", *, path: str = "/v1/messages"
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., str]]:
-    """`serve(*flows, paced=False)` answers with them and returns the URL."""
+    """`serve(*flows, **options)` answers with them, as `ReplayServer`'s options say, and returns the URL."""
     servers: list[ReplayServer] = []
 
-    def start(*flows: HTTPFlow, paced: bool = False) -> str:
+    def start(*flows: HTTPFlow, **options: Any) -> str:
         path = tmp_path / f"{len(servers)}.flow"
         with path.open("wb") as file:
             for flow in flows:
                 FlowWriter(file).add(flow)
-        server = ReplayServer(path, list(replay.recordings(path)), 0, paced=paced)
+        server = ReplayServer(path, list(replay.recordings(path)), 0, **options)
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         servers.append(server)
         return server.url
@@ -295,14 +325,17 @@ def _sized(body: object) -> tuple[int, bytes]:
         (HELLO | {"model": "n"}, "no messages call to n was recorded, only to m"),
         (
             {"model": "m", "messages": [{"role": "user", "content": "Bye"}]},
-            "no messages call to m was recorded with this conversation of 1 turns, which begins 'user: Bye'",
+            "no messages call to m was recorded with this conversation of 1 turns: "
+            "turn 1 is 'user: Bye', in call 1 (ID) 'user: Hello'",
         ),
     ],
 )
 def test_an_unknown_call_is_told_what_was_looked_for(serve, body: dict[str, Any], message: str):
-    client = anthropic.Anthropic(base_url=serve(call_flow(HELLO)), api_key="sk-test", max_retries=0)
+    flow = call_flow(HELLO)
+    client = anthropic.Anthropic(base_url=serve(flow), api_key="sk-test", max_retries=0)
     with pytest.raises(anthropic.NotFoundError) as refused:
         client.messages.create(**body, max_tokens=9)
+    message = message.replace("ID", flow.id[:8])
     assert refused.value.body == {"type": "error", "error": {"type": "not_found_error", "message": message}}
 
 
@@ -328,10 +361,180 @@ def test_the_recorded_pace_is_kept_only_if_wanted(serve, monkeypatch: pytest.Mon
     monkeypatch.setattr(replay, "time", SimpleNamespace(sleep=waits.append, monotonic=lambda: 0.0))
     flow = call_flow(HELLO, b"abcdef")
     flow.metadata[replay.PACE] = [[100, 2], [5000, 4], [9000, 6]]
+    assert flow.response
+    flow.request.timestamp_start, flow.response.timestamp_start = 1000.0, 1000.0625
     assert ask(serve(flow), HELLO) == (200, b"abcdef")
     assert waits == [0.0]
     assert ask(serve(flow, paced=True), HELLO) == (200, b"abcdef")
-    assert waits == [0.0, 0.1, 5.0, 9.0]
+    # the head, too, has a time
+    assert waits == [0.0, 0.0625, 0.1, 5.0, 9.0]
+
+
+# ---- What is said ----
+
+
+def turns(*said: str) -> dict[str, Any]:
+    """A conversation of user and assistant, in turn."""
+    roles = ("user", "assistant")
+    return {"model": "m", "messages": [{"role": roles[n % 2], "content": text} for n, text in enumerate(said)]}
+
+
+def test_each_request_is_told_with_what_it_was_given_or_why_nothing(serve):
+    lines: list[str] = []
+    flow = call_flow(turns("Hello", "Hi", "Why?"))
+    url, name = serve(flow, told=lines.append), f"call 1 ({flow.id[:8]})"
+    for said in (["Hello", "Hi", "Why?"], ["Hello", "Hi", "When?"], ["Hello", "Ho", "Why?"], ["Bye"], ["Hello"]):
+        ask(url, turns(*said))
+    ask(url, {}, "/v1/messages/count_tokens?token=secret")
+    ask(url, {"model": "m", "input": "Hello"}, "/v1/responses")
+    missing = "404, no messages call to m was recorded with this conversation of"
+    assert lines == [
+        f"messages to m with 3 turns: 200, {name}, 3 of 3 turns alike",
+        f"messages to m with 3 turns: 200, {name}, 2 of 3 turns alike",
+        f"messages to m with 3 turns: 200, {name}, 1 of 3 turns alike",
+        f"messages to m with 1 turns: {missing} 1 turns: turn 1 is 'user: Bye', in {name} 'user: Hello'",
+        f"messages to m with 1 turns: {missing} 1 turns: {name} has 3, and was given already",
+        "POST /v1/messages/count_tokens: 404, no POST /v1/messages/count_tokens call was recorded",
+        "responses to m with 1 turns: 404, no responses call was recorded",
+    ]
+
+
+def test_the_command_says_it_too(tmp_path: Path):
+    path = tmp_path / "one.flow"
+    flow = call_flow(HELLO)
+    with path.open("wb") as file:
+        FlowWriter(file).add(flow)
+    running = Replay(str(path), "--port", "0")
+    try:
+        ask(running.url, HELLO | {"model": "\x1b[2J"})
+        assert running.process.stdout
+        said = running.process.stdout.readline()
+        assert "messages to \\x1b[2J with 1 turns: 404, no messages call to " in said
+    finally:
+        running.process.kill()
+
+
+def test_a_loop_whose_prompt_has_changed_is_given_the_calls_of_the_same_place(serve):
+    flows = [call_flow(turns(*"abcde"[:n]), b"%d" % n) for n in (1, 3, 5)]
+    changed = [turns("A", *"bcde"[: n - 1]) for n in (1, 3, 5)]
+    assert [ask(serve(*flows), body)[0] for body in changed] == [404] * 3
+    lines: list[str] = []
+    url = serve(*flows, lenient=True, told=lines.append)
+    assert [ask(url, body) for body in changed] == [(200, b"1"), (200, b"3"), (200, b"5")]
+    assert [line.partition("), ")[2] for line in lines] == [
+        f"by position, {n} of {n + 1} turns alike" for n in (0, 2, 4)
+    ]
+    # what fits still goes first
+    assert ask(url, turns(*"abc")) == (200, b"3")
+    assert lines[-1].endswith("), 3 of 3 turns alike")
+
+
+# ---- Models ----
+
+
+def test_the_models_that_were_called_are_listed_for_both_sdks(serve):
+    url = serve(*(call_flow(HELLO | {"model": model}) for model in ("toy/a", "toy/b", "toy/a")))
+    gpt = openai.OpenAI(base_url=f"{url}/v1", api_key="sk-test", max_retries=0)
+    claude = anthropic.Anthropic(base_url=url, api_key="sk-test", max_retries=0)
+    assert [model.id for model in gpt.models.list()] == ["toy/a", "toy/b"]
+    assert [model.id for model in claude.models.list()] == ["toy/a", "toy/b"]
+    assert gpt.models.retrieve("toy/b").id == "toy/b"
+    with pytest.raises(openai.NotFoundError):
+        gpt.models.retrieve("toy/c")
+
+
+def test_a_list_that_was_recorded_is_given_as_it_was(serve):
+    flow = call_flow({}, b'{"data": []}', path="/v1/models")
+    flow.request.method = "GET"
+    raw = _raw(serve(flow), b"GET /v1/models HTTP/1.1\r\nconnection: close\r\n\r\n")
+    assert raw.endswith(b'{"data": []}')
+
+
+# ---- Strangers, and files of strangers ----
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "localhost:9000"}, 200),
+        ({"host": "127.0.0.1"}, 200),
+        ({"host": "[::1]:9000"}, 200),
+        ({"host": "evil.example"}, 403),
+        ({"host": "127.0.0.1.evil.example"}, 403),
+        ({"host": "localhost:9000@evil.example"}, 403),
+        ({"origin": "http://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+    ],
+    ids=str,
+)
+def test_web_pages_get_nothing(headers: dict[str, str], status: int, serve):
+    assert ask(serve(call_flow(HELLO, b"{}")), HELLO, **headers)[0] == status
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ((b"x-a", b"b\r\nx-evil: 1"),),
+        ((b"x-a", b"b\nx-evil: 1"),),
+        ((b"x-a\r\nx-evil", b"1"),),
+        ((b"content-length", b"2\r\nx-evil: 1"),),
+        ((b"content-length", b"0"),),
+    ],
+    ids=str,
+)
+def test_a_recorded_header_cannot_split_an_answer(headers: tuple[tuple[bytes, bytes], ...], serve):
+    flow = call_flow(HELLO, b"HTTP/1.1 200 OK\r\nx-evil: 1\r\n\r\n")
+    assert flow.response
+    flow.response.headers = Headers([(b"content-type", b"text/plain"), *headers])
+    flow.response.data.reason = b"OK\r\nx-evil: 1"
+    call = Call(serve(flow), "/v1/messages", HELLO)
+    assert "x-evil" not in call.response.headers
+    # all of it is this answer's body
+    assert call.read() == flow.response.raw_content
+
+
+@pytest.mark.parametrize(("status", "answered"), [(204, b""), (304, b""), (100, None), (7, None), (99999, None)])
+def test_a_recorded_status_cannot_either(status: int, answered: bytes | None, serve):
+    flow = call_flow(HELLO, b"HTTP/1.1 200 OK\r\nx-evil: 1\r\n\r\n")
+    assert flow.response
+    flow.response.status_code = status
+    request = b"POST /v1/messages HTTP/1.1\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % _sized(HELLO)
+    received = _raw(serve(flow), request)
+    assert b"x-evil" not in received
+    assert (b" %d " % status in received) == (answered is not None)
+
+
+def test_a_header_that_is_no_ascii_is_sent_as_it_was(serve):
+    flow = call_flow(HELLO)
+    assert flow.response
+    flow.response.headers = Headers([(b"x-name", "Ränge".encode())])
+    assert Call(serve(flow), "/v1/messages", HELLO).response.getheader("x-name") == "Ränge".encode().decode("latin-1")
+
+
+def deep(levels: int) -> bytes:
+    return b'{"model": "m", "messages": [{"role": "user", "content": ' + b"[" * levels + b"]" * levels + b"}]}"
+
+
+@pytest.mark.parametrize("levels", [400, 900, 100_000])
+def test_deep_json_is_an_error(levels: int, serve, capfd: pytest.CaptureFixture[str]):
+    url = serve(call_flow(HELLO))
+    status, answer = ask(url, deep(levels))
+    assert (status, json.loads(answer)["error"]["type"]) in [(400, "invalid_request_error"), (404, "not_found_error")]
+    assert ask(url, HELLO)[0] == 200
+    assert capfd.readouterr().err == ""
+
+
+def test_deep_json_in_a_file_hides_no_other_call(serve):
+    flow = call_flow({})
+    flow.request.raw_content = deep(900)
+    assert ask(serve(flow, call_flow(HELLO, b"2")), HELLO) == (200, b"2")
+
+
+@pytest.mark.parametrize("length", [b"-1", b"x", b"99999999999999"])
+def test_a_length_that_is_none_ends_the_connection(length: bytes, serve):
+    assert (
+        _raw(serve(call_flow(HELLO)), b"POST /v1/messages HTTP/1.1\r\ncontent-length: " + length + b"\r\n\r\n") == b""
+    )
 
 
 # ---- An agent, with the provider gone ----
