@@ -21,6 +21,8 @@ from gateway_addon.store.writer import Writer
 from tests.api.test_history import SAME
 from tests.store.calls import make_content, make_record, stored
 
+DEMO = Path(__file__).parents[1] / "flows" / "demo.flow"
+
 ESCAPES = "\x1b[31m\x9b2J\x07\r\x00\u202e[bold]"
 
 
@@ -608,6 +610,125 @@ class TestReview:
         write(path, (make_record(), make_content()))
         assert output("review", path) == "nothing found\n"
         assert as_json("review", path) == []
+
+
+class TestFlowFiles:
+    """Every command that reads a database reads a flow file as well."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """Where temporary files go."""
+        folder = tmp_path / "tmp"
+        folder.mkdir()
+        monkeypatch.setattr("tempfile.tempdir", str(folder))
+        return folder
+
+    @pytest.mark.parametrize(
+        ("command", "said"),
+        [
+            (("list",), "claude-sonnet-4-6"),
+            (("report", "--by", "tool"), "run_tests"),
+            (("show", "last"), "── user\nIn one sentence: should the rank after a tie be skipped?"),
+            (("search", "tie", "rank"), "tool result: read_file"),
+            (("body", "last"), '"stream"'),
+            (("verify",), ": 0 damaged; "),
+            (("review",), "nothing found"),
+        ],
+        ids=lambda value: value[0],
+    )
+    def test_is_read_like_a_database_and_leaves_none(self, folder: Path, command: tuple[str, ...], said: str):
+        name, *rest = command
+        assert said in output(name, DEMO, *rest)
+        assert list(folder.iterdir()) == []
+
+    def test_is_known_by_how_it_begins(self, folder: Path, tmp_path: Path):
+        capture = tmp_path / "capture"
+        capture.write_bytes(DEMO.read_bytes())
+        assert output("list", capture) == output("list", DEMO)
+        assert output("search", capture, "tie") == output("search", DEMO, "tie")
+
+    def test_a_database_may_be_called_like_one(self, tmp_path: Path):
+        path = tmp_path / "odd.flow"
+        write(path, (make_record(), make_content()))
+        assert len(as_json("list", path)) == 1
+
+    def test_of_a_damaged_one_the_whole_flows_are_read(self, folder: Path, tmp_path: Path):
+        cut = tmp_path / "cut.flow"
+        cut.write_bytes(DEMO.read_bytes()[:-500])
+        result = run("list", cut)
+        assert (result.exit_code, result.stderr.count("\n")) == (0, 1)
+        assert result.stderr.startswith(f"gateway-addon: {cut}: cut off after ")
+        assert len(lines(result.stdout)) == len(table("list", DEMO)) - 1
+        assert list(folder.iterdir()) == []
+
+    @pytest.mark.parametrize("content", [b"no flow", b"12:no flow", b"SQLite format 3"])
+    def test_of_anything_else_nothing(self, folder: Path, tmp_path: Path, content: bytes):
+        other = tmp_path / "other.flow"
+        other.write_bytes(content)
+        result = run("list", other)
+        assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+        assert list(folder.iterdir()) == []
+
+    def test_nobody_else_can_read_what_is_made_of_it(self, folder: Path, monkeypatch: pytest.MonkeyPatch):
+        modes: set[int] = set()
+
+        def look(db: Any, limit: int) -> list[Any]:
+            modes.update((file.stat().st_mode & 0o777) for file in folder.rglob("*"))
+            return []
+
+        monkeypatch.setattr("gateway_addon.store.queries.calls", look)
+        run("list", DEMO)
+        # the folder, and the files in it
+        assert modes == {0o700, 0o600}
+
+    def test_cannot_be_pruned(self):
+        result = run("prune", DEMO, "--keep-days", 1)
+        assert (result.exit_code, result.stderr) == (2, f"gateway-addon: {DEMO}: a flow file, not a database\n")
+
+
+class TestNoDatabase:
+    """Where none is named it is the environment's, else the one in this folder."""
+
+    COMMANDS = (
+        ("list",),
+        ("report",),
+        ("show", "last"),
+        ("search", "news"),
+        ("body", "last"),
+        ("verify",),
+        ("review",),
+    )
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        path = tmp_path / "gateway.db"
+        write(path, call_with_body(BODY))
+        return path
+
+    @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+    def test_this_folders(self, path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]):
+        monkeypatch.delenv("GATEWAY_DB", raising=False)
+        monkeypatch.chdir(path.parent)
+        name, *rest = command
+        assert output(*command) == output(name, path, *rest)
+
+    @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+    def test_the_environments(
+        self, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+    ):
+        name, *rest = command
+        expected = output(name, path, *rest)
+        path.rename(tmp_path / "calls")
+        monkeypatch.setenv("GATEWAY_DB", str(tmp_path / "calls"))
+        assert output(*command) == expected
+
+    @pytest.mark.parametrize("words", [("news",), ("what", "news"), ("README.md", "news")])
+    def test_words_to_search_for_are_no_database(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+    ):
+        path.with_name("README.md").write_text("a file that is none either")
+        monkeypatch.chdir(path.parent)
+        assert output("search", *words) == output("search", path, *words)
 
 
 class TestErrors:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway_addon.captures.rows import store_rows
 from gateway_addon.record import COLUMNS, TIMINGS
 from gateway_addon.store.bodies import load_body, stored_bodies
 from gateway_addon.store.database import open_readonly
@@ -63,6 +64,23 @@ def test_a_file_gives_what_the_live_run_gave(view: str, recorded: Path, read_aga
     assert len(again) == len(live)
     # as differences, because hundreds of whole rows tell nobody anything
     assert [_difference(*pair) for pair in zip(again, live, strict=True)] == [{}] * len(live)
+
+
+@pytest.fixture(scope="module")
+def in_one_step(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The database that a command makes of the file."""
+    db = tmp_path_factory.mktemp("step") / "step.db"
+    assert store_rows(recorded / "all.flow", db) == len(http_flows(recorded / "all.flow"))
+    return db
+
+
+@pytest.mark.parametrize("view", SAME)
+def test_it_gives_the_same_without_mitmdump(view: str, in_one_step: Path, read_again: Path):
+    alone, with_mitmdump = (
+        [dict(row, run_id=None) for row in rows(db, SAME[view])] for db in (in_one_step, read_again)
+    )
+    assert len(alone) == len(with_mitmdump)
+    assert [_difference(*pair) for pair in zip(alone, with_mitmdump, strict=True)] == [{}] * len(alone)
 
 
 def _difference(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
