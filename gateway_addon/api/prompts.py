@@ -7,6 +7,7 @@ Code) or its open source (Copilot Chat); all clients together, since some read w
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from itertools import pairwise
 
 from gateway_addon.api.base import RequestFacts
@@ -215,6 +216,7 @@ def strip_wrappers(text: str) -> str:
     return _strip(text)[0]
 
 
+@lru_cache(maxsize=4)
 def _strip(text: str) -> tuple[str, bool]:
     """What is left of a part, and whether the harness itself marked some of it as a person's."""
     if _HARNESS_PART.match(text):

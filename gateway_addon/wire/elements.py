@@ -29,6 +29,10 @@ MIN_REMEMBERED = 4 * 1024
 """Bytes of a body from which on remembering pays."""
 
 _WINDOW = 16 * 1024
+
+_MANY = 32
+"""Elements that are new: of a conversation that goes on there are fewer."""
+
 _CLOSED = b'}]"'
 """How an element ends that cannot go on, as a number might."""
 _SPACE = re.compile(rb"[ \t\n\r]*+")
@@ -153,6 +157,10 @@ def _element(scanner: "_Scanner", trail: "_Trail") -> Element:
     if element := trail.follow(scanner.sent, start):
         scanner.at += len(element.sent)
         return element
+    scanner.unknown += 1
+    if scanner.unknown == _MANY:
+        # elements cost more than values; that there are too many must not be found out one by one
+        jsontext.check_values(scanner.sent[start:])
     value = scanner.value()
     return Element(scanner.sent[start : scanner.at], value)
 
@@ -204,6 +212,8 @@ class _Scanner:
         self.sent = sent
         self.at = len(BOM_UTF8) if sent.startswith(BOM_UTF8) else 0
         """Where the next value begins, in bytes; to be moved behind one that is known."""
+        self.unknown = 0
+        """Elements that were not known, for `read` to count."""
         self._size = _WINDOW
         self._window = ""
         self._end = 0
@@ -230,7 +240,7 @@ class _Scanner:
                     self.at += len(self._window[self._character : end].encode())
                     self._byte, self._character = self.at, end
                     return value
-            self._size *= 4
+            self._size *= 16
             self._open_window()
 
     def _reach(self) -> None:

@@ -130,7 +130,7 @@ def test_a_turn_scans_what_is_new_however_long_the_history(kind: str, monkeypatc
         memory.read(turn.request)
         scanned.append(memory.scanned - before)
     # a few windows: the new elements, what is between the parts, and markers that have moved
-    assert max(scanned[1:]) <= 8 * 4 * elements._WINDOW
+    assert max(scanned[1:]) <= 2 * 16 * elements._WINDOW
     assert sum(scanned[-10:]) <= 1.2 * sum(scanned[5:15])
 
 

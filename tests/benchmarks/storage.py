@@ -1,7 +1,4 @@
-"""How large a database grows: `python -m tests.bench_storage` (half a minute, no network).
-
-Sessions of 60, 120 and 240 turns are read as a file would be, stored, and every body is read back.
-"""
+"""How large a database grows: sessions are read as a live proxy reads them, stored, and every body is read back."""
 
 import json
 import tempfile
@@ -15,7 +12,10 @@ from gateway_addon.reading import CLEAN, Reading, finish
 from gateway_addon.store.bodies import load_body
 from gateway_addon.store.database import open_readonly
 from gateway_addon.store.writer import Writer
+from gateway_addon.wire.cut import MEMBERS
+from gateway_addon.wire.elements import Memory
 from gateway_addon.wire.headers import Headers
+from tests.benchmarks.table import Figure
 from tests.sessions import Turn, session
 
 MB = 1_000_000
@@ -36,8 +36,9 @@ def measure(path: Path, kind: str, turns: int, *, scale: float = 1.0) -> Growth:
     """Store a session in a new database and read its bodies back."""
     calls = {f"call-{number}": turn for number, turn in enumerate(session(kind, turns, scale=scale))}
     writer = Writer(path, "bench")
+    memory = Memory(MEMBERS)
     for number, (name, turn) in enumerate(calls.items()):
-        reading = _reading(writer.run_id, name, kind, number, turn)
+        reading = _reading(writer.run_id, name, kind, number, turn, memory)
         writer.finish(*finish(reading, CLEAN, None, PriceTable()), wait=True)
     loss = writer.close(timeout=600)
     assert (loss.rows, loss.texts) == (0, 0)
@@ -46,7 +47,7 @@ def measure(path: Path, kind: str, turns: int, *, scale: float = 1.0) -> Growth:
     return Growth(sum(len(turn.request) for turn in calls.values()), path.stat().st_size, wrong)
 
 
-def _reading(run_id: str, name: str, kind: str, number: int, turn: Turn) -> Reading:
+def _reading(run_id: str, name: str, kind: str, number: int, turn: Turn, memory: Memory) -> Reading:
     started = STARTED + 20 * number
     there = Destination(
         host="api.example.com",
@@ -57,7 +58,7 @@ def _reading(run_id: str, name: str, kind: str, number: int, turn: Turn) -> Read
         payer="client",
         client_credential=None,
     )
-    request = read_request("POST", there.path, Headers({"x-session-id": "bench"}), turn.request)
+    request = read_request("POST", there.path, Headers({"x-session-id": "bench"}), turn.request, memory)
     passage = Passage(kind=KINDS[kind], destination=there)
     reading = Reading(open_call(request, passage, id=name, run_id=run_id, source="live", started=started, failed=_fail))
     reading.start(200, Headers({"content-type": "application/json"}))
@@ -69,14 +70,13 @@ def _fail(error: Exception) -> None:
     raise error
 
 
-def main() -> None:
-    print("kind              turns     sent MB   stored MB   wrong bodies")
+def run(quick: bool) -> list[Figure]:
+    figures = []
     for kind in KINDS:
-        for turns in (60, 120, 240):
+        for turns in (60,) if quick else (60, 240):
             with tempfile.TemporaryDirectory() as folder:
                 growth = measure(Path(folder, "gateway.db"), kind, turns)
-            print(f"{kind:<17} {turns:>5} {growth.sent / MB:>11.2f} {growth.stored / MB:>11.3f} {growth.wrong:>14}")
-
-
-if __name__ == "__main__":
-    main()
+            assert growth.wrong == 0
+            name = f"database of {turns} turns, {growth.sent / MB:.0f} MB sent, {kind}"
+            figures.append(Figure(name, "MB", None, growth.stored / MB, goal="0.75" if turns == 60 else ""))
+    return figures
