@@ -3,13 +3,12 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 
-from sqlite_utils import Database
-
 from gateway_addon.captures.finder import Finder
 from gateway_addon.otlp.export import Told
 from gateway_addon.otlp.spans import Texts, cleaned, spans
 from gateway_addon.review import secrets
 from gateway_addon.store import evidence, finished
+from gateway_addon.store.database import Database
 from gateway_addon.store.finished import Row
 from gateway_addon.store.selection import ALL, Selection
 from gateway_addon.store.turns import assign_turns
