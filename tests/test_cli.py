@@ -18,7 +18,7 @@ from gateway_addon.cli import main
 from gateway_addon.cli.output import megabytes as printed_size
 from gateway_addon.record import COLUMNS, Content, Record
 from gateway_addon.store.writer import Writer
-from tests.api.test_history import SAME
+from tests.histories import SAME
 from tests.store.calls import make_content, make_record, stored
 
 DEMO = Path(__file__).parents[1] / "flows" / "demo.flow"

@@ -8,6 +8,8 @@ from mitmproxy.http import HTTPFlow
 from tests.make_demo import KEY, record
 from tests.mitmdump import ADDON, read_flows
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from gateway_addon import api
 from gateway_addon.api import KINDS
 from gateway_addon.call import Destination, Passage, open_call, read_request
 from gateway_addon.cost import PriceTable
@@ -12,7 +13,6 @@ from gateway_addon.reading import CLEAN, Reading, finish
 from gateway_addon.store.bodies import load_body
 from gateway_addon.store.database import open_readonly
 from gateway_addon.store.writer import Writer
-from gateway_addon.wire.cut import MEMBERS
 from gateway_addon.wire.elements import Memory
 from gateway_addon.wire.headers import Headers
 from tests.benchmarks.table import Figure
@@ -36,7 +36,7 @@ def measure(path: Path, kind: str, turns: int, *, scale: float = 1.0) -> Growth:
     """Store a session in a new database and read its bodies back."""
     calls = {f"call-{number}": turn for number, turn in enumerate(session(kind, turns, scale=scale))}
     writer = Writer(path, "bench")
-    memory = Memory(MEMBERS)
+    memory = Memory(api.members)
     for number, (name, turn) in enumerate(calls.items()):
         reading = _reading(writer.run_id, name, kind, number, turn, memory)
         writer.finish(*finish(reading, CLEAN, None, PriceTable()), wait=True)

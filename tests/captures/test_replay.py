@@ -567,6 +567,7 @@ class Replay:
         return self.process.returncode, errors
 
 
+@pytest.mark.long
 def test_an_agent_loop_replays_to_the_end_without_the_provider(provider: Provider, confdir: Path, tmp_path: Path):
     saved = tmp_path / "loop.flow"
     args = ["-w", str(saved), "--flow-detail", "0"]

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_addon.captures.rows import store_rows
 
+from gateway_addon.proxy.offline import store_rows
 from gateway_addon.record import COLUMNS, TIMINGS
 from gateway_addon.store.bodies import load_body, stored_bodies
 from gateway_addon.store.database import open_readonly
