@@ -175,16 +175,16 @@ _NAMED_UPSTREAM = (
 
 def _without_words(record: Record) -> Record:
     """A copy in which an upstream can say nothing but what it has to: counts, known types of errors, and names."""
-    named: dict[str, Any] = {
-        name: value if (value := getattr(record, name)) and _NAME.fullmatch(value) else None for name in _NAMED_UPSTREAM
-    }
-    return replace(
+    bare = replace(
         record,
         error_message=None,
         error_type=record.error_type if is_known_type(record.error_type) else None,
         usage=_numbers(record.usage),
-        **named,
     )
+    for name in _NAMED_UPSTREAM:
+        if not _NAME.fullmatch(getattr(record, name) or ""):
+            setattr(bare, name, None)
+    return bare
 
 
 def _numbers(value: Any) -> Any:

@@ -84,7 +84,7 @@ class TestWriting:
         store = Writer(path, "1")
         with locked(path):
             finish_all(store, "a")
-            store.finish(make_record(id="b", max_tokens=2**63), make_content())
+            store.finish(make_record(id="b", max_tokens=1j), make_content())
             store.finish(make_record(id="c", request_model=object()), make_content())
             finish_all(store, "d")
         assert store.close() == Loss(rows=2, texts=0)
