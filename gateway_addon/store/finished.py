@@ -104,7 +104,7 @@ SELECT CASE WHEN asking.finish_sequence > answered_sequence THEN asking.id ELSE 
 FROM pairs
 JOIN requests AS asking ON asking.id = asking_id
 JOIN stored_tool_calls AS calls ON calls.request_id = asking_id AND calls.link = pairs.link
-WHERE told_with IN told AND calls.executor = 'client' AND asking.finish_sequence IS NOT NULL
+WHERE calls.executor = 'client' AND asking.finish_sequence IS NOT NULL
   -- a request that is sent again brings the same results again
   AND NOT EXISTS (
       SELECT 1 FROM requests AS first JOIN stored_tool_results AS results

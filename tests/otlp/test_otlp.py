@@ -403,16 +403,20 @@ class TestBesideTheProxy:
         proxy.wait_for("going on")
         assert proxy.stdout.count("HTTP 503, trying again") == 1
         assert len(backend.spans) == 1
-        Call(proxy.url, "/v1/messages", request_body("messages", "fake/text", stream=True)).read()
+        headers = {"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01"}
+        Call(proxy.url, "/v1/messages", request_body("messages", "fake/text", stream=True), headers).read()
         assert proxy.stop() == 0
         backend.wait_for(lambda: len(backend.spans) == 2)
         assert_ledger(backend, path)
+        assert (backend.spans[1].trace_id, backend.spans[1].parent_id) == ("ab" * 16, "cd" * 8)
 
     def test_it_ends_even_with_a_proxy_that_is_killed(self, mitmdump: Callable[..., Mitmdump], backend: Receiver):
         proxy = self.start(mitmdump, backend.url)
         Call(proxy.url, "/v1/messages", request_body("messages", "fake/text", stream=True)).read()
         backend.wait_for(lambda: len(backend.spans) == 1)
         (child,) = children(proxy.process.pid)
+        # a Ctrl-C in the terminal is for the proxy alone
+        assert os.getsid(child) != os.getsid(proxy.process.pid)
         proxy.kill()
         wait_for_end(child)
 
