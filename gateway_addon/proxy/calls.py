@@ -57,7 +57,7 @@ class Calls:
         if not flow.live:
             return
         if flow.is_replay == "request":
-            self._forwarder.renew(flow, self.options.settings)
+            self._forwarder.renew(flow, self.options.settings, with_keys=self.options.replay_keys)
         if not flows.may_be_call(flow.request):
             return
         if flow.is_replay == "request":

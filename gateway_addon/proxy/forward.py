@@ -3,6 +3,7 @@ framing of an answer that is changed on its way back."""
 
 import logging
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from mitmproxy import http
 from mitmproxy.connection import Server
@@ -13,7 +14,7 @@ from gateway_addon.api.base import ApiKind, Refusal
 from gateway_addon.call import Destination, Passage, Request
 from gateway_addon.captures import notes
 from gateway_addon.config import Provider, Settings
-from gateway_addon.credentials import credential_kind
+from gateway_addon.credentials import REDACTED, credential_kind, is_credential
 from gateway_addon.gateway import access, patch
 from gateway_addon.gateway.answers import AnswerChange
 from gateway_addon.gateway.plan import Caller, Plan, plan
@@ -90,9 +91,13 @@ class Forwarder:
             return None
         return request, Passage(kind=kind, destination=None, side_request=target.route.side_request)
 
-    def renew(self, flow: http.HTTPFlow, settings: Settings) -> None:
-        """A saved request is about to be sent again: give it today's key, if it may have it."""
-        if injected := todays_key(flow, settings):
+    def renew(self, flow: http.HTTPFlow, settings: Settings, *, with_keys: bool) -> None:
+        """A saved request is about to be sent again: give it today's key, if it may have it. `with_keys`: also where
+        the client had paid."""
+        injected = todays_key(flow, settings, with_keys=with_keys)
+        if withheld := withhold_redacted(flow):
+            logger.warning("%s: sent again without its redacted %s", flow.id, ", ".join(withheld))
+        if injected:
             provider, names = injected
             self._sent[flow.id] = Sent(flow, provider, tuple(names))
 
@@ -183,16 +188,41 @@ def refuse(flow: http.HTTPFlow, refusal: Refusal, kind: ApiKind | None) -> None:
     flow.response = http.Response.make(status, body, {"content-type": "application/json"})
 
 
-def todays_key(flow: http.HTTPFlow, settings: Settings) -> tuple[Provider, list[str]] | None:
+def withhold_redacted(flow: http.HTTPFlow) -> list[str]:
+    """Before a saved request is sent again: take out what a redaction has left of its credentials, which is none.
+
+    Returns where it stood.
+    """
+    headers, names = flow.request.headers, []
+    for name in list(headers):
+        if is_credential(name) and REDACTED.search(headers.get(name, "")):
+            del headers[name]
+            names.append(name)
+    path, mark, query = flow.request.path.partition("?")
+    parts = query.split("&")
+    left = [part for part in parts if not REDACTED.search(unquote(part))]
+    if left != parts:
+        flow.request.path = f"{path}{mark if left else ''}{'&'.join(left)}"
+        names.append("query")
+    return names
+
+
+def todays_key(
+    flow: http.HTTPFlow, settings: Settings, *, with_keys: bool = False
+) -> tuple[Provider, list[str]] | None:
     """Before a saved request is sent again: put today's key where the placeholder stands, if it goes to that provider.
 
-    Returns the provider and the names of the headers that now hold its key; None if there was nothing to put in. A
-    flow file may come from anybody: one that names another host must not be handed the key.
+    `with_keys`: also in the place of the client's own credentials, at any provider that is known by its address and has
+    a key. Returns the provider and the names of the headers that now hold its key; None if there was nothing to put in.
+    A flow file may come from anybody: one that names another host must not be handed the key.
     """
     headers = flow.request.headers
     providers = {patch.placeholder(provider): provider for provider in settings.providers.values()}
     held = [name for name in access.CREDENTIALS if headers.get(name) in providers]
     provider = providers[headers[held[0]]] if held else None
+    if provider is None and with_keys:
+        provider = settings.provider_of_host(flow.request.host, flow.request.port, flow.request.path)
+        held = [name for name in access.CREDENTIALS if name in headers]
     if provider is None or not _goes_to(flow.request, provider):
         return None
     credentials = access.provider_credentials(provider, kind_of_path(flow.request.path), settings)

@@ -31,6 +31,12 @@ _SPECS = (
         "Bytes of each streamed answer that are kept in memory for the flow (-w, mitmweb); suffixes k, m, g.",
     ),
     ("gateway_rewrite", bool, True, "False: observe only, nothing is changed or answered on any path."),
+    (
+        "gateway_replay_keys",
+        bool,
+        False,
+        "Client replay: give a provider that is known by its host the key of its usual variable, not the saved one.",
+    ),
 )
 
 _WATCHED = {name for name, *_ in _SPECS} | {"stream_large_bodies"}
@@ -46,6 +52,8 @@ class Options:
     body_limit: int
     """Bytes."""
     rewrite: bool
+    replay_keys: bool
+    """Requests that are sent again get today's key wherever their provider has one."""
     streams_requests: bool
     """mitmproxy may pass large requests on before they are complete."""
 
@@ -99,6 +107,7 @@ def read(options: optmanager.OptManager) -> Options:
         content=options.gateway_content,
         body_limit=body_limit,
         rewrite=options.gateway_rewrite,
+        replay_keys=options.gateway_replay_keys,
         streams_requests=streams_requests,
     )
 
