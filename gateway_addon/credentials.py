@@ -89,7 +89,9 @@ SCHEME = re.compile(r"\s*(?:(?:bearer|basic|token)\s+)?(?P<secret>.*\S)", re.IGN
 HEADER_SECRETS = {"cookie": re.compile(r"=(?P<secret>[^;]+)"), "set-cookie": re.compile(r"^[^=;]*=(?P<secret>[^;]+)")}
 """Where the secrets are in a credential header's value, if they are not all of it behind the scheme."""
 
-NO_SECRET = re.compile(r"\{gateway:[^{}]+\}|\[redacted:[^\[\]]+\]")
+REDACTED = re.compile(r"\[redacted:[^\[\]]+\]")
+"""What a redaction has left in the place of a secret."""
+NO_SECRET = re.compile(rf"\{{gateway:[^{{}}]+\}}|{REDACTED.pattern}")
 """What has already taken the place of a secret: `gateway.patch.placeholder`, or an earlier redaction."""
 
 

@@ -11,6 +11,7 @@ import pytest
 from mitmproxy.http import HTTPFlow, Request
 from mitmproxy.io import FlowWriter
 from mitmproxy.proxy.mode_specs import ProxyMode
+from mitmproxy.test import tflow
 
 from tests.client import PATHS, Call, request_body
 from tests.gateways import CLIENT, ENCODE, KEYS, KINDS, SAID, TOKENS, answer_of, tls_address, until
@@ -335,6 +336,45 @@ def test_client_replay_spends_todays_key_once_and_only_at_the_providers_own_addr
     replayed = cast(list[HTTPFlow], read_flows(again))
     assert [flow.request.headers["authorization"] for flow in replayed] == ["{gateway:toy}"] * 4
     assert {row["source"] for row in rows(db, "SELECT source FROM requests")} == {"replay"}
+
+
+@pytest.mark.parametrize("asked_for", [True, False])
+def test_a_capture_without_the_gateway_is_replayed_with_todays_key_if_asked(
+    asked_for: bool, provider: Provider, config: Path, confdir: Path, tmp_path: Path
+) -> None:
+    """Known by its host; a redacted credential is sent to nobody."""
+    plain, redacted, elsewhere, by_query = (tflow.tflow() for _ in range(4))
+    host, _, port = provider.url.removeprefix("http://").partition(":")
+    body = json.dumps(request_body("chat_completions", "fake/text", stream=False))
+    with Provider() as stranger:
+        for flow in (plain, redacted, elsewhere, by_query):
+            flow.request = Request.make("POST", f"http://{host}:{port}/toy/v1/chat/completions", body)
+        plain.request.headers["authorization"] = "Bearer client-key-of-then-0001"
+        redacted.request.headers["authorization"] = "Bearer [redacted:openai_key:0123abcd]"
+        redacted.request.headers["cookie"] = "sid=[redacted:credential:0123abcd]"
+        elsewhere.request.url = f"{stranger.url}/toy/v1/chat/completions"
+        elsewhere.request.headers["x-api-key"] = "[redacted:credential:0123abcd]"
+        by_query.request.path += "?key=[redacted:credential:0123abcd]&beta=true"
+        _save(tmp_path / "replay.flow", [plain, redacted, elsewhere, by_query])
+        options = {
+            "gateway_db": tmp_path / "gateway.db",
+            "gateway_config": config,
+            "gateway_replay_keys": str(asked_for).lower(),
+        }
+        result = run_mitmdump("-n", "-C", str(tmp_path / "replay.flow"), "-w", str(tmp_path / "again.flow"),
+                              confdir=confdir, options=options, env=KEYS)  # fmt: skip
+        assert result.returncode == 0, result.stdout
+        there = [received.headers for received in stranger.requests]
+    todays = f"Bearer {KEYS['TOY_KEY']}"
+    assert [received.headers.get("authorization") for received in provider.requests] == (
+        [todays] * 3 if asked_for else ["Bearer client-key-of-then-0001", None, None]
+    )
+    assert ["cookie" in received.headers for received in provider.requests] == [False] * 3
+    assert provider.requests[-1].path.endswith("/chat/completions?beta=true")
+    assert [("x-api-key" in headers, "authorization" in headers) for headers in there] == [(False, False)]
+    assert KEYS["TOY_KEY"].encode() not in (tmp_path / "again.flow").read_bytes()
+    withheld = "cookie" if asked_for else "authorization, cookie"
+    assert f"sent again without its redacted {withheld}" in result.stdout
 
 
 def test_client_replay_asks_tls_for_the_provider_and_for_no_name_of_the_file(

@@ -110,7 +110,7 @@ class Calls:
         self._veil.watch(flow)
         if flow.is_replay == "request" and self.options.streams_requests:
             # its head may leave before it is complete
-            self._forwarder.renew(flow, self.options.settings)
+            self._forwarder.renew(flow, self.options.settings, with_keys=self.options.replay_keys)
         for_gateway = self.options.rewrite and forward.is_gateway_call(flow)
         if not for_gateway and not flows.may_be_call(flow.request):
             return
@@ -140,7 +140,7 @@ class Calls:
         began = self._arrived.pop(flow.id, None)
         opened: tuple[Request, Passage] | None
         if flow.live and flow.is_replay == "request":
-            self._forwarder.renew(flow, self.options.settings)
+            self._forwarder.renew(flow, self.options.settings, with_keys=self.options.replay_keys)
         if self.options.rewrite and (self._forwarder.is_waiting(flow) or forward.is_gateway_call(flow)):
             opened = self._forwarder.forward(flow, lambda: caller_of(flow, None, self.own), self.options.settings)
         else:

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 from mitmproxy import http
 from mitmproxy.connection import Server
@@ -15,7 +16,7 @@ from gateway_addon.api.base import ApiKind, Refusal
 from gateway_addon.call import Call, Destination, Head, Passage, Request, unread_request
 from gateway_addon.captures import notes
 from gateway_addon.config import Provider, Settings
-from gateway_addon.credentials import credential_kind
+from gateway_addon.credentials import REDACTED, credential_kind, is_credential
 from gateway_addon.gateway import access, patch
 from gateway_addon.gateway.access import TOKEN_NEEDED, Caller
 from gateway_addon.gateway.answers import WITHHELD, AnswerChange
@@ -162,10 +163,13 @@ class Forwarder:
         refuse(flow, refusal, target.route.kind if isinstance(target, Target) else None)
         notes.leave_refusal(flow)
 
-    def renew(self, flow: http.HTTPFlow, settings: Settings) -> None:
-        """A saved request is about to be sent again: give it today's key, if it may have it."""
-        if flow not in self._sent and (keyed := todays_key(flow, settings)):
+    def renew(self, flow: http.HTTPFlow, settings: Settings, *, with_keys: bool) -> None:
+        """A saved request is about to be sent again: give it today's key, if it may have it. `with_keys`: also where
+        the client had paid."""
+        if flow not in self._sent and (keyed := todays_key(flow, settings, with_keys=with_keys)):
             self._sent[flow] = keyed
+        if withheld := withhold_redacted(flow):
+            logger.warning("%s: sent again without its redacted %s", flow.id, ", ".join(withheld))
 
     def arm(self, flow: http.HTTPFlow) -> None:
         """A request is about to leave, and no addon will look at it any more: put the key in."""
@@ -264,16 +268,39 @@ def refuse(flow: http.HTTPFlow, refusal: Refusal, kind: ApiKind | None) -> None:
     flow.response = http.Response.make(status, body, headers)
 
 
-def todays_key(flow: http.HTTPFlow, settings: Settings) -> Sent | None:
+def withhold_redacted(flow: http.HTTPFlow) -> list[str]:
+    """Before a saved request is sent again: take out what a redaction has left of its credentials, which is none.
+
+    Returns where it stood.
+    """
+    headers, names = flow.request.headers, []
+    for name in list(headers):
+        if is_credential(name) and REDACTED.search(headers.get(name, "")):
+            del headers[name]
+            names.append(name)
+    path, mark, query = flow.request.path.partition("?")
+    parts = query.split("&")
+    left = [part for part in parts if not REDACTED.search(unquote(part))]
+    if left != parts:
+        flow.request.path = f"{path}{mark if left else ''}{'&'.join(left)}"
+        names.append("query")
+    return names
+
+
+def todays_key(flow: http.HTTPFlow, settings: Settings, *, with_keys: bool = False) -> Sent | None:
     """Before a saved request is sent again: today's key for where the placeholder stands, which is taken out, if it
     goes to that provider; else None.
 
+    `with_keys`: also for where the client's own credentials stand, at any provider that is known by its address.
     A flow file may come from anybody: one that names another host must not be handed the key.
     """
     headers = flow.request.headers
     providers = {patch.placeholder(provider): provider for provider in settings.providers.values()}
     held = [name for name in access.CREDENTIALS if headers.get(name) in providers]
     provider = providers[headers[held[0]]] if held else None
+    if provider is None and with_keys:
+        provider = settings.provider_of_host(flow.request.host, flow.request.port, flow.request.path)
+        held = [name for name in access.CREDENTIALS if name in headers]
     if provider is None or not _goes_to(flow.request, provider):
         return None
     credentials = access.provider_credentials(provider, kind_of_path(flow.request.path), settings)

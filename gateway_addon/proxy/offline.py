@@ -34,6 +34,7 @@ def store_rows(source: Path, target: Path, progress: Progress = lambda size: Non
         warn_usd=None,
         rewrite=False,
         otlp=False,
+        replay_keys=False,
         streams_requests=False,
     )
     store = Store(target, __version__)

@@ -36,6 +36,12 @@ _SPECS = (
     ("gateway_warn_usd", str, "", "One warning when a session has cost more than this many dollars; empty: none."),
     ("gateway_rewrite", bool, True, "False: observe only, nothing is changed or answered on any path."),
     ("gateway_otlp", bool, False, "Send finished calls as OpenTelemetry spans, from a process beside the proxy."),
+    (
+        "gateway_replay_keys",
+        bool,
+        False,
+        "Client replay: give a provider that is known by its host the key of its usual variable, not the saved one.",
+    ),
 )
 
 _WATCHED = {name for name, *_ in _SPECS} | {"stream_large_bodies"}
@@ -56,6 +62,8 @@ class Options:
     """None: no warning."""
     rewrite: bool
     otlp: bool
+    replay_keys: bool
+    """Requests that are sent again get today's key wherever their provider has one."""
     streams_requests: bool
     """mitmproxy may pass large requests on before they are complete."""
 
@@ -120,6 +128,7 @@ def read(options: optmanager.OptManager) -> Options:
         warn_usd=warn_usd,
         rewrite=options.gateway_rewrite,
         otlp=options.gateway_otlp,
+        replay_keys=options.gateway_replay_keys,
         streams_requests=streams_requests,
     )
 
