@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from gateway_addon.api.base import ToolCall, ToolResult
 from gateway_addon.cli import main
 from gateway_addon.cli.output import megabytes as printed_size
+from gateway_addon.cli.output import printable
 from gateway_addon.record import COLUMNS, Content, Record
 from gateway_addon.store.writer import Writer
 from tests.histories import SAME
@@ -808,3 +809,17 @@ class TestProcess:
             assert process.stderr is not None
             process.stdout.close()
             assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\u2028b\u200fc\u202ed", "a\\u2028b\\u200fc\\u202ed"),
+        ("\u200b\u2060\ufeff\u00ad", "\\u200b\\u2060\\ufeff\\xad"),
+        ("\u3164\u115f\U000e0041", "\\u3164\\u115f\\U000e0041"),
+        ("\x1b[2J\x9b\x7f\x00", "\\x1b[2J\\x9b\\x7f\\x00"),
+        ("naïve → 漢字\u3000🚀\tx\n", "naïve → 漢字\u3000🚀\tx\n"),
+    ],
+)
+def test_what_nobody_sees_is_spelled_out(text: str, shown: str):
+    assert printable(text) == shown

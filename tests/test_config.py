@@ -310,3 +310,10 @@ class TestDefaultProvider:
 
     def test_none_for_a_host_that_nobody_named(self, load_text):
         assert load_text("").default_provider_for("messages", ("https", "elsewhere.example", 443)) is None
+
+
+def test_a_name_cannot_steer_the_terminal(load_text):
+    with pytest.raises(ConfigError) as error:
+        load_text('[providers.toy]\n"\\u001b[2J\\u202e" = 1\napi_url = "http://127.0.0.1:9"\napi_kinds = []')
+    assert '"\\u001b[2J\\u202e": unknown key' in str(error.value)
+    assert str(error.value).isprintable()

@@ -9,6 +9,7 @@ import pytest
 from gateway_addon.api.base import ToolCall, ToolResult
 from gateway_addon.record import COLUMNS, Content, Record, arguments_valid, as_row, from_row, limited
 from gateway_addon.wire import jsontext
+from tests.store.calls import make_record
 
 RECORD = Record(
     id="call-1",
@@ -131,3 +132,23 @@ def test_rewrites_keep_no_words_of_a_conversation():
     assert kept["full"] == operations
     assert kept["prompts"] == [operations[0], {"op": "replace", "path": "/body/messages/0/content"}, operations[2]]
     assert [operation.get("value") for operation in kept["none"]] == [None, None, None]
+
+
+def test_none_keeps_no_words_of_an_upstream():
+    record = make_record(
+        error_type="the user asked for SECRETS",
+        usage={"prompt_tokens": 5, "note": "SECRETS", "the SECRETS": 1, "details": [{"SECRETS here": 1}, "SECRETS", 2]},
+        finish_reason="because of SECRETS",
+        service_tier="SECRETS, of course",
+        response_id="msg_01",
+    )
+    bare, _ = limited(record, Content(), "none")
+    assert "SECRETS" not in repr(bare)
+    assert bare.usage == {"prompt_tokens": 5, "details": [2]}
+    assert bare.response_id == "msg_01"
+
+
+@pytest.mark.parametrize("error_type", ["overloaded_error", "insufficient_quota", "server_error", "timeout", "dns"])
+def test_none_keeps_the_usual_types_of_errors(error_type: str):
+    bare, _ = limited(make_record(error_type=error_type), Content(), "none")
+    assert bare.error_type == error_type

@@ -39,6 +39,11 @@ def only_row(db: Database) -> dict[str, Any]:
 
 
 class TestRequests:
+    @pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**30])
+    def test_a_number_that_nobody_has_counted_is_unknown(self, db: Database, number: int):
+        finish(db, http_status=number, max_tokens=number)
+        assert (only_row(db)["http_status"], only_row(db)["max_tokens"]) == (None, None)
+
     def test_every_column_is_stored(self, db: Database):
         record = make_record(**{name: 7 for name in COLUMNS if name.endswith(("_tokens", "_microdollars", "_ms"))})
         with transaction(db):
