@@ -151,7 +151,9 @@ def _forbid_writing(db: Database, path: Path) -> None:
     # ... and no view may stand for a table, or never end
     found, ours = _objects(db), _our_objects()
     foreign = (
-        name for kind, name in found if kind == "trigger" or (kind == "view" and name.startswith("search_index"))
+        name
+        for kind, name in found.keys() - ours.keys()
+        if kind == "trigger" or (kind == "view" and name.startswith("search_index"))
     )
     changed = (name for (kind, name), sql in ours.items() if found.get((kind, name)) != sql)
     for name in (*changed, *foreign):
