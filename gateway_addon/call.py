@@ -96,13 +96,13 @@ def _parsed(body: bytes) -> Json | None:
     return jsontext.parse_object(body)
 
 
-def unread_request(head: Head, size: int | None) -> Request:
-    """The request of a caller who was turned away for its head: its body, of so many bytes, is nobody's business."""
+def unread_request(head: Head) -> Request:
+    """The request of a caller who was turned away for its head: nothing is known of its body."""
     return Request(
         method=head.method,
         path=head.path,
         headers=head.headers,
-        size=size,
+        size=None,
         body=None,
         json=None,
         warnings=("request_missing",),

@@ -137,8 +137,7 @@ class Forwarder:
         self, flow: http.HTTPFlow, head: Head, refusal: Refusal, settings: Settings
     ) -> tuple[Request, Passage] | None:
         """A caller was refused for the head; the body has come since, and is neither decoded nor kept."""
-        raw = flow.request.raw_content
-        request = unread_request(head, None if raw is None else len(raw))
+        request = unread_request(head)
         flow.request.content = None
         if refusal is TOKEN_NEEDED and not self._strangers.take():
             self._answer(flow, refusal)
