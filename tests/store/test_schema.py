@@ -420,6 +420,13 @@ class TestToolResults:
         put(db, with_body("messages", body), session_id="s")
         assert [row["result"] for row in unseen(db)] == ["result 0", "result 1", "result 2"]
 
+    def test_and_answer_no_call_that_was_seen_as_nobody_can_say_which(self, db: Database):
+        asked_by = {"session_id": "s", "api_kind": "messages"}
+        put(db, Content(tool_calls=[call("call-0")]), id="a", started_at=at(0), **asked_by)
+        body = json.loads(json.dumps(resumption("messages", 3)).replace("call-1", "call-0"))
+        put(db, with_body("messages", body), id="b", started_at=at(1), **asked_by)
+        assert joined(db) == []
+
     def test_without_bodies_only_the_newest_are_there(self, db: Database):
         content = with_body("messages", resumption("messages", 3))
         content.body = None
