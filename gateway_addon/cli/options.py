@@ -159,25 +159,23 @@ def writing(path: Path) -> Iterator[Database]:
 SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
-class _Moment(click.ParamType[str]):
+def _moment(given: str) -> str:
     """A time as rows have it, of a date, a date with time (local, unless it says otherwise), or how long ago: `2h`."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if ago := re.fullmatch(r"(\d{1,9})([mhdw])", value):
-            return timestamp(max(0.0, time.time() - int(ago[1]) * SECONDS[ago[2]]))
-        try:
-            return timestamp(datetime.fromisoformat(value).timestamp())
-        except (ValueError, OverflowError, OSError):
-            self.fail(f"{value!r} is no time: give 2026-11-22, 2026-11-22T10:00, or 30m, 2h, 7d", param, ctx)
+    if ago := re.fullmatch(r"(\d{1,9})([mhdw])", given):
+        return timestamp(max(0.0, time.time() - int(ago[1]) * SECONDS[ago[2]]))
+    try:
+        return timestamp(datetime.fromisoformat(given).timestamp())
+    except (ValueError, OverflowError, OSError):
+        raise click.BadParameter(f"{given!r} is no time: give 2026-11-22, 2026-11-22T10:00, or 30m, 2h, 7d") from None
 
 
 def selecting[R](command: Callable[..., R]) -> Callable[..., R]:
     """Options by which calls are selected; the command gets them as `selection`."""
 
-    @click.option("--since", type=_Moment(), help="That began then or later; a time, or how long ago: 2h, 7d.")
-    @click.option("--until", type=_Moment(), help="That began before.")
+    @click.option(
+        "--since", metavar="TIME", type=_moment, help="That began then or later; a time, or how long ago: 2h, 7d."
+    )
+    @click.option("--until", metavar="TIME", type=_moment, help="That began before.")
     @click.option("--session", metavar="ID")
     @click.option("--model", metavar="NAME", help="As asked for, as sent or as answered.")
     @click.option("--kind", type=click.Choice([*KINDS]))
