@@ -24,7 +24,8 @@ def kind_of_path(path: str) -> ApiKind | None:
 
 def kind_of_headers(headers: Container[object]) -> ApiKind:
     """The kind whose own header is among these (lower case); `first_kind` if there is none."""
-    return next((kind for kind in KINDS.values() if kind.OWN_HEADER in headers), first_kind())
+    owners = (kind for kind in KINDS.values() if kind.OWN_HEADER is not None and kind.OWN_HEADER in headers)
+    return next(owners, first_kind())
 
 
 def kind_of_request(by_path: ApiKind, body: Json | None) -> ApiKind:
