@@ -174,21 +174,22 @@ class AnswerFeed:
         self.warning = warning
         self._withhold()
 
-    def _withhold(self) -> None:
+    def _withhold(self, line_end: bytes = b"") -> None:
         if self._change is None or not self._change.fails_closed or self.is_withheld:
             return
         self.is_withheld = True
         is_stream = self._framing is not None if self.streamed is None else self.streamed
-        self._out.append(self._change.error_event() if is_stream else self._change.error_body())
+        self._out.append(line_end + (self._change.error_event() if is_stream else self._change.error_body()))
 
-    def _pass_on(self, made: Callable[[AnswerChange], bytes]) -> None:
-        """What the client gets next, if it gets anything else than the bytes as received."""
+    def _pass_on(self, made: Callable[[AnswerChange], bytes], line_end: bytes = b"") -> None:
+        """What the client gets next, if it gets anything else than the bytes as received. `line_end`: what it gets also
+        if the rest is withheld."""
         if self._change is None or self.is_withheld:
             return
         try:
             self._out.append(made(self._change))
         except UnreadableError:
-            self._withhold()
+            self._withhold(line_end)
 
     def passed_on(self) -> list[bytes]:
         out, self._out = self._out, []
@@ -245,7 +246,7 @@ class AnswerFeed:
                         self._reader.event(data, event.name)
                     except Exception as error:
                         self._fail(error)
-            self._pass_on(partial(AnswerChange.event, event=event, data=_object(data)))
+            self._pass_on(partial(AnswerChange.event, event=event, data=_object(data)), event.line_end)
 
     def _parsed(self, data: bytes) -> object:
         try:

@@ -46,6 +46,11 @@ class Event(NamedTuple):
     raw: bytes
     """Every byte since the previous event, comments and blank lines included: the `raw`s joined are the stream."""
 
+    @property
+    def line_end(self) -> bytes:
+        """The LF that belongs to the event before, whose CR came in an earlier piece; nothing, as a rule."""
+        return b"\n" if self.data and self.raw.startswith(b"\n") else b""
+
 
 class EventParser:
     """Cuts a stream into events as it arrives, in any pieces. Never raises."""

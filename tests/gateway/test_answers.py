@@ -330,18 +330,11 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 
 @given(st.lists(EVENTS, max_size=6), st.lists(st.integers(0, 500), max_size=8))
 @example([b"data: {}\r\n\r\n", USAGE_CHUNK], [11])
+@example([b"data: {}\r\n\r\n", b"data: nonsense\n\n"], [11])
 def test_how_the_stream_is_cut_does_not_matter(events, places):
     data = b"".join(events)
     change = AnswerChange(CHAT, public_model="acme/free", hide_usage=True)
-    in_pieces, at_once = stream(change, *cut(data, places)), stream(change, data)
-    if b"answer_withheld" in at_once:
-        # the second half of a line end may come after the decision, and is then withheld as well
-        in_pieces, at_once = _with_plain_line_ends(in_pieces), _with_plain_line_ends(at_once)
-    assert in_pieces == at_once
-
-
-def _with_plain_line_ends(data: bytes) -> bytes:
-    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    assert stream(change, *cut(data, places)) == stream(change, data)
 
 
 @given(st.binary(max_size=60) | st.lists(EVENTS, max_size=4).map(b"".join), st.lists(st.integers(0, 500), max_size=4))
