@@ -142,7 +142,7 @@ def _forbid_writing(db: Database, path: Path) -> None:
     db.execute("PRAGMA query_only = ON")
     # a file may come from anybody: no value in it may fill the memory
     db.conn.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE)
-    if any(kind == "view" and name in _UNSEEN for kind, name in _objects(db)):
+    if any(("view", name) in _objects(db) for name in _UNSEEN):
         raise StoreError(f"{path}: a database of something else")
     if not _is_ours(db, path):
         raise StoreError(f"{path}: not a gateway database")
@@ -152,8 +152,8 @@ def _forbid_writing(db: Database, path: Path) -> None:
     found, ours = _objects(db), _our_objects()
     foreign = (
         name
-        for kind, name in found.keys() - ours.keys()
-        if kind == "trigger" or (kind == "view" and name.startswith("search_index"))
+        for object_type, name in found.keys() - ours.keys()
+        if object_type == "trigger" or (object_type == "view" and name.startswith("search_index"))
     )
     changed = (name for (kind, name), sql in ours.items() if found.get((kind, name)) != sql)
     for name in (*changed, *foreign):
