@@ -267,7 +267,7 @@ BODIES = {
     "no JSON": (b"\xff\x00 nothing", None, ["request_unreadable"]),
     "an array": (b"[1, 2]", None, ["request_unreadable"]),
     "nothing": (b"", None, ["request_unreadable"]),
-    "more values than are read": (b"[" + b"1," * 1_000_001 + b"1]", None, ["request_unreadable"]),
+    "more values than are read": (b"[" + b"1," * 1_000_001 + b"1]", None, ["request_too_large"]),
     "NUL and lone surrogates": (
         b'{"model": "fake/text", "messages": [{"role": "user", "content": "a\\u0000b\\ud800"}]}',
         "fake/text",

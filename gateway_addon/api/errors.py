@@ -72,7 +72,8 @@ def is_known_type(name: str | None) -> bool:
     """Whether an error's type is one of the usual ones, not words of the moment."""
     if name is None or not re.fullmatch(r"[\w.-]{1,64}", name, re.ASCII):
         return False
-    return name.lower() in STATUS_OF_TYPE or name.lower().removesuffix("_error") in {*STATUS_IN_TYPE, *OWN_TYPES}
+    known = {*STATUS_OF_TYPE, *STATUS_IN_TYPE, *OWN_TYPES}
+    return not known.isdisjoint({name.lower(), name.lower().removesuffix("_error")})
 
 
 OWN_TYPES = ("timeout", "dns", "connect", "tls", "killed")

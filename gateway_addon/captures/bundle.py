@@ -18,7 +18,7 @@ from typing import BinaryIO, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from gateway_addon.captures import flowfile, offline
+from gateway_addon.captures import flowfile
 from gateway_addon.captures.flowfile import FlowFileError
 from gateway_addon.store import queries
 from gateway_addon.store.database import open_readonly
@@ -47,6 +47,8 @@ To check, offline, whether they still do:
 
 type Value = int | float | str | None
 type Tables = dict[str, list[dict[str, Value]]]
+type StoreRows = Callable[[Path, Path], object]
+"""Stores the rows of a flow file in a new database, as `proxy.offline.store_rows` does. Raises `FlowFileError`."""
 
 
 class Manifest(BaseModel):
@@ -73,7 +75,13 @@ class Difference(NamedTuple):
 
 
 def write(
-    source: Path, reference: str, target: Path, *, force: bool = False, progress: flowfile.Progress = lambda size: None
+    source: Path,
+    reference: str,
+    target: Path,
+    store_rows: StoreRows,
+    *,
+    force: bool = False,
+    progress: flowfile.Progress = lambda size: None,
 ) -> tuple[Manifest, list[Difference]]:
     """Bundle a call or session of a flow file, or `ALL` calls.
 
@@ -84,21 +92,21 @@ def write(
     """
     with flowfile.new_file(target, source, force=force) as file, TemporaryDirectory() as name:
         folder = Path(name)
-        offline.read_into(folder / "original.db", source)
+        store_rows(source, folder / "original.db")
         with closing(open_readonly(folder / "original.db")) as db:
             every = queries.all_rows(db)["requests"]
             wanted = [row["id"] for row in every] if reference == ALL else queries.calls_meant(db, reference)
         flows = {call.partition("~")[0].partition("/")[0] for call in wanted}
         with (folder / CAPTURE).open("wb") as capture:
             flowfile.write_redacted(capture, source, progress=progress, wanted=lambda flow: flow.id in flows)
-        rows = _rows(folder / CAPTURE, folder / "redacted.db")
+        rows = _rows(folder / CAPTURE, folder / "redacted.db", store_rows)
         manifest = Manifest(made_with=_versions(), agents=_agents(rows), rows=rows)
         _pack(file, folder / CAPTURE, manifest, reference, target.name)
     changed = [one for one in differences({"requests": every}, {"requests": rows["requests"]}) if "." in one.column]
     return manifest, changed
 
 
-def check(path: Path) -> tuple[Manifest, list[Difference]]:
+def check(path: Path, store_rows: StoreRows) -> tuple[Manifest, list[Difference]]:
     """Read a bundle's flows and compare the rows they give with those they must give.
 
     Raises `FlowFileError` for what is no bundle.
@@ -111,7 +119,7 @@ def check(path: Path) -> tuple[Manifest, list[Difference]]:
         except (ValidationError, RecursionError):
             raise FlowFileError(f"{path}: its {MANIFEST} is damaged, or of another version") from None
         try:
-            found = _rows(folder / CAPTURE, folder / "found.db")
+            found = _rows(folder / CAPTURE, folder / "found.db", store_rows)
         except FlowFileError as error:
             raise FlowFileError(str(error).replace(str(folder / CAPTURE), f"{path}: {CAPTURE}")) from None
         return manifest, differences(manifest.rows, found)
@@ -144,8 +152,8 @@ def _by_call(rows: Sequence[dict[str, Value]]) -> defaultdict[str, list[dict[str
     return calls
 
 
-def _rows(flows: Path, db: Path) -> Tables:
-    offline.read_into(db, flows)
+def _rows(flows: Path, db: Path, store_rows: StoreRows) -> Tables:
+    store_rows(flows, db)
     return _tables(db)
 
 

@@ -17,7 +17,7 @@ import click
 from gateway_addon.api import KINDS
 from gateway_addon.cli.output import plain, progress_bar
 from gateway_addon.store import queries
-from gateway_addon.store.database import Database, StoreError, open_database, open_readonly, reported
+from gateway_addon.store.database import Database, StoreError, open_database, open_readonly, open_to_change, reported
 from gateway_addon.store.selection import Selection
 from gateway_addon.terms import Outcome
 from gateway_addon.times import timestamp
@@ -150,7 +150,7 @@ def writing(path: Path) -> Iterator[Database]:
             if path.stat().st_size == 0:
                 # opening it to write would make a database of it
                 raise StoreError(f"{path}: not a gateway database")
-            with closing(open_database(path)) as db:
+            with closing(open_to_change(path)) as db:
                 yield db
     except StoreError as error:
         raise Unreadable(str(error)) from error

@@ -41,14 +41,15 @@ def bundle(source: Path, reference: str | None, target: Path | None, check: bool
         raise click.UsageError("FILE.flow ID|SESSION OUT.zip are needed, or --check FILE.zip")
     from gateway_addon.captures import bundle
     from gateway_addon.captures.flowfile import FlowFileError
+    from gateway_addon.proxy.offline import store_rows
 
     try:
         if reference is None or target is None:
             with Console(stderr=True).status("reading"):
-                _tell_check(source, *bundle.check(source))
+                _tell_check(source, *bundle.check(source, store_rows))
             return
         with progress_bar(source, readings=2) as progress:
-            manifest, changed = bundle.write(source, reference, target, force=force, progress=progress)
+            manifest, changed = bundle.write(source, reference, target, store_rows, force=force, progress=progress)
     except FlowFileError as error:
         raise Unreadable(str(error)) from error
     except LookupError as error:

@@ -79,7 +79,7 @@ def store_body(
     for part in elements.parts:
         columns[TIPS[part.name]] = _tip_id(db, part.elements, nodes)
     if passing := edits(elements):
-        columns["body_edits"] = json.dumps(passing, ensure_ascii=False, separators=(",", ":"))
+        columns["body_edits"] = json.dumps(_shortened(passing), ensure_ascii=False, separators=(",", ":"))
     return columns
 
 
@@ -120,8 +120,40 @@ def _rebuilt(db: Database, row: dict[str, Any]) -> bytes | None:
     sql = "SELECT text FROM contents WHERE id = ?"
     text = db.execute(sql, [row["envelope_id"]]).fetchone()[0]
     parts = {part: elements(db, row[tip]) for part, tip in TIPS.items() if row[tip] is not None}
-    passing = [Edit(*edit) for edit in json.loads(row["body_edits"] or "[]")]
-    return join(Cut(text, parts, passing), api.members())
+    return join(Cut(text, parts, _in_full(json.loads(row["body_edits"] or "{}"))), api.members())
+
+
+type _StoredEdits = dict[str, list[tuple[int, int, str | int]]]
+"""By part: element, offset and text, or the number of the edit that has the same text, of all counted from 0."""
+
+
+def _shortened(passing: Sequence[Edit]) -> _StoredEdits:
+    """Edits as they are stored."""
+    stored: _StoredEdits = {}
+    numbers: dict[str, int] = {}
+    for number, (part, element, offset, text) in enumerate(passing):
+        seen = numbers.setdefault(text, number)
+        stored.setdefault(part, []).append((element, offset, text if seen == number else seen))
+    return stored
+
+
+def _in_full(stored: _StoredEdits | list[list[Any]]) -> list[Edit]:
+    """`_shortened` undone; as a list they are in full already, as older files have them. Raises `ValueError`."""
+    if isinstance(stored, list):
+        return [Edit(*edit) for edit in stored]
+    if not isinstance(stored, dict):
+        raise ValueError("no edits")
+    passing: list[Edit] = []
+    for part, passages in stored.items():
+        for element, offset, text in passages:
+            passing.append(Edit(part, element, offset, passing[text].text if isinstance(text, int) else text))
+    return passing
+
+
+def edit_texts(db: Database, request_id: str) -> list[str]:
+    """What the elements of a call's body had in it only, each text once."""
+    stored = db.execute("SELECT body_edits FROM requests WHERE id = ?", [request_id]).fetchone()[0]
+    return list(dict.fromkeys(edit.text for edit in _in_full(json.loads(stored or "{}"))))
 
 
 def elements(db: Database, tip_id: int) -> list[str]:

@@ -37,6 +37,15 @@ def open_database(path: Path) -> Database:
         return _open(path, _set_up)
 
 
+def open_to_change(path: Path) -> Database:
+    """`open_database` for an existing file that may come from anybody: none with views or triggers of its own.
+
+    Raises `StoreError`.
+    """
+    with reported(path):
+        return _open(path, _check_and_set_up)
+
+
 def open_readonly(path: Path) -> Database:
     """Open an existing database of today's schema to read from, also while a proxy writes to it.
 
@@ -118,7 +127,7 @@ def _set_up(db: Database, path: Path) -> None:
     give_up = time.monotonic() + OPEN_SECONDS
     while True:
         try:
-            _is_ours(db, path)
+            is_new = not _is_ours(db, path)
             # of a new file: space given back needs no copy of the whole
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")
             db.enable_wal()
@@ -128,6 +137,9 @@ def _set_up(db: Database, path: Path) -> None:
                 MIGRATIONS.apply(db)
                 # SQLite lets a transaction on a read-only file begin, and refuses the first write, even of nothing
                 db.execute("DELETE FROM runs WHERE 0")
+            if is_new:
+                # what one migration makes and the next one drops leaves gaps
+                db.execute("VACUUM")
             return
         except sqlite3.OperationalError as error:
             # errors of Python's own, as over undecodable names, have no code
@@ -142,22 +154,33 @@ def _forbid_writing(db: Database, path: Path) -> None:
     db.execute("PRAGMA query_only = ON")
     # a file may come from anybody: no value in it may fill the memory
     db.conn.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE)
-    if any(("view", name) in _objects(db) for name in _UNSEEN):
-        raise StoreError(f"{path}: a database of something else")
-    if not _is_ours(db, path):
+    if not _has_our_objects(db, path):
         raise StoreError(f"{path}: not a gateway database")
     if MIGRATIONS.pending(db):
         raise StoreError(f"{path}: has an older schema, which the proxy updates when it opens it")
-    # ... and no view may stand for a table, or never end
-    found, ours = _objects(db), _our_objects()
+
+
+def _check_and_set_up(db: Database, path: Path) -> None:
+    _has_our_objects(db, path)
+    _set_up(db, path)
+
+
+def _has_our_objects(db: Database, path: Path) -> bool:
+    """Whether the file has our tables (`_is_ours`). Raises `StoreError` if a view may stand for one, or never end."""
+    if any(("view", name) in _objects(db) for name in _UNSEEN):
+        raise StoreError(f"{path}: a database of something else")
+    if not _is_ours(db, path):
+        return False
+    found, ours = _objects(db), _our_objects(len(MIGRATIONS.applied(db)))
     foreign = (
         name
-        for object_type, name in found.keys() - ours.keys()
-        if object_type == "trigger" or (object_type == "view" and name.startswith("search_index"))
+        for kind, name in found.keys() - ours.keys()
+        if kind == "trigger" or (kind == "view" and name.startswith("search_"))
     )
     changed = (name for (kind, name), sql in ours.items() if found.get((kind, name)) != sql)
     for name in (*changed, *foreign):
         raise StoreError(f"{path}: {name} is not as gateway-addon makes it")
+    return True
 
 
 _UNSEEN = ("_sqlite_migrations", "sqlite_migrations")
@@ -171,9 +194,11 @@ def _objects(db: Database) -> dict[tuple[str, str], str]:
 
 
 @cache
-def _our_objects() -> dict[tuple[str, str], str]:
+def _our_objects(steps: int) -> dict[tuple[str, str], str]:
+    """What the first so many migrations make."""
+    after = dict(enumerate(step.__name__ for step in STEPS)).get(steps)
     with closing(Database(memory=True, execute_plugins=False)) as db:
-        MIGRATIONS.apply(db)
+        MIGRATIONS.apply(db, stop_before=after)
         return _objects(db)
 
 

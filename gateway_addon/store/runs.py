@@ -12,7 +12,7 @@ from gateway_addon.times import timestamp
 
 def start_run(db: Database, version: str) -> str:
     """Register this process as a writer and return the run's id. Inside a transaction."""
-    run_id = str(uuid.uuid4())
+    run_id = uuid.uuid4().hex[:16]
     db.execute(
         "INSERT INTO runs (id, pid, process, started_at, version) VALUES (?, ?, ?, ?, ?)",
         [run_id, os.getpid(), process_mark(os.getpid()), timestamp(time.time()), version],

@@ -374,37 +374,35 @@ def answers(db: Database) -> None:
 
 
 FINISHES = """
--- How often a call has ended, or an ended one was changed: the order in which others are told of them (finished.py).
--- Not the greatest number in use, which may be that of a row that is removed
-CREATE TABLE finishes (last INTEGER NOT NULL);
+-- The calls in the order in which they ended, or were changed thereafter (finished.py). Up to where each endpoint has
+-- been told of them; the one of the name '' is the database itself, which counts them: the greatest number in use may
+-- be that of a row that is removed
+CREATE TABLE exports (
+    endpoint TEXT PRIMARY KEY,
+    finish_sequence INTEGER NOT NULL
+) WITHOUT ROWID;
 ALTER TABLE requests ADD COLUMN finish_sequence INTEGER;
 
 UPDATE requests SET finish_sequence = place FROM (
     SELECT id, ROW_NUMBER() OVER (ORDER BY started_at, id) AS place FROM requests WHERE outcome <> 'in_flight'
 ) AS ended
 WHERE ended.id = requests.id;
-INSERT INTO finishes (last) SELECT COALESCE(MAX(finish_sequence), 0) FROM requests;
+INSERT INTO exports SELECT '', COALESCE(MAX(finish_sequence), 0) FROM requests;
 CREATE UNIQUE INDEX requests_by_finish ON requests (finish_sequence);
 
 -- Triggers, so that no way to end or change a call can forget it. Writers take turns, so that numbers are in the order
 -- of commits: who has seen one has seen all before it
 CREATE TRIGGER request_finished AFTER INSERT ON requests WHEN NEW.outcome <> 'in_flight' BEGIN
-    UPDATE finishes SET last = last + 1;
-    UPDATE requests SET finish_sequence = (SELECT last FROM finishes) WHERE id = NEW.id;
+    UPDATE exports SET finish_sequence = finish_sequence + 1 WHERE endpoint = '';
+    UPDATE requests SET finish_sequence = (SELECT finish_sequence FROM exports WHERE endpoint = '') WHERE id = NEW.id;
 END;
 CREATE TRIGGER request_changed AFTER UPDATE OF outcome, session_id ON requests WHEN NEW.outcome <> 'in_flight' BEGIN
-    UPDATE finishes SET last = last + 1;
-    UPDATE requests SET finish_sequence = (SELECT last FROM finishes) WHERE id = NEW.id;
+    UPDATE exports SET finish_sequence = finish_sequence + 1 WHERE endpoint = '';
+    UPDATE requests SET finish_sequence = (SELECT finish_sequence FROM exports WHERE endpoint = '') WHERE id = NEW.id;
 END;
 
 -- The call with which a person's turn began; never changed, once it is known (turns.py)
 ALTER TABLE requests ADD COLUMN turn_id TEXT;
-
--- Up to where an endpoint has been told
-CREATE TABLE exports (
-    endpoint TEXT PRIMARY KEY,
-    finish_sequence INTEGER NOT NULL
-);
 """
 
 
@@ -418,17 +416,6 @@ def traceparent(db: Database) -> None:
 
 
 HISTORIES = """
--- Not in the contract: the texts of stored bodies, one by one. Part of the search index: filled and emptied with it
-CREATE TABLE body_words (
-    -- `elements`, `contents` (an envelope), `whole_bodies` or `requests` (what its elements had in this call only)
-    holder TEXT NOT NULL,
-    holder_id NOT NULL,
-    position INTEGER NOT NULL,
-    -- NULL: the holder was looked into, and has none
-    content_id INTEGER REFERENCES contents (id),
-    PRIMARY KEY (holder, holder_id, position)
-) WITHOUT ROWID;
-
 -- JSON with escapes spelt out, as words are not told apart where it says `\\n`
 CREATE VIEW readable_texts AS
 SELECT id,

@@ -5,7 +5,6 @@ they are; the texts stay in `contents` (FTS5, external content), to which those 
 yet: then a text is found once, whether it was an answer, a prompt or in a history.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import batched
 
@@ -32,18 +31,28 @@ Item = tuple[str, int | str]
 """Something to be indexed: the table that holds it, and its id there."""
 
 _CREATE = (
-    "CREATE VIRTUAL TABLE IF NOT EXISTS search_index "
-    "USING fts5 (text, content = 'readable_texts', content_rowid = 'id')"
+    """CREATE VIRTUAL TABLE IF NOT EXISTS search_index
+    USING fts5 (text, content = 'readable_texts', content_rowid = 'id')""",
+    # the texts of stored bodies, one by one
+    """CREATE TABLE IF NOT EXISTS search_held (
+        -- `elements`, `contents` (an envelope), `whole_bodies` or `requests` (what its elements had in this call only)
+        holder TEXT NOT NULL,
+        holder_id NOT NULL,
+        position INTEGER NOT NULL,
+        -- NULL: the holder was looked into, and has none
+        content_id INTEGER REFERENCES contents (id),
+        PRIMARY KEY (holder, holder_id, position)
+    ) WITHOUT ROWID""",
 )
 
-# what holds texts besides others, all of which `body_words` is to name
+# what holds texts besides others, all of which `search_held` is to name
 _HOLDERS = {
     "elements": "SELECT id FROM elements",
     "contents": "SELECT DISTINCT envelope_id FROM requests WHERE envelope_id IS NOT NULL",
     "whole_bodies": "SELECT id FROM whole_bodies",
     "requests": "SELECT id FROM requests WHERE body_edits IS NOT NULL",
 }
-_UNREAD = "SELECT * FROM ({ids}) EXCEPT SELECT holder_id FROM body_words WHERE holder = '{holder}'"
+_UNREAD = "SELECT * FROM ({ids}) EXCEPT SELECT holder_id FROM search_held WHERE holder = '{holder}'"
 
 # `search_index_docsize` is FTS5's own list of what it has indexed
 _UNINDEXED = """
@@ -66,7 +75,7 @@ found AS MATERIALIZED (
 ),
 held AS MATERIALIZED (
     SELECT DISTINCT content_id, holder, holder_id
-    FROM body_words WHERE content_id IN (SELECT content_id FROM found)
+    FROM search_held WHERE content_id IN (SELECT content_id FROM found)
 ),
 -- a call sends an element if the chain of its body has the node of that element, or any node below it
 chains (content_id, node_id) AS (
@@ -107,7 +116,8 @@ ORDER BY rank, started_at
 def unindexed_texts(db: Database, batch_size: int = BATCH) -> list[tuple[Item, ...]]:
     """What the index lacks, in batches for `index_texts`. The first time this creates the index."""
     with transaction(db):
-        db.execute(_CREATE)
+        for statement in _CREATE:
+            db.execute(statement)
     new: list[Item] = [
         (holder, row[0])
         for holder, ids in _HOLDERS.items()
@@ -130,7 +140,7 @@ def index_texts(db: Database, batch: Sequence[Item]) -> None:
 def _index_held(db: Database, holder: str, holder_id: int | str) -> None:
     found = list(dict.fromkeys(_ids_of(db, _held(db, holder, holder_id))))
     for position, content in enumerate(found or [None]):
-        db.execute("INSERT OR IGNORE INTO body_words VALUES (?, ?, ?, ?)", [holder, holder_id, position, content])
+        db.execute("INSERT OR IGNORE INTO search_held VALUES (?, ?, ?, ?)", [holder, holder_id, position, content])
         db.execute(_INDEX, [content])
 
 
@@ -163,8 +173,7 @@ def _held(db: Database, holder: str, holder_id: int | str) -> Iterator[str | Arg
         case "whole_bodies":
             yield from _texts_of(bodies.whole_body(db, int(holder_id)))
         case "requests":
-            edits = db.execute("SELECT body_edits FROM requests WHERE id = ?", [holder_id]).fetchone()[0]
-            yield from (edit[-1] for edit in json.loads(edits))
+            yield from bodies.edit_texts(db, str(holder_id))
 
 
 def _texts_of(text: str) -> Iterator[str | Arguments]:
@@ -180,7 +189,7 @@ def drop_index(db: Database) -> None:
     Texts that were there for the index only are left for whoever deletes what nothing refers to.
     """
     db.execute("DROP TABLE IF EXISTS search_index")
-    db.execute("DELETE FROM body_words")
+    db.execute("DROP TABLE IF EXISTS search_held")
 
 
 def find_texts(db: Database, words: str, limit: int) -> list[Row]:

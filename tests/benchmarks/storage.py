@@ -37,9 +37,11 @@ def measure(path: Path, kind: str, turns: int, *, scale: float = 1.0) -> Growth:
     calls = {f"call-{number}": turn for number, turn in enumerate(session(kind, turns, scale=scale))}
     writer = Writer(path, "bench")
     memory = Memory(api.members)
+    prices = PriceTable()
+    prices.load()
     for number, (name, turn) in enumerate(calls.items()):
         reading = _reading(writer.run_id, name, kind, number, turn, memory)
-        writer.finish(*finish(reading, CLEAN, None, PriceTable()), wait=True)
+        writer.finish(*finish(reading, CLEAN, None, prices), wait=True)
     loss = writer.close(timeout=600)
     assert (loss.rows, loss.texts) == (0, 0)
     with open_readonly(path) as db:

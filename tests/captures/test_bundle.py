@@ -15,6 +15,7 @@ from gateway_addon.captures import bundle
 from gateway_addon.captures.bundle import CAPTURE, MANIFEST, README, Difference, differences
 from gateway_addon.captures.flowfile import FlowFileError
 from gateway_addon.cli import main
+from gateway_addon.proxy.offline import store_rows
 from tests.make_flows import FINDINGS, FLOWS
 from tests.mitmdump import http_flows
 
@@ -181,7 +182,7 @@ GOOD = [(README, b""), (MANIFEST, b'{"format": 1, "made_with": {}, "agents": [],
 
 def trouble(path: Path) -> str:
     with pytest.raises(FlowFileError) as caught:
-        bundle.check(path)
+        bundle.check(path, store_rows)
     return str(caught.value).removeprefix(f"{path}: ")
 
 

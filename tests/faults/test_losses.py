@@ -73,7 +73,8 @@ class TestReadingAFile:
         assert f"{CALLS} rows and 0 texts could not be stored" in done.stdout
         assert "Traceback" not in done.stdout
         # what mitmproxy's own addons have to do at the end is done
-        assert len(json.loads((tmp_path / "gateway.har").read_text())["log"]["entries"]) == CALLS
+        # (mitmproxy lists a flow with an answer and an error twice, as it does without us)
+        assert len(json.loads((tmp_path / "gateway.har").read_text())["log"]["entries"]) == CALLS + 1
 
 
 @contextmanager

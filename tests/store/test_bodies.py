@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 from sqlite_utils import Database
 
+from gateway_addon import api
 from gateway_addon.record import Content
 from gateway_addon.store.bodies import DamagedError, elements, load_body, stored_bodies
 from gateway_addon.store.database import open_database, transaction
 from gateway_addon.store.rows import replace_finished
+from gateway_addon.wire.cut import edits
+from gateway_addon.wire.elements import read
 from tests.store.calls import make_record
 
 QUESTION = "Why is the second player missing from the list of winners? " * 3
@@ -144,6 +147,20 @@ class TestStoredOnce:
         assert rows_added(db, "2", second) == {"elements": 1, "nodes": 1}
         assert (load_body(db, "1"), load_body(db, "2")) == (first, second)
 
+    def test_a_marker_that_comes_again_in_a_body_is_stored_once(self, db: Database):
+        body = messages(user("hi", **MARKER), user(QUESTION, **MARKER), user("and?", **MARKER))
+        put(db, "1", body)
+        ((stored,),) = db.execute("SELECT body_edits FROM requests").fetchall()
+        assert stored.count("ephemeral") == 1
+        assert load_body(db, "1") == body
+
+    def test_edits_are_read_as_older_files_have_them(self, db: Database):
+        body = messages(user("hi", **MARKER), user(QUESTION, **MARKER))
+        put(db, "1", body)
+        old = [list(edit) for edit in edits(read(body, api.members()))]
+        db.execute("UPDATE requests SET body_edits = ?", [json.dumps(old)])
+        assert load_body(db, "1") == body
+
     @pytest.mark.parametrize(
         ("texts", "element"),
         [
@@ -195,6 +212,9 @@ class TestDamage:
             ["UPDATE requests SET body_edits = NULL"],
             ["UPDATE requests SET body_edits = '[[1]]'"],
             ["""UPDATE requests SET body_edits = '[["conversation", 9, 0, "x"]]'"""],
+            ["""UPDATE requests SET body_edits = '{"conversation": [[9, 0, "x"]]}'"""],
+            ["""UPDATE requests SET body_edits = '{"conversation": [[0, 0, 7]]}'"""],
+            ["UPDATE requests SET body_edits = '5'"],
             ["UPDATE requests SET body_edits = 'no JSON'"],
             ["UPDATE requests SET request_sha256 = NULL"],
             ["UPDATE requests SET whole_body_id = 7"],

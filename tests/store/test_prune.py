@@ -1,7 +1,6 @@
 """What is taken out of a database and what must stay, and that the file becomes smaller."""
 
 import hashlib
-import sqlite3
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from gateway_addon.store.bodies import load_body, stored_bodies
 from gateway_addon.store.database import open_database, transaction
 from gateway_addon.store.rows import replace_finished
 from gateway_addon.store.runs import end_run, start_run
+from gateway_addon.store.schema import MIGRATIONS
 from gateway_addon.store.writer import Loss, Writer
 from tests.sessions import session
 from tests.store.calls import make_content, make_record
@@ -158,7 +158,9 @@ class TestSize:
 
     def test_a_file_from_before_gives_back_too(self, path: Path):
         """One that was made without the means to give back single pages."""
-        sqlite3.connect(path).execute("PRAGMA journal_mode = WAL").connection.close()
+        with Database(path) as old:
+            old.enable_wal()
+            MIGRATIONS.apply(old)
         with open_database(path) as db:
             assert db.execute("PRAGMA auto_vacuum").fetchone() == (0,)
             put(db, *(call(day, answer_text=str(day) * 40_000) for day in range(10, 30)))

@@ -200,7 +200,8 @@ def test_texts_of_bodies_that_are_pruned_leave_no_trace(db: Database, path: Path
     put(db, Content(body=json.dumps(PLACES["messages: arguments"][1]).encode()), "b")
     assert len(find(db, "orchard")) == 2
     prune.remove_before(db, "2026-11-23")
-    assert db["contents"].count == db["body_words"].count == 0
+    assert db["contents"].count == 0
+    assert not db["search_held"].exists()
 
 
 def test_the_index_is_no_reason_to_prune(db: Database):
@@ -209,9 +210,15 @@ def test_the_index_is_no_reason_to_prune(db: Database):
             "messages": [{"role": "user", "content": [{"type": "text", "text": f"{number} {n}"} for n in range(99)]}]
         }
         put(db, Content(user_prompt=f"Tend orchard {number}.", body=json.dumps(body).encode()), str(number))
-    (size,) = db.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").fetchone()
+    pragmas = "pragma_page_count, pragma_freelist_count, pragma_page_size"
+    used = f"SELECT (page_count - freelist_count) * page_size FROM {pragmas}"
     find(db, "orchard")
-    assert prune.remove_until(db, size) == 0
+    (with_index,) = db.execute(used).fetchone()
+    assert prune.remove_until(db, with_index) == 0
+    (without,) = db.execute(used).fetchone()
+    assert without < with_index * 0.6
+    find(db, "orchard")
+    assert prune.remove_until(db, without) == 0
 
 
 def test_nothing_of_what_may_not_be_stored_is_in_the_index(db: Database, path: Path):
