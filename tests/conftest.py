@@ -1,5 +1,6 @@
 """Fixtures for tests that need a provider, or a real mitmdump in front of one."""
 
+import os
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,6 +14,10 @@ from tests.gateways import write_certificate, write_config
 from tests.mitmdump import Mitmdump
 from tests.provider import Provider
 from tests.recorded import record
+
+# hundreds of processes are started: each would compile mitmproxy anew where nobody keeps the bytecode
+os.environ["PYTHONPYCACHEPREFIX"] = str(Path(__file__).parents[1] / ".pytest_cache" / "pycache")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # no test may fail because the machine is busy
 settings.register_profile(

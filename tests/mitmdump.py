@@ -158,7 +158,7 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment without the developer's API keys and gateway tokens, and with `extra`."""
     secret = re.compile(r"_API_KEY$|_AUTH_TOKEN$|^GATEWAY_")
     kept = {name: value for name, value in os.environ.items() if not secret.search(name)}
-    return kept | {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"} | dict(extra or {})
+    return kept | {"PYTHONUNBUFFERED": "1"} | dict(extra or {})
 
 
 def read_flows(path: Path) -> list[Flow]:

@@ -80,8 +80,11 @@ def http2(url: str, server_name: str, head: list[tuple[str, str]]) -> int:
         client.initiate_connection()
         client.send_headers(1, [(":method", "GET"), (":scheme", "https"), *head], end_stream=True)
         while True:
-            connection.sendall(client.data_to_send())
-            data = connection.recv(65536)
+            try:
+                connection.sendall(client.data_to_send())
+                data = connection.recv(65536)
+            except ConnectionResetError:
+                data = b""
             if not data:
                 return 0
             for event in client.receive_data(data):

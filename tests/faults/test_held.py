@@ -151,13 +151,13 @@ def test_odd_answers_arrive_as_without_the_addon(kind: str, pair):
 def test_odd_requests_arrive_as_without_the_addon(kind: str, pair):
     upstream, proxy, bare, db = pair
     upstream.answer = lambda head: http("200 OK", b'{"heard":"you"}')
-    before = len(rows(db, "SELECT id FROM requests"))
     for body in ODD_REQUESTS:
         upstream.heads.clear()
-        request = post(PATHS[kind], body)
+        request = post(PATHS[kind], body, f"x-session-id: odd-{kind}")
         assert exchange(proxy.url, request) == exchange(bare.url, request)
         assert upstream.heads[0] == upstream.heads[1]
-    until(lambda: len(rows(db, "SELECT id FROM requests")) == before + len(ODD_REQUESTS))
+    recorded = f"SELECT id FROM requests WHERE session_id = 'odd-{kind}'"
+    until(lambda: len(rows(db, recorded)) == len(ODD_REQUESTS))
 
 
 def test_a_client_that_leaves_at_any_offset_has_a_row(provider: Provider, mitmdump: Start, tmp_path: Path):
@@ -172,9 +172,10 @@ def test_a_client_that_leaves_at_any_offset_has_a_row(provider: Provider, mitmdu
     until(lambda: len(rows(db, "SELECT id FROM requests WHERE outcome <> 'in_flight'")) == len(offsets) + 2)
 
 
-def test_a_client_that_reads_slowly_gets_every_byte(pair):
+@pytest.mark.parametrize("events", [200, pytest.param(2_000, marks=pytest.mark.long)])
+def test_a_client_that_reads_slowly_gets_every_byte(events: int, pair):
     upstream, proxy, _, _ = pair
-    body = b"data: %b\n\n" % (b"x" * 999) * 2_000
+    body = b"data: %b\n\n" % (b"x" * 999) * events
     upstream.answer = lambda head: http("200 OK", body, label="text/event-stream")
     host, port = proxy.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=20) as client:
