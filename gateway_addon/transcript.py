@@ -32,10 +32,10 @@ class Part(NamedTuple):
     text: str
 
 
-def transcript(turns: Sequence[Turn], *, full: bool) -> Iterator[Part]:
+def transcript(turns: Sequence[Turn], *, full: bool, clock: Callable[[float], str] = timestamp) -> Iterator[Part]:
     """The turns as parts, each to be printed on lines of its own. A prompt is shown where it is new.
 
-    `full`: system prompts, reasoning, tool arguments and results are not shortened.
+    `full`: system prompts, reasoning, tool arguments and results are not shortened. `clock` writes times.
     """
     cut: Callable[[str], str] = str if full else shortened
     shown: dict[str, str] = {}
@@ -49,8 +49,8 @@ def transcript(turns: Sequence[Turn], *, full: bool) -> Iterator[Part]:
             # each request of a history that is kept on the server repeats the system prompt
             new = [said for said in turn.history if not (said.role == "system" and said.text in rules)]
             rules |= {said.text for said in new if said.role == "system" and said.text}
-            yield from _history(new, cut)
-            yield from _answer(turn, cut)
+            yield from _history(new, cut, clock)
+            yield from _answer(turn, cut, clock)
             continue
         for heading, text, words in (
             ("system prompt", turn.system_prompt, cut(turn.system_prompt or "")),
@@ -60,10 +60,10 @@ def transcript(turns: Sequence[Turn], *, full: bool) -> Iterator[Part]:
                 shown[heading] = text
                 yield Part("heading", heading)
                 yield Part("text", words)
-        yield from _answer(turn, cut)
+        yield from _answer(turn, cut, clock)
 
 
-def _history(history: Sequence[Said], cut: Callable[[str], str]) -> Iterator[Part]:
+def _history(history: Sequence[Said], cut: Callable[[str], str], clock: Callable[[float], str]) -> Iterator[Part]:
     """What a request says, with the facts of the calls that gave the answers in it."""
     speaker = None
     tools: Counter[str] = Counter()
@@ -72,7 +72,7 @@ def _history(history: Sequence[Said], cut: Callable[[str], str]) -> Iterator[Par
         if said.answered:
             # of calls with the same request, all but the last had failed
             is_last = next_said is None or next_said.answered is None
-            yield Part("facts", _facts(said.answered, tools if is_last else Counter()))
+            yield Part("facts", _facts(said.answered, tools if is_last else Counter(), clock))
             speaker, tools = None, Counter() if is_last else tools
             continue
         if said.role != speaker:
@@ -89,7 +89,7 @@ def _history(history: Sequence[Said], cut: Callable[[str], str]) -> Iterator[Par
             yield from _tool_use(said.tool_use, cut)
 
 
-def _answer(turn: Turn, cut: Callable[[str], str]) -> Iterator[Part]:
+def _answer(turn: Turn, cut: Callable[[str], str], clock: Callable[[float], str]) -> Iterator[Part]:
     yield Part("heading", "assistant")
     if turn.reasoning_text:
         yield Part("aside", f"(thinking) {cut(turn.reasoning_text)}")
@@ -97,7 +97,7 @@ def _answer(turn: Turn, cut: Callable[[str], str]) -> Iterator[Part]:
         yield Part("text", turn.answer_text)
     for use in turn.tool_uses:
         yield from _tool_use(use, cut)
-    yield Part("facts", _facts(turn.record, Counter(use.name or "?" for use in turn.tool_uses)))
+    yield Part("facts", _facts(turn.record, Counter(use.name or "?" for use in turn.tool_uses), clock))
 
 
 def _tool_use(use: ToolUse, cut: Callable[[str], str]) -> Iterator[Part]:
@@ -143,7 +143,7 @@ def _lines(words: str, beginning: str) -> str:
     return indent(words.rstrip() or " ", beginning, lambda line: True)
 
 
-def _facts(record: Record, tools: Counter[str]) -> str:
+def _facts(record: Record, tools: Counter[str], clock: Callable[[float], str]) -> str:
     line = console.line(record, tools)
     message = f": {record.error_message}" if record.error_message else ""
-    return f"[{record.id} {timestamp(record.started_at)}] {line}{message}"
+    return f"[{record.id} {clock(record.started_at)}] {line}{message}"

@@ -3,6 +3,7 @@
 Exit 0: good; 1: found something, or no such id; 2: bad usage or unreadable file. Errors are one line on stderr.
 """
 
+import io
 import os
 import sys
 import traceback
@@ -11,7 +12,7 @@ from typing import Any
 
 import click
 
-from gateway_addon.cli import files, findings, keep, look, share, telemetry
+from gateway_addon.cli import files, findings, keep, look, share, sums, telemetry
 from gateway_addon.cli.output import plain
 
 
@@ -39,15 +40,24 @@ class _Main(click.Group):
             sys.exit(2)
 
 
-@click.group(cls=_Main, no_args_is_help=False)
+@click.group(cls=_Main, invoke_without_command=True)
 @click.version_option(package_name="gateway-addon")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Look into the databases and flow files that the addon has written."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # what an encoding has no character for is shown as ?
+            stream.reconfigure(errors="replace")
+    if os.environ.get("NO_COLOR"):
+        context.color = False
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 COMMANDS = (
-    look.list_calls,
-    look.report,
+    sums.list_calls,
+    sums.report,
     look.show,
     look.search,
     look.body,

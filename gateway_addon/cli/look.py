@@ -1,153 +1,181 @@
-"""Looking into a database: `list`, `report`, `show`, `search`, `body`."""
+"""Looking into a database: `show`, `search`, `body`."""
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
+from rich.text import Text
+from rich.tree import Tree
 
-from gateway_addon.cli.options import NotFound, as_json, database, database_and, found, is_flow_file, reading, writing
-from gateway_addon.cli.output import (
-    FORMATS,
-    cost,
-    plain,
-    print_heading,
-    print_json,
-    print_rows,
-    print_table,
-    printable,
-    seconds,
-    tracked,
-    usd,
-    utc,
+from gateway_addon.cli.columns import identity, money, number, when, words
+from gateway_addon.cli.options import (
+    NotFound,
+    database_and,
+    is_flow_file,
+    limited,
+    meant,
+    one_call,
+    reading,
+    selecting,
+    writing,
 )
+from gateway_addon.cli.output import (
+    Output,
+    in_utc,
+    moment,
+    plain,
+    print_json,
+    printable,
+    printing,
+    tracked,
+)
+from gateway_addon.cli.sums import LIST, MODEL, OUTCOME, SECONDS, TOOLS, with_unknown_costs
+from gateway_addon.cli.tables import Column, fitted, line, rendered, summed, width
 from gateway_addon.conversation import Said, said_before, turn_of_row
 from gateway_addon.store import bodies, queries
+from gateway_addon.store.database import Database
 from gateway_addon.store.queries import Row
 from gateway_addon.store.search import find_texts, index_texts, unindexed_texts
-from gateway_addon.transcript import transcript
+from gateway_addon.store.selection import MAIN, Selection
+from gateway_addon.times import timestamp
+from gateway_addon.transcript import HEADINGS, Part, transcript
 
-LIST: dict[str, Callable[[Row], str]] = {
-    "time (UTC)": lambda call: utc(call["started_at"]),
-    "id": lambda call: plain(call["short_id"]),
-    "kind": lambda call: plain(call["api_kind"]),
-    "model": lambda call: plain(call["upstream_model"] or call["request_model"]),
-    "outcome": lambda call: plain(call["outcome"]),
-    "in": lambda call: plain(call["input_tokens"]),
-    "cached": lambda call: plain(call["cache_read_tokens"]),
-    "out": lambda call: plain(call["output_tokens"]),
-    "cost": cost,
-    "tools": lambda call: plain(call["tools_called"]),
-    "seconds": lambda call: seconds(call["duration_ms"]),
-}
-"""The columns of `list`."""
-
-
-CACHE_BREAK = "cache-break"
-
-BREAKS: dict[str, Callable[[Row], str]] = {
-    "time (UTC)": lambda row: utc(row["started_at"]),
-    "id": lambda row: plain(row["short_id"]),
-    "model": lambda row: plain(row["model"]),
-    "tokens": lambda row: plain(row["rewritten_tokens"]),
-    "cost": lambda row: usd(row["cost_microdollars"]),
-    "cause": lambda row: plain(row["cause"]),
-    "idle s": lambda row: plain(round(row["idle_seconds"])),
-    "differs in": lambda row: plain(row["segment"]),
-    "where": lambda row: plain(row["where"]),
-}
-"""The columns of cache breaks: tokens that were processed again, and why."""
-
-DEAREST = 5
-"""How many cache breaks end every report."""
-
-
-FOUND: dict[str, Callable[[Row], str]] = {
-    "time (UTC)": lambda row: utc(row["started_at"]),
-    "id": lambda row: plain(row["short_id"]),
-    "calls": lambda row: plain(row["calls"]),
-    "where": lambda row: plain(f"{row['place']}: {row['name']}" if row["name"] else row["place"]),
-    "text": lambda row: plain(" ".join(row["snippet"].split())),
-}
+FOUND = (
+    when("started_at", 3),
+    identity(),
+    number("calls", 4, "calls", is_summed=False),
+    Column(
+        heading="where",
+        forms=(
+            lambda row: plain(f"{row['place']}: {row['name']}" if row["name"] else row["place"]),
+            lambda row: plain(row["place"]),
+        ),
+        rank=2,
+    ),
+    words("snippet", 1, "text", 30),
+)
 """The columns of `search`."""
 
 
-def _heading(column: str) -> str:
-    # shown in dollars
-    return column.removesuffix("_microdollars")
-
-
-def _formatted(column: str, value: object) -> str:
-    return FORMATS.get(column, plain)(value)
-
-
-STYLES: dict[str, Callable[[str], None]] = {
-    "heading": print_heading,
-    "text": lambda text: click.echo(printable(text)),
-    "aside": lambda text: click.secho(printable(text), dim=True),
-    "facts": lambda text: click.secho(plain(text), fg="cyan"),
+ROLES = {
+    HEADINGS["system"]: "magenta",
+    HEADINGS["user"]: "green",
+    HEADINGS["assistant"]: "blue",
+    HEADINGS["tool"]: "yellow",
 }
-"""How the parts of a transcript are printed."""
+"""The colour of each speaker's heading."""
 
 
-@click.command("list")
-@database
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many calls.")
-@as_json
-def list_calls(path: Path, limit: int, as_json: bool) -> None:
-    """The latest calls, newest first."""
-    with reading(path) as db:
-        rows = queries.calls(db, limit)
-    if as_json:
-        print_json(rows)
-    else:
-        print_rows(LIST, rows)
+def _styled(part: Part) -> str:
+    """A part of a transcript as it is printed."""
+    match part.style:
+        case "heading":
+            return click.style(f"\n── {part.text}", bold=True, fg=ROLES.get(part.text))
+        case "aside":
+            return click.style(printable(part.text), dim=True)
+        case "facts":
+            return click.style(plain(part.text), fg="cyan")
+    return printable(part.text)
 
 
-@click.command()
-@database
-@click.option("--by", type=click.Choice([*queries.REPORTS, CACHE_BREAK]), default="model", show_default=True)
-@as_json
-def report(path: Path, by: str, as_json: bool) -> None:
-    """Calls, tokens and cost, summed up, and the dearest calls that missed a prompt cache; `cache-break`: all these."""
-    with reading(path) as db:
-        rows = queries.cache_breaks(db) if by == CACHE_BREAK else queries.report(db, by)
-        breaks = [] if as_json or by == CACHE_BREAK else queries.cache_breaks(db, DEAREST)
-    if as_json:
-        print_json(rows)
-    elif by == CACHE_BREAK:
-        print_rows(BREAKS, rows, "no cache breaks")
-    else:
-        headings = [_heading(column) for column in rows[0]] if rows else []
-        print_table(headings, [[_formatted(*cell) for cell in row.items()] for row in rows])
-        if breaks:
-            print_heading("cache breaks")
-            print_rows(BREAKS, breaks)
+def _print_paged(texts: Iterable[str]) -> None:
+    """Through a pager on a terminal; what fits on the screen is just printed."""
+    if not sys.stdout.isatty():
+        for text in texts:
+            click.echo(text)
+        return
+    os.environ.setdefault("LESS", "FRX")
+    click.echo_via_pager(f"{text}\n" for text in texts)
 
 
 @click.command()
-@database_and("ID")
-@click.option("--full", is_flag=True, help="Shorten no system prompt, reasoning, tool arguments or results.")
-@as_json
+@database_and("ID|SESSION")
+@click.option("--full", is_flag=True, help="Fold no system prompt, reasoning, tool arguments or results.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: columns as stored, times UTC, null: unknown.")
+@in_utc
 def show(path: Path, reference: str, full: bool, as_json: bool) -> None:
-    """A call and the conversation before it. ID: `last`, an id, or the beginning of one.
+    """A call and the conversation before it; or a session: its calls and sub-agents.
 
-    What was said before is read from the body of the call's own request; where that is not stored, from the calls
-    before it. As JSON: all there is of the call; the calls before it in `turns`; in `history` all that was said before
-    its answer, in order; in `missing` what of that is not there.
+    What is meant: an id, `last`, a session, or the beginning of an id or session. What was said before a call is read
+    from the body of its own request; where that is not stored, from the calls before it. As JSON: all there is of the
+    call; the calls before it in `turns`; in `history` all that was said before its answer, in order; in `missing` what
+    of that is not there. Of a session: its `calls`, oldest first.
     """
     with reading(path) as db:
-        request_id = found(db, path, reference)
-        told = [turn_of_row(row) for row in queries.told(db, request_id)]
-        turns = queries.conversation(db, request_id) if as_json else []
+        ids, session = meant(db, path, reference)
+        if session is None:
+            _show_call(db, ids[0], full=full, as_json=as_json)
+        else:
+            _show_session(session, queries.calls_by_id(db, ids), as_json=as_json)
+
+
+def _show_call(db: Database, request_id: str, *, full: bool, as_json: bool) -> None:
+    told = [turn_of_row(row) for row in queries.told(db, request_id)]
     if as_json:
-        *before, call = turns
+        *before, call = queries.conversation(db, request_id)
         missing = next((turn.missing for turn in told if turn.missing), None)
         history = [_said_as_json(said) for said in said_before(told)]
         print_json(call | {"turns": before, "history": history, "missing": missing})
         return
-    for style, text in transcript(told, full=full):
-        STYLES[style](text)
+    _print_paged(map(_styled, transcript(told, full=full, clock=_clock)))
+
+
+def _clock(seconds: float) -> str:
+    return moment(timestamp(seconds))
+
+
+IN_TREE = (
+    when("started_at", 2, "time", "%H:%M:%S"),
+    identity(),
+    OUTCOME,
+    money(),
+    number("input_tokens", 3, "in"),
+    number("output_tokens", 4, "out"),
+    SECONDS,
+    MODEL,
+    TOOLS,
+    words("side_request", 8, "for"),
+)
+"""What is shown of each call of a session."""
+
+DEPTH = 3
+"""Levels of agents for which the tree of a session leaves room."""
+
+
+def _show_session(session: str, calls: list[Row], *, as_json: bool) -> None:
+    if as_json:
+        print_json({"session_id": session, "calls": calls})
+        return
+    _print_paged([rendered(_tree(session, calls)).rstrip("\n")])
+
+
+def _tree(session: str, calls: list[Row]) -> Tree:
+    """The calls below their agents, each agent below the one that started it, where it began."""
+    places = fitted(IN_TREE, calls, width() - 4 * DEPTH)
+    tree = Tree(Text(f"session {plain(session)}: {_in_all(calls)}", "bold"), guide_style="dim")
+    agents: dict[str | None, Tree] = {}
+    for call in calls:
+        agent = call["agent_id"]
+        if agent not in agents:
+            above = agents.get(call["parent_agent_id"]) or agents.get(None) or tree
+            own = [other for other in calls if other["agent_id"] == agent]
+            agents[agent] = (tree if agent is None else above).add(
+                Text(f"{plain(MAIN if agent is None else agent)}: {_in_all(own)}", "bold")
+            )
+        text = line(places, call)
+        text.no_wrap, text.overflow = True, "ellipsis"
+        agents[agent].add(text)
+    return tree
+
+
+def _in_all(calls: list[Row]) -> str:
+    totals = summed(LIST, with_unknown_costs(calls))
+    count = f"{len(calls)} call{'s' if len(calls) != 1 else ''}"
+    figures = (f"{column.heading} {column.cell(totals, -1)}" for column in (LIST[4], LIST[6], LIST[7]))
+    return f"{count}, {', '.join(figures)}"
 
 
 def _said_as_json(said: Said) -> Row:
@@ -158,10 +186,13 @@ def _said_as_json(said: Said) -> Row:
 
 @click.command()
 @database_and("WORDS", many=True)
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many texts.")
-@as_json
-def search(path: Path, words: tuple[str, ...], limit: int, as_json: bool) -> None:
+@selecting
+@limited(20, "texts")
+@printing
+def search(path: Path, words: tuple[str, ...], selection: Selection, limit: int, output: Output) -> None:
     """Find all texts with all of WORDS, best match first: prompts, answers, tools, and all that request bodies hold.
+
+    `rank*` finds all words that begin so. Of selected calls each text is found that one of them sent or received.
 
     The first search adds an index to the database, later ones bring it up to date.
     """
@@ -169,13 +200,10 @@ def search(path: Path, words: tuple[str, ...], limit: int, as_json: bool) -> Non
         for batch in tracked(unindexed_texts(db), "indexing"):
             index_texts(db, batch)
         try:
-            rows = find_texts(db, " ".join(words), limit)
+            rows = find_texts(db, " ".join(words), limit, selection)
         except ValueError as error:
             raise click.UsageError(str(error)) from error
-    if as_json:
-        print_json(rows)
-    else:
-        print_rows(FOUND, rows, "nothing found")
+    output.print(rows, FOUND, "nothing found")
 
 
 @click.command()
@@ -183,7 +211,7 @@ def search(path: Path, words: tuple[str, ...], limit: int, as_json: bool) -> Non
 def body(path: Path, reference: str) -> None:
     """The request body of a call: the very bytes the client sent, content-decoded. ID as for `show`."""
     with reading(path) as db:
-        request_id = found(db, path, reference)
+        request_id = one_call(db, path, reference)
         try:
             sent = bodies.load_body(db, request_id)
         except bodies.DamagedError as error:

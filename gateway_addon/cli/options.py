@@ -7,7 +7,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -18,8 +18,8 @@ from gateway_addon.api import KINDS
 from gateway_addon.cli.output import plain, progress_bar
 from gateway_addon.store import queries
 from gateway_addon.store.database import Database, StoreError, open_database, open_readonly, open_to_change, reported
-from gateway_addon.store.selection import Selection
-from gateway_addon.terms import Outcome
+from gateway_addon.store.selection import ANY, MAIN, NONE, Selection
+from gateway_addon.terms import Outcome, SideRequest
 from gateway_addon.times import timestamp
 
 
@@ -36,11 +36,6 @@ DATABASES = (".db", ".flow", ".sqlite", ".sqlite3")
 """How the names of what commands read from end."""
 
 database = click.argument("path", metavar="[DB]", envvar="GATEWAY_DB", default=DEFAULT, type=click.Path(path_type=Path))
-as_json = click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON instead: columns as stored, null for unknown."
-)
-
-
 flow_file = click.argument("source", metavar="FILE", type=click.Path(path_type=Path))
 force = click.option("--force", is_flag=True, help="Replace OUT if it is there.")
 
@@ -91,13 +86,19 @@ def _beginning(path: Path) -> bytes:
         return b""
 
 
-def found(db: Database, path: Path, reference: str) -> str:
+def meant(db: Database, path: Path, reference: str) -> queries.Meant:
+    """The one call or session that is meant."""
+    try:
+        return queries.meant(db, reference)
+    except LookupError as error:
+        raise NotFound(f"{error.args[0]} in {path}") from None
+
+
+def one_call(db: Database, path: Path, reference: str) -> str:
     """The id of the one call that is meant."""
-    ids = queries.find(db, reference)
-    if not ids:
-        raise NotFound(f"no call {reference!r} in {path}")
-    if len(ids) > 1:
-        raise NotFound(f"{reference!r} may be any of {len(ids)} calls: {', '.join(ids[:3])}, ...")
+    ids, session = meant(db, path, reference)
+    if session is not None:
+        raise NotFound(f"{session!r} is a session of {len(ids)} calls: name one, such as {ids[-1]}")
     return ids[0]
 
 
@@ -159,33 +160,61 @@ def writing(path: Path) -> Iterator[Database]:
 SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
+def _ago(given: str) -> str:
+    """A time as rows have it, of how long ago it was."""
+    if not (ago := re.fullmatch(r"(\d{1,9})([mhdw])", given)):
+        raise click.BadParameter(f"{given!r} is no span of time: give 30m, 2h, 7d or 4w")
+    return timestamp(max(0.0, time.time() - int(ago[1]) * SECONDS[ago[2]]))
+
+
 def _moment(given: str) -> str:
-    """A time as rows have it, of a date, a date with time (local, unless it says otherwise), or how long ago: `2h`."""
-    if ago := re.fullmatch(r"(\d{1,9})([mhdw])", given):
-        return timestamp(max(0.0, time.time() - int(ago[1]) * SECONDS[ago[2]]))
+    """The same of a date, a date with time (local, unless it says otherwise), or how long ago it was."""
+    with suppress(click.BadParameter):
+        return _ago(given)
     try:
         return timestamp(datetime.fromisoformat(given).timestamp())
     except (ValueError, OverflowError, OSError):
         raise click.BadParameter(f"{given!r} is no time: give 2026-11-22, 2026-11-22T10:00, or 30m, 2h, 7d") from None
 
 
+_SELECTING = (
+    click.option("--since", metavar="TIME", type=_moment, help="That began then or later; a date, or ago: 2h, 7d."),
+    click.option("--until", metavar="TIME", type=_moment, help="That began before."),
+    click.option("--last", metavar="SPAN", type=_ago, help="That began so long ago at most: 30m, 2h, 7d, 4w."),
+    click.option("--model", metavar="NAME", help="As asked for, sent or answered; * stands for anything."),
+    click.option("--session", metavar="ID", help="Or how it begins."),
+    click.option("--client", metavar="NAME", help="The agent program, such as claude-code."),
+    click.option("--agent", metavar="ID", help=f"Or how it begins; {MAIN!r}: no sub-agents."),
+    click.option("--outcome", type=click.Choice(get_args(Outcome.__value__)), metavar="OUTCOME", help="complete, ..."),
+    click.option("--kind", type=click.Choice([*KINDS]), help="The API."),
+    click.option(
+        "--side",
+        type=click.Choice([ANY, NONE, *get_args(SideRequest.__value__)]),
+        is_flag=False,
+        flag_value=ANY,
+        metavar="[WHAT]",
+        help=f"Requests beside the conversation: title, compaction, ...; {NONE!r}: without them.",
+    ),
+)
+
+
 def selecting[R](command: Callable[..., R]) -> Callable[..., R]:
     """Options by which calls are selected; the command gets them as `selection`."""
 
-    @click.option(
-        "--since", metavar="TIME", type=_moment, help="That began then or later; a time, or how long ago: 2h, 7d."
-    )
-    @click.option("--until", metavar="TIME", type=_moment, help="That began before.")
-    @click.option("--session", metavar="ID")
-    @click.option("--model", metavar="NAME", help="As asked for, as sent or as answered.")
-    @click.option("--kind", type=click.Choice([*KINDS]))
-    @click.option("--outcome", type=click.Choice(get_args(Outcome.__value__)))
     @functools.wraps(command)
-    def select(**given: Any) -> R:
+    def select(last: str | None, **given: Any) -> R:
         fields = {name: given.pop(name) for name in Selection.__slots__}
-        return command(**given, selection=Selection(**fields))
+        if last and fields["since"]:
+            raise click.UsageError("--since and --last say the same: give one of them")
+        return command(**given, selection=Selection(**fields | {"since": fields["since"] or last}))
 
-    return select
+    return functools.reduce(lambda decorated, option: option(decorated), reversed(_SELECTING), select)
+
+
+def limited(default: int | None, what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option(
+        "--limit", type=click.IntRange(min=1), default=default, show_default=True, metavar="N", help=f"How many {what}."
+    )
 
 
 @contextmanager

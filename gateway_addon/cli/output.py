@@ -1,26 +1,30 @@
-"""How the command line prints: text that cannot steer a terminal, tables, progress, JSON."""
+"""How the command line prints: text that cannot steer a terminal, cells, progress, and what programs read."""
 
+import csv
+import functools
+import io
 import json
+import re
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 from rich.console import Console
 from rich.progress import Progress, track
-from rich.table import Table
-from rich.text import Text
 
-from gateway_addon import terms
+from gateway_addon.cli.tables import Column, Totals, print_table
+from gateway_addon.sinks import console
 from gateway_addon.store.queries import Row
+from gateway_addon.wire import jsontext
 
 UNKNOWN = "–"
-
-PIPE_WIDTH = 1000
-"""Characters; the width of a table that goes to no terminal, so that no cell is cut."""
 
 
 class _Shown(dict[int, str]):
@@ -56,18 +60,24 @@ def plain(value: object) -> str:
     return UNKNOWN if value is None else printable(str(value)).replace("\n", "\\n")
 
 
-def utc(timestamp: str) -> str:
-    return plain(timestamp.replace("T", " ").removesuffix("Z"))
+_UTC = "gateway_addon.utc"
+
+
+def is_utc() -> bool:
+    context = click.get_current_context(silent=True)
+    return bool(context and context.meta.get(_UTC))
+
+
+def moment(timestamp: object, form: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """A time as rows have it, as clocks here show it, or in UTC if that was asked for."""
+    try:
+        return datetime.fromisoformat(str(timestamp)).astimezone(UTC if is_utc() else None).strftime(form)
+    except (ValueError, OverflowError, OSError):
+        return plain(timestamp)
 
 
 def usd(microdollars: int | None) -> str:
-    return UNKNOWN if microdollars is None else f"${microdollars / 1_000_000:.6f}"
-
-
-def cost(call: Row) -> str:
-    """What a call cost; where that is unknown, why."""
-    why = terms.why_unknown(json.loads(call["cost_flags"])) if call["cost_microdollars"] is None else None
-    return plain(f"$? ({why})") if why else usd(call["cost_microdollars"])
+    return console.dollars(microdollars)
 
 
 def megabytes(size: int) -> str:
@@ -76,10 +86,6 @@ def megabytes(size: int) -> str:
 
 def seconds(milliseconds: float | None) -> str:
     return UNKNOWN if milliseconds is None else f"{milliseconds / 1000:.2f}"
-
-
-FORMATS: dict[str, Callable[[Any], str]] = {"cost_microdollars": usd, "charged_microdollars": usd}
-"""How the values of a column are shown, if not as they are."""
 
 
 def tracked[T](items: Sequence[T], doing: str) -> Iterable[T]:
@@ -100,25 +106,101 @@ def counting(total: int, doing: str) -> Iterator[Callable[[int], None]]:
 
 
 def print_json(value: object) -> None:
-    # ASCII, so that nothing in it can steer a terminal
-    click.echo(json.dumps(value, indent=2))
+    click.echo(_ascii(msgspec.json.format(jsontext.dumps(_decoded(value)), indent=2)))
 
 
-def print_rows(columns: Mapping[str, Callable[[Row], str]], rows: Sequence[Row], none: str = "no calls") -> None:
-    print_table(list(columns), [[show(row) for show in columns.values()] for row in rows], none)
-
-
-def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], none: str = "no calls") -> None:
-    if not rows:
-        click.echo(none)
-        return
-    table = Table(box=None, header_style="bold")
-    for heading in headings:
-        table.add_column(heading, no_wrap=True)
+def print_ndjson(rows: Iterable[Row]) -> None:
     for row in rows:
-        # as Text, because rich reads a plain string as markup
-        table.add_row(*map(Text, row))
-    Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
+        click.echo(_ascii(jsontext.dumps(_decoded(row))))
+
+
+JSON_COLUMNS = frozenset({"usage", "cost_flags", "rewrites", "warnings"})
+"""Columns whose text is JSON."""
+
+
+def _decoded(value: Any) -> Any:
+    match value:
+        case dict():
+            return {
+                key: _parsed(item) if key in JSON_COLUMNS and isinstance(item, str) else _decoded(item)
+                for key, item in value.items()
+            }
+        case list() | tuple():
+            return [_decoded(item) for item in value]
+    return value
+
+
+def _parsed(text: str) -> object:
+    value = jsontext.parse_any(text)
+    return text if value is None else value
+
+
+def _ascii(text: str) -> str:
+    """JSON in which nothing can steer a terminal."""
+    return re.sub(r"[^\n -~]", lambda found: json.dumps(found[0])[1:-1], text)
+
+
+def print_csv(rows: Sequence[Row]) -> None:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerows([list(row) for row in rows[:1]] + [[_csv_value(value) for value in row.values()] for row in rows])
+    click.echo(file.getvalue(), nl=False)
+
+
+def _csv_value(value: object) -> object:
+    if isinstance(value, dict | list | tuple):
+        return _ascii(jsontext.dumps(value))
+    return printable(value) if isinstance(value, str) else value
+
+
+@dataclass(slots=True, frozen=True)
+class Output:
+    """How rows are to be printed."""
+
+    form: str | None
+    """`json`, `ndjson`, `csv`; None: as a table, for people."""
+
+    @property
+    def is_table(self) -> bool:
+        return self.form is None
+
+    def print(
+        self, rows: Sequence[Row], columns: Sequence[Column], none: str = "no calls", totals: Totals | None = None
+    ) -> None:
+        """The rows, or as a table those of their values that the columns show, with `totals` below."""
+        match self.form:
+            case "json":
+                print_json(rows)
+            case "ndjson":
+                print_ndjson(rows)
+            case "csv":
+                print_csv(rows)
+            case _ if rows:
+                print_table(columns, rows, totals)
+            case _:
+                click.echo(none)
+
+
+def in_utc[R](command: Callable[..., R]) -> Callable[..., R]:
+    def note(context: click.Context, option: click.Parameter, value: bool) -> None:
+        context.meta[_UTC] = value
+
+    show = click.option("--utc", is_flag=True, expose_value=False, callback=note, help="Show times in UTC, not local.")
+    return show(command)
+
+
+def printing[R](command: Callable[..., R]) -> Callable[..., R]:
+    """Options for how rows are printed; the command gets them as `output`."""
+
+    @in_utc
+    @click.option("--json", "form", flag_value="json", help="Print JSON: columns as stored, times UTC, null: unknown.")
+    @click.option("--ndjson", "form", flag_value="ndjson", help="Print JSON, a line for each row.")
+    @click.option("--csv", "form", flag_value="csv", help="Print CSV with a line of headings.")
+    @functools.wraps(command)
+    def run(form: str | None, **options: Any) -> R:
+        return command(**options, output=Output(form))
+
+    return run
 
 
 def print_heading(heading: str) -> None:

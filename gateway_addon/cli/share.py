@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
+from gateway_addon.cli.columns import words
 from gateway_addon.cli.options import NotFound, Unreadable, flow_file, force
-from gateway_addon.cli.output import plain, print_rows, progress_bar
-from gateway_addon.store.queries import Row
+from gateway_addon.cli.output import plain, progress_bar
+from gateway_addon.cli.tables import print_table
 
 if TYPE_CHECKING:
     from gateway_addon.captures.bundle import Difference, Manifest
 
-DIFFERENCES: dict[str, Callable[[Row], str]] = {
-    "id": lambda row: plain(row["call"])[:40],
-    "column": lambda row: plain(row["column"]),
-    "must be": lambda row: plain(row["expected"])[:60],
-    "is": lambda row: plain(row["found"])[:60],
-}
+DIFFERENCES = (
+    words("call", 0, "id", 12),
+    words("column", 0, "column", 30),
+    words("expected", 0, "must be", 12),
+    words("found", 0, "is", 12),
+)
 """The columns of `bundle --check`."""
 
 
@@ -64,7 +65,7 @@ def _tell_check(path: Path, manifest: "Manifest", different: list["Difference"])
     if not different:
         click.echo(f"{plain(path)}: {_calls(manifest)}, every row as it must be")
         return
-    print_rows(DIFFERENCES, [one._asdict() for one in different])
+    print_table(DIFFERENCES, [one._asdict() for one in different])
     versions = ", ".join(f"{name} {number}" for name, number in manifest.made_with.items())
     click.echo(f"{plain(path)}: {_calls(manifest)}, rows differ from those of {plain(versions)}")
     sys.exit(1)

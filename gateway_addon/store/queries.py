@@ -4,7 +4,7 @@ import json
 import os.path
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlite_utils import Database
 
@@ -12,18 +12,35 @@ from gateway_addon.cache_breaks import first_difference
 from gateway_addon.record import COLUMNS, from_row
 from gateway_addon.store.bodies import DamagedError, load_body
 from gateway_addon.store.rows import TEXTS
+from gateway_addon.store.selection import ALL, Selection
 
 Row = dict[str, Any]
 
-REPORTS = {
-    "model": ("usage_by_model", "cost_microdollars DESC, calls DESC"),
-    "day": ("usage_by_day", "day"),
-    "session": ("usage_by_session", "cost_microdollars DESC, calls DESC"),
-    "agent": ("usage_by_agent", "session_id, cost_microdollars DESC, calls DESC"),
-    "client": ("usage_by_client", "cost_microdollars DESC, calls DESC"),
-    "tool": ("tool_usage", "calls DESC, name"),
+KEYS = {
+    "model": ({"model": "model"}, ()),
+    "day": ({"day": "date(started_at{zone})"}, ("day",)),
+    # by its Monday
+    "week": ({"week": "date(started_at{zone}, 'weekday 0', '-6 days')"}, ("week",)),
+    "session": ({"session_id": "session_id"}, ()),
+    "client": ({"client": "client"}, ()),
+    "agent": ({"session_id": "session_id", "agent_id": "agent_id"}, ("session_id",)),
 }
-"""What can be reported on: its view, and the order of its rows."""
+"""By what calls can be summed up: columns, each with its SQL, and the columns by which rows are ordered."""
+
+# SUM over nothing but NULL is NULL: a total that is wholly unknown stays unknown
+_SUMS = """
+    COUNT(*) AS calls,
+    SUM(is_error) AS errors,
+    SUM(cost_microdollars IS NULL) AS calls_without_cost,
+    SUM(input_tokens) AS input_tokens,
+    SUM(cache_read_tokens) AS cache_read_tokens,
+    SUM(cache_write_tokens) AS cache_write_tokens,
+    SUM(output_tokens) AS output_tokens,
+    SUM(reasoning_tokens) AS reasoning_tokens,
+    SUM(cost_microdollars) AS cost_microdollars,
+    SUM(charged_microdollars) AS charged_microdollars,
+    1.0 * SUM(cache_read_tokens) / SUM(CASE WHEN cache_read_tokens IS NOT NULL THEN input_tokens END)
+        AS cache_hit_rate"""
 
 SHORTEST_ID = 8
 
@@ -88,52 +105,119 @@ _LATEST_BEFORE = """
     ORDER BY turn.started_at DESC, turn.id DESC LIMIT 1"""
 
 
-def calls(db: Database, limit: int) -> list[Row]:
-    """The latest calls, newest first: the contract's columns of `requests`, `short_id` and `tools_called`.
+ORDERS = {
+    "newest": "started_at DESC, id DESC",
+    "dearest": "cost_microdollars DESC, started_at DESC",
+    "slowest": "duration_ms DESC, started_at DESC",
+}
+"""In which order calls are given; without those of which nothing is known in that respect."""
+
+
+_CALLS = f"""
+    SELECT {_COLUMNS},
+           (SELECT group_concat(DISTINCT name) FROM tool_calls WHERE request_id = requests.id) AS tools_called
+    FROM requests"""
+
+
+def calls(db: Database, selection: Selection = ALL, limit: int = -1, order: str = "newest") -> list[Row]:
+    """Calls, the first in an order: the contract's columns of `requests`, `short_id` and `tools_called`.
 
     `tools_called` are the names, each once, with a comma between them.
     """
+    condition, values = selection.condition()
+    key = ORDERS[order].split()[0].removesuffix(",")
+    sql = f"{_CALLS} WHERE {condition} AND {key} IS NOT NULL ORDER BY {ORDERS[order]} LIMIT :limit"
+    return _with_short_ids(db, db.query(sql, values | {"limit": limit}))
+
+
+def calls_by_id(db: Database, ids: Sequence[str]) -> list[Row]:
+    """The same of these calls, oldest first."""
+    sql = f"{_CALLS} WHERE id IN ({_IDS}) ORDER BY started_at, id"
+    return _with_short_ids(db, db.query(sql, {"ids": json.dumps(ids)}))
+
+
+def _with_short_ids(db: Database, rows: Iterable[Row]) -> list[Row]:
+    return [row | {"short_id": short_id(db, row["id"])} for row in list(rows)]
+
+
+def report(db: Database, by: Sequence[str], selection: Selection = ALL, *, local: bool = False) -> list[Row]:
+    """Calls summed up by some of `KEYS`, which may be none. `local`: by the days of this machine's time zone.
+
+    The columns of the `usage_by_...` views, and `cache_hit_rate`: how much of the input came from a cache.
+    """
+    condition, values = selection.condition()
+    zone = ", 'localtime'" if local else ""
+    keys = {name: sql.format(zone=zone) for key in by for name, sql in KEYS[key][0].items()}
+    # of several keys the last is ordered as it is alone
+    order = [name for key in by[:-1] for name in KEYS[key][0]] + [name for key in by[-1:] for name in KEYS[key][1]]
+    columns = "".join(f"{sql} AS {name}, " for name, sql in keys.items())
+    grouped = f"GROUP BY {', '.join(map(str, range(1, len(keys) + 1)))}" if keys else ""
+    sql = f"""SELECT {columns} {_SUMS} FROM counted_requests AS requests WHERE {condition} {grouped}
+              ORDER BY {", ".join([*dict.fromkeys(order), "cost_microdollars DESC", "calls DESC"])}"""
+    return list(db.query(sql, values))
+
+
+def tools(db: Database, selection: Selection = ALL) -> list[Row]:
+    """The rows of the view `tool_usage`, for selected calls: the most used first."""
+    condition, values = selection.condition()
     sql = f"""
-        SELECT {_COLUMNS},
-               (SELECT group_concat(DISTINCT name) FROM tool_calls WHERE request_id = requests.id) AS tools_called
-        FROM requests ORDER BY started_at DESC, id DESC LIMIT ?"""
-    return [row | {"short_id": short_id(db, row["id"])} for row in list(db.query(sql, [limit]))]
+        SELECT name, COUNT(*) AS calls, SUM(is_error) AS errors, COUNT(DISTINCT request_id) AS requests
+        FROM stored_tool_calls JOIN requests ON requests.id = request_id
+        LEFT JOIN answered_tool_calls USING (request_id, position)
+        WHERE {condition} GROUP BY name ORDER BY calls DESC, name"""
+    return list(db.query("SELECT * FROM tool_usage ORDER BY calls DESC, name" if selection.is_all else sql, values))
 
 
-def report(db: Database, by: str) -> list[Row]:
-    """The rows of the view for a key of `REPORTS`."""
-    view, order = REPORTS[by]
-    return list(db.query(f"SELECT * FROM {view} ORDER BY {order}"))
+def errors(db: Database, selection: Selection = ALL) -> list[Row]:
+    """What went wrong with calls, the most frequent first: `outcome`, `status`, `error_type`, how many `calls`; of the
+    latest of these `started_at`, `error_message`, `request_id` and `short_id`."""
+    condition, values = selection.condition()
+    sql = f"""
+        SELECT outcome, COALESCE(error_status, CASE WHEN http_status >= 400 THEN http_status END) AS status, error_type,
+               COUNT(*) AS calls, MAX(started_at) AS started_at, error_message, id AS request_id
+        FROM requests WHERE outcome NOT IN ('complete', 'in_flight') AND {condition}
+        GROUP BY 1, 2, 3 ORDER BY calls DESC, started_at DESC"""
+    return [row | {"short_id": short_id(db, row["request_id"])} for row in list(db.query(sql, values))]
 
 
-def find(db: Database, reference: str) -> list[str]:
-    """The ids that `reference` may mean: a whole id means itself, `last` the latest call, else those it begins."""
-    if reference == "last":
-        return [row["id"] for row in db.query("SELECT id FROM requests ORDER BY started_at DESC, id DESC LIMIT 1")]
-    begun = "SELECT id FROM requests WHERE substr(id, 1, length(:reference)) = :reference"
-    ids = [row["id"] for row in db.query(begun, {"reference": reference})]
-    return [reference] if reference in ids else ids
+class Meant(NamedTuple):
+    """What a person means by a reference."""
+
+    ids: list[str]
+    """The calls, oldest first."""
+    session: str | None
+    """None: a single call is meant."""
+
+
+_BEGINS = "substr({0}, 1, length(:reference)) = :reference"
+_REFERENCES = (
+    (False, "SELECT id FROM requests WHERE id = :reference"),
+    (False, "SELECT id FROM requests WHERE :reference = 'last' ORDER BY started_at DESC, id DESC LIMIT 1"),
+    (True, "SELECT session_id FROM requests WHERE session_id = :reference LIMIT 1"),
+    (False, f"SELECT id FROM requests WHERE {_BEGINS.format('id')}"),
+    (True, f"SELECT DISTINCT session_id FROM requests WHERE {_BEGINS.format('session_id')}"),
+)
+"""What a reference may be, in the order in which it is tried; of each, whether that is a session."""
+
+
+def meant(db: Database, reference: str) -> Meant:
+    """The call or session that is meant. Raises LookupError, one line, if nothing is, or more than one."""
+    for is_session, sql in _REFERENCES:
+        found = [row[0] for row in db.execute(sql, {"reference": reference}).fetchall()]
+        if len(found) > 1:
+            kind = "sessions" if is_session else "calls"
+            raise LookupError(f"{reference!r} may be any of {len(found)} {kind}: {', '.join(found[:3])}, ...")
+        if found and is_session:
+            ids = "SELECT id FROM requests WHERE session_id = ? ORDER BY started_at, id"
+            return Meant([row[0] for row in db.execute(ids, found).fetchall()], found[0])
+        if found:
+            return Meant(found, None)
+    raise LookupError(f"no call or session {reference!r}")
 
 
 def calls_meant(db: Database, reference: str) -> list[str]:
-    """The ids of the one call or the one session that is meant, by its id or the beginning of it, oldest first.
-
-    Raises LookupError, one line, if nothing is, or more than one.
-    """
-    begun = "SELECT DISTINCT session_id FROM requests WHERE substr(session_id, 1, length(:reference)) = :reference"
-    sessions = [row["session_id"] for row in db.query(begun, {"reference": reference})]
-    ids = find(db, reference)
-    if reference in sessions and reference not in ids:
-        ids, sessions = [], [reference]
-    if len(ids) + len(sessions) > 1 and ids != [reference]:
-        meant = ", ".join([*ids, *sessions][:3])
-        raise LookupError(f"{reference!r} may be any of {len(ids) + len(sessions)} calls and sessions: {meant}, ...")
-    if ids:
-        return ids
-    if not sessions:
-        raise LookupError(f"no call or session {reference!r}")
-    of_session = "SELECT id FROM requests WHERE session_id = ? ORDER BY started_at, id"
-    return [row["id"] for row in db.query(of_session, sessions)]
+    """The ids of the calls that are meant, oldest first. Raises LookupError as `meant` does."""
+    return meant(db, reference).ids
 
 
 _OF_ANY_RUN = ", ".join(name for name in COLUMNS if name != "run_id")
@@ -246,15 +330,32 @@ def _turns(db: Database, ids: Sequence[str]) -> list[Row]:
     ]
 
 
-def cache_breaks(db: Database, limit: int = -1) -> list[Row]:
+def cache_breaks(db: Database, limit: int = -1, selection: Selection = ALL) -> list[Row]:
     """The rows of the view `cache_breaks`, dearest first, each with `short_id`, `cause`, `segment` and `where`.
 
     `segment` and `where` tell what differed first from the turn before (`cache_breaks.Difference`), and are None where
     nothing did or the bodies are not stored. `cause` is `other model`, or `expired` after a pause longer than the cache
     lives, or the difference's; None where nothing explains it: the provider may have evicted it.
     """
-    dearest = "SELECT * FROM cache_breaks ORDER BY cost_microdollars DESC, rewritten_tokens DESC LIMIT ?"
-    return [row | _explained(db, row) for row in list(db.query(dearest, [limit]))]
+    condition, values = _of_selected(selection)
+    dearest = f"""SELECT * FROM cache_breaks WHERE {condition}
+                  ORDER BY cost_microdollars DESC, rewritten_tokens DESC LIMIT :limit"""
+    return [row | _explained(db, row) for row in list(db.query(dearest, values | {"limit": limit}))]
+
+
+def cache_breaks_in_all(db: Database, selection: Selection = ALL) -> Row:
+    """How many `breaks` of a cache there were, and sums of `rewritten_tokens` and `cost_microdollars`."""
+    condition, values = _of_selected(selection)
+    sql = f"""SELECT COUNT(*) AS breaks, SUM(rewritten_tokens) AS rewritten_tokens,
+                     SUM(cost_microdollars) AS cost_microdollars,
+                     SUM(cost_microdollars IS NULL) AS calls_without_cost
+              FROM cache_breaks WHERE {condition}"""
+    return next(iter(db.query(sql, values)))
+
+
+def _of_selected(selection: Selection) -> tuple[str, dict[str, Any]]:
+    condition, values = selection.condition()
+    return ("TRUE" if selection.is_all else f"request_id IN (SELECT id FROM requests WHERE {condition})"), values
 
 
 def _explained(db: Database, row: Row) -> Row:

@@ -16,6 +16,7 @@ from gateway_addon.store import bodies
 from gateway_addon.store.contents import content_id
 from gateway_addon.store.database import transaction
 from gateway_addon.store.queries import Row, short_id
+from gateway_addon.store.selection import ALL, Selection
 from gateway_addon.wire import jsontext
 from gateway_addon.wire.words import Arguments, texts_in
 
@@ -71,7 +72,7 @@ _FOUND = """
 WITH RECURSIVE
 found AS MATERIALIZED (
     SELECT rowid AS content_id, rank, snippet(search_index, 0, :before, :after, '…', :words) AS snippet
-    FROM search_index WHERE search_index MATCH :query ORDER BY rank LIMIT :limit
+    FROM search_index WHERE search_index MATCH :query ORDER BY rank LIMIT {found}
 ),
 held AS MATERIALIZED (
     SELECT DISTINCT content_id, holder, holder_id
@@ -101,6 +102,7 @@ FROM (
     SELECT MIN(started_at || request_id || is_vague), started_at, request_id, place, name,
            COUNT(DISTINCT request_id) AS calls, snippet, rank, content_id, is_vague
     FROM found JOIN places USING (content_id) JOIN requests ON requests.id = request_id
+    WHERE {condition}
     GROUP BY content_id
 ) AS text
 -- a prompt or result in several parts is found as a whole, not once more by its part
@@ -109,7 +111,7 @@ WHERE NOT is_vague OR NOT EXISTS (
     WHERE whole.request_id = text.request_id AND NOT whole.is_vague
       AND instr(contents.text, (SELECT text FROM contents WHERE id = text.content_id))
 )
-ORDER BY rank, started_at
+ORDER BY rank, started_at LIMIT :limit
 """
 
 
@@ -192,17 +194,26 @@ def drop_index(db: Database) -> None:
     db.execute("DROP TABLE IF EXISTS search_held")
 
 
-def find_texts(db: Database, words: str, limit: int) -> list[Row]:
-    """Where texts have all of `words`, best match first: at most `limit` texts, among those that are indexed.
+def find_texts(db: Database, words: str, limit: int, selection: Selection = ALL) -> list[Row]:
+    """Where texts of selected calls have all of `words`, best match first: at most `limit` texts, of those indexed.
 
-    Columns: `started_at`, `request_id` and `short_id` of the first call with the text, `place` (as in the view
-    `texts`; else where in a body it stands: `system prompt`, `tools`, `history`, `request`), `name` of the tool,
-    `calls` (how many have the text, in whatever place), `snippet`. Raises `ValueError` if `words` has none.
+    A word that ends with `*` stands for all that begin so. Columns: `started_at`, `request_id` and `short_id` of the
+    first call with the text, `place` (as in the view `texts`; else where in a body it stands: `system prompt`, `tools`,
+    `history`, `request`), `name` of the tool, `calls` (how many have the text, in whatever place), `snippet`. Raises
+    `ValueError` if `words` has none.
     """
-    # each in quotes, so that nothing in it is taken for an operator of the query language
-    query = " ".join(f'"{word.replace('"', '""')}"' for word in words.split() if any(map(str.isalnum, word)))
+    query = " ".join(_term(word) for word in words.split() if any(map(str.isalnum, word)))
     if not query:
         raise ValueError("no word to search for")
+    condition, selected = selection.condition()
+    # which texts are those of selected calls is known only in the end
+    sql = _FOUND.format(condition=condition, found=":limit" if selection.is_all else -1)
     before, after = MARKS
-    values = {"query": query, "limit": limit, "before": before, "after": after, "words": SNIPPET_WORDS}
-    return [row | {"short_id": short_id(db, row["request_id"])} for row in list(db.query(_FOUND, values))]
+    values = {"query": query, "limit": limit, "before": before, "after": after, "words": SNIPPET_WORDS} | selected
+    return [row | {"short_id": short_id(db, row["request_id"])} for row in list(db.query(sql, values))]
+
+
+def _term(word: str) -> str:
+    # in quotes, so that nothing in it is taken for an operator of the query language
+    beginning = word.rstrip("*")
+    return f'"{beginning.replace('"', '""')}"{"*" if beginning != word else ""}'
