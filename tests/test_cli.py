@@ -5,20 +5,20 @@ import json
 import sqlite3
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 from gateway_addon.api.base import ToolCall, ToolResult
-from gateway_addon.cli import main
 from gateway_addon.cli.output import megabytes as printed_size
 from gateway_addon.cli.output import printable
 from gateway_addon.record import COLUMNS, Content, Record
-from gateway_addon.store.writer import Writer
+from tests.commands import as_json, lines, output, run, table, write
 from tests.histories import SAME
 from tests.store.calls import make_content, make_record, stored
 
@@ -27,39 +27,20 @@ DEMO = Path(__file__).parents[1] / "flows" / "demo.flow"
 ESCAPES = "\x1b[31m\x9b2J\x07\r\x00\u202e[bold]"
 
 
+@pytest.fixture(autouse=True)
+def _in_london(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Where clocks show UTC, in a terminal of no known width."""
+    monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.delenv("COLUMNS", raising=False)
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "gateway.db"
-
-
-def write(path: Path, *calls: tuple[Record, Content]) -> None:
-    writer = Writer(path, "1.2.3")
-    for record, content in calls:
-        writer.finish(record, content)
-    writer.close()
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def output(*arguments: object) -> str:
-    result = run(*arguments)
-    assert (result.exit_code, result.stderr) == (0, "")
-    return result.stdout
-
-
-def as_json(*arguments: object) -> Any:
-    return json.loads(output(*arguments, "--json"))
-
-
-def table(*arguments: object) -> list[str]:
-    """The lines of a table, with one space between cells."""
-    return lines(output(*arguments))
-
-
-def lines(table: str) -> list[str]:
-    return [" ".join(line.split()) for line in table.splitlines()]
 
 
 class TestList:
@@ -74,16 +55,17 @@ class TestList:
                 make_content(tool_calls=[call, call]),
             ),
         )
-        heading, newer, older = table("list", path)
-        assert heading == "time (UTC) id kind model outcome in cached out cost tools seconds"
+        heading, newer, older, total = table("list", path)
+        assert heading == "time id model outcome in cached out cost seconds tools client session kind"
         assert newer == (
-            "2026-11-22 11:00:00.000 newer-00 messages acme/model complete 40003 40000 12 $0.012300 bash 2.35"
+            "2026-11-22 11:00:00 newer-00 acme/model complete 40,003 40,000 12 $0.0123 2.35 bash – – messages"
         )
-        assert older == "2026-11-22 10:00:00.000 older-00 messages acme/model http_error – – – – – –"
+        assert older == "2026-11-22 10:00:00 older-00 acme/model http_error – – – $? – – – – messages"
+        assert total == "2 calls 40,003 40,000 12 $0.0123+?"
 
     def test_an_unknown_cost_says_why(self, path: Path):
         write(path, (make_record(cost_flags=("unpriced:web_searches",)), Content()))
-        _, call = table("list", path)
+        _, call, _ = table("list", path)
         assert "$? (unpriced web searches)" in call
 
     def test_limit(self, path: Path):
@@ -138,21 +120,23 @@ class TestReport:
         costs = {"cheap": 400, "free": 0, "dear": 2_500_000, "unknown": None}
         calls = [make_record(id=name, request_model=name, cost_microdollars=cost) for name, cost in costs.items()]
         write(path, *((call, Content()) for call in calls))
-        heading, *rows = table("report", path)
-        assert heading == (
-            "model calls errors calls_without_cost input_tokens cache_read_tokens cache_write_tokens output_tokens "
-            "reasoning_tokens cost charged"
-        )
+        heading, *rows = table("report", path)[:6]
+        assert heading == "model calls errors in cached out reasoning cache writes cost charged"
         assert rows == [
-            "dear 1 0 0 – – – – – $2.500000 –",
-            "cheap 1 0 0 – – – – – $0.000400 –",
-            "free 1 0 0 – – – – – $0.000000 –",
-            "unknown 1 0 1 – – – – – – –",
+            "dear 1 0 – – – – – $2.5000 –",
+            "cheap 1 0 – – – – – $0.0004 –",
+            "free 1 0 – – – – – $0.0000 –",
+            "unknown 1 0 – – – – – $? –",
+            "total 4 0 – – – – – $2.5004+? –",
         ]
 
     def test_tools(self, path: Path):
         write(path, (make_record(), make_content(tool_calls=[ToolCall("1", "bash", "tool_use", "client", "{}")])))
-        assert table("report", path, "--by", "tool") == ["name calls errors requests", "bash 1 – 1"]
+        assert table("report", path, "--by", "tool") == [
+            "tool calls requests failed rate",
+            "bash 1 1 – –",
+            "total 1 – –",
+        ]
 
     def test_agents(self, path: Path):
         calls = [make_record(id=name, session_id="s", agent_id=agent) for name, agent in (("a", None), ("b", "x"))]
@@ -169,21 +153,23 @@ def missing(request_id: str, second: int, model: str = "acme/model", **usage: in
 
 
 class TestCacheBreaks:
-    HEADING = "time (UTC) id model tokens cost cause idle s differs in where"
-
-    def test_end_every_report(self, path: Path):
+    def test_end_every_report_in_one_line(self, path: Path):
         write(path, (missing("a", 0), Content()), (missing("b", 9, cache_miss_microdollars=600), Content()))
-        assert table("report", path)[-4:] == [
+        assert table("report", path)[-2:] == [
             "",
-            "── cache breaks",
-            self.HEADING,
-            "2026-11-22 10:00:09.000 b acme/model 1000 $0.000300 – 9 – –",
+            "1 cache break: 1.0k tokens processed again for $0.0003 (--by cache-break)",
         ]
 
-    def test_of_which_only_the_dearest_are_shown_unless_asked_for(self, path: Path):
+    def test_are_told_one_by_one_if_asked_for_the_dearest_first(self, path: Path):
         turns = [missing(f"turn-{n}", n, cache_miss_microdollars=1000 * n) for n in range(9)]
         write(path, *((turn, Content()) for turn in turns))
-        assert [line.split()[2] for line in table("report", path)[-5:]] == [f"turn-{n}" for n in (8, 7, 6, 5, 4)]
+        heading, *rows, total, rest = table("report", path, "--by", "cache-break", "--limit", 2)
+        assert heading == "time id model tokens cost cause idle s differs in where"
+        assert rows == [
+            "2026-11-22 10:00:08 turn-8 acme/model 1,000 $0.0040 – 1 – –",
+            "2026-11-22 10:00:07 turn-7 acme/model 1,000 $0.0035 – 1 – –",
+        ]
+        assert (total, rest) == ("total 8,000 $0.0180", "… and 6 more (--limit)")
         assert len(as_json("report", path, "--by", "cache-break")) == 8
 
     def test_none(self, path: Path):
@@ -197,9 +183,9 @@ class TestSearch:
         call = ToolCall("1", "bash", "tool_use", "client", '{"cmd": "count the apples in the orchard"}')
         write(path, (make_record(), make_content(answer_text="Seven\napples.", tool_calls=[call])))
         assert table("search", path, "apples") == [
-            "time (UTC) id calls where text",
-            "2026-11-22 10:00:00.000 call-1 1 answer Seven «apples».",
-            '2026-11-22 10:00:00.000 call-1 1 tool arguments: bash {"cmd": "count the «apples» in the orchard"}',
+            "time id calls where text",
+            "2026-11-22 10:00:00 call-1 1 answer Seven «apples».",
+            '2026-11-22 10:00:00 call-1 1 tool arguments: bash {"cmd": "count the «apples» in the orchard"}',
         ]
 
     def test_json(self, path: Path):
@@ -255,11 +241,11 @@ class TestShow:
             "not much\n"
             "▸ bash cmd: ls\n"
             "  │ a.txt\n"
-            "[call-1 2026-11-22T10:00:00.000Z] messages acme/model · $0.0012 · bash\n"
+            "[call-1 2026-11-22 10:00:00] messages acme/model · $0.0012 · bash\n"
             "\n"
             "── assistant\n"
             "One file.\n"
-            "[call-2 2026-11-22T11:00:00.000Z] messages acme/model · $?"
+            "[call-2 2026-11-22 11:00:00] messages acme/model · $?"
         )
 
     @pytest.mark.parametrize("kind", SAME)
@@ -274,7 +260,7 @@ class TestShow:
         )
         picture, rest = shown.split("And this?\n")[1].split("\n", 1)
         assert "image/png, 8 bytes" in picture
-        assert rest == "\n── assistant\nA wall.\n[call-1 2026-11-22T10:00:00.000Z] " + (f"{kind} acme/model · $?\n")
+        assert rest == "\n── assistant\nA wall.\n[call-1 2026-11-22 10:00:00] " + (f"{kind} acme/model · $?\n")
 
     @pytest.mark.parametrize("kind", SAME)
     def test_the_calls_that_gave_the_answers_are_named_where_these_end(self, path: Path, kind: str):
@@ -442,7 +428,7 @@ class TestHostileText:
 
     def test_line_ends_stay_in_texts_and_nowhere_else(self, path: Path):
         write(path, (make_record(request_model="a\nb", error_message="c\nd"), make_content(answer_text="e\n\tf")))
-        assert len(table("list", path)) == 2
+        assert len(table("list", path)) == 3
         assert "c\\nd" in output("show", path, "last")
         assert "e\n\tf" in output("show", path, "last")
 
@@ -560,10 +546,10 @@ class TestReview:
         self.plant(path)
         result = run("review", path)
         heading, key, refusal = lines(result.stdout)
-        assert heading == "severity rule times hosts first seen (UTC) id turn where what"
-        seen = "2026-11-22 10:00:00.000 call-1 1"
-        assert key == f"high anthropic_key 1 api.example ×1 {seen} user prompt sk-a…42"
-        assert refusal == f"low refused_body 1 api.example ×1 {seen} request 85 bytes answered with 403"
+        assert heading == "severity rule times id what hosts where turn first seen"
+        seen = "2026-11-22 10:00:00"
+        assert key == f"high anthropic_key 1 call-1 sk-a…42 api.example ×1 user prompt 1 {seen}"
+        assert refusal == f"low refused_body 1 call-1 85 bytes answered with 403 api.example ×1 request 1 {seen}"
         assert self.KEY not in result.output
 
     def test_json(self, path: Path):
@@ -605,7 +591,7 @@ class TestReview:
         monkeypatch.setenv("GARDEN_PASSWORD", "three ripe pears")
         write(path, call_with_body(b'{"messages": [{"content": "three ripe pears"}]}', upstream_host="api.example"))
         (line,) = lines(run("review", path).stdout)[1:]
-        assert line.startswith("high environment 1 api.example")
+        assert line.startswith("high environment 1 call-1 ")
 
     def test_nothing_found(self, path: Path):
         write(path, (make_record(), make_content()))
@@ -673,7 +659,7 @@ class TestFlowFiles:
     def test_nobody_else_can_read_what_is_made_of_it(self, folder: Path, monkeypatch: pytest.MonkeyPatch):
         modes: set[int] = set()
 
-        def look(db: Any, limit: int) -> list[Any]:
+        def look(db: Any, *selected: Any) -> list[Any]:
             modes.update((file.stat().st_mode & 0o777) for file in folder.rglob("*"))
             return []
 
@@ -736,7 +722,6 @@ class TestErrors:
     @pytest.mark.parametrize(
         "arguments",
         [
-            (),
             ("frobnicate",),
             ("list",),
             ("list", "{db}", "--limit", "0"),

@@ -1,6 +1,7 @@
 """The columns that several tables have: how money, counts, times and texts are written, long and short."""
 
 import json
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,21 +18,26 @@ def _why(row: Row) -> str:
     return plain(f" ({why})") if why else ""
 
 
-def _cost(row: Row, key: str = "cost_microdollars") -> str:
+def _cost(row: Row, written: Callable[[int | None], str] = usd) -> str:
     """A cost or a sum of costs: of what is unknown nobody may think that it costs nothing."""
-    known, unknown = row[key], row.get("calls_without_cost") or 0
+    known, unknown = row["cost_microdollars"], row.get("calls_without_cost") or 0
     if row.get("outcome") == "rejected":
         return UNKNOWN  # it went nowhere
-    return usd(known) + ("+?" if unknown and known is not None else "")
+    return written(known) + ("+?" if unknown and known is not None else "")
 
 
-def money(rank: int = 0, heading: str = "cost", *, summed: tuple[str, ...] = ()) -> Column:
+def _cents(microdollars: int | None) -> str:
+    """From a dollar on without its fractions of a cent."""
+    return usd(microdollars) if microdollars is None or microdollars < 1_000_000 else f"${microdollars / 1e6:,.2f}"
+
+
+def money() -> Column:
     return Column(
-        heading=heading,
-        forms=(lambda row: _cost(row) + _why(row), _cost),
-        rank=rank,
+        heading="cost",
+        forms=(lambda row: _cost(row) + _why(row), _cost, lambda row: _cost(row, _cents)),
+        rank=0,
         right=True,
-        summed=summed or ("cost_microdollars", "calls_without_cost"),
+        summed=("cost_microdollars", "calls_without_cost"),
     )
 
 

@@ -34,9 +34,8 @@ from gateway_addon.cli.output import (
 )
 from gateway_addon.cli.sums import LIST, MODEL, OUTCOME, SECONDS, TOOLS, with_unknown_costs
 from gateway_addon.cli.tables import Column, fitted, line, rendered, summed, width
-from gateway_addon.conversation import Said, said_before, turn_of_row
+from gateway_addon.conversation import Said, Turn, said_before, turn_of_row
 from gateway_addon.store import bodies, queries
-from gateway_addon.store.database import Database
 from gateway_addon.store.queries import Row
 from gateway_addon.store.search import find_texts, index_texts, unindexed_texts
 from gateway_addon.store.selection import MAIN, Selection
@@ -55,7 +54,7 @@ FOUND = (
         ),
         rank=2,
     ),
-    words("snippet", 1, "text", 30),
+    Column(heading="text", forms=(lambda row: plain(" ".join(row["snippet"].split())),), rank=1, least=30),
 )
 """The columns of `search`."""
 
@@ -106,21 +105,21 @@ def show(path: Path, reference: str, full: bool, as_json: bool) -> None:
     """
     with reading(path) as db:
         ids, session = meant(db, path, reference)
-        if session is None:
-            _show_call(db, ids[0], full=full, as_json=as_json)
-        else:
-            _show_session(session, queries.calls_by_id(db, ids), as_json=as_json)
-
-
-def _show_call(db: Database, request_id: str, *, full: bool, as_json: bool) -> None:
-    told = [turn_of_row(row) for row in queries.told(db, request_id)]
+        told = [] if session else [turn_of_row(row) for row in queries.told(db, ids[0])]
+        before = queries.conversation(db, ids[0]) if as_json and not session else []
+        calls = queries.calls_by_id(db, ids) if session else []
     if as_json:
-        *before, call = queries.conversation(db, request_id)
-        missing = next((turn.missing for turn in told if turn.missing), None)
-        history = [_said_as_json(said) for said in said_before(told)]
-        print_json(call | {"turns": before, "history": history, "missing": missing})
-        return
-    _print_paged(map(_styled, transcript(told, full=full, clock=_clock)))
+        print_json({"session_id": session, "calls": calls} if session else _call_as_json(before, told))
+    elif session:
+        _print_paged([rendered(_tree(session, calls)).rstrip("\n")])
+    else:
+        _print_paged(map(_styled, transcript(told, full=full, clock=_clock)))
+
+
+def _call_as_json(turns: list[Row], told: list[Turn]) -> Row:
+    *before, call = turns
+    missing = next((turn.missing for turn in told if turn.missing), None)
+    return call | {"turns": before, "history": [_said_as_json(said) for said in said_before(told)], "missing": missing}
 
 
 def _clock(seconds: float) -> str:
@@ -143,13 +142,6 @@ IN_TREE = (
 
 DEPTH = 3
 """Levels of agents for which the tree of a session leaves room."""
-
-
-def _show_session(session: str, calls: list[Row], *, as_json: bool) -> None:
-    if as_json:
-        print_json({"session_id": session, "calls": calls})
-        return
-    _print_paged([rendered(_tree(session, calls)).rstrip("\n")])
 
 
 def _tree(session: str, calls: list[Row]) -> Tree:

@@ -1,7 +1,9 @@
 """What the calls are and come to: `list`, `report`."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
@@ -27,7 +29,7 @@ def _model(call: Row) -> str:
     return plain(call["upstream_model"] or call["request_model"])
 
 
-MODEL = Column(heading="model", forms=(_model, lambda call: _model(call).rpartition("/")[2]), rank=1, least=18)
+MODEL = Column(heading="model", forms=(_model, lambda call: _model(call).rpartition("/")[2]), rank=1, least=16)
 OUTCOME = Column(
     heading="outcome",
     forms=(_outcome, lambda call: plain(call["outcome"])),
@@ -116,11 +118,13 @@ ERRORS = (
 )
 """The columns of `report --by error`."""
 
+REWRITTEN = number("rewritten_tokens", 1, "tokens")
+
 BREAKS = (
     when("started_at", 3),
     identity(),
     words("model", 4, "model"),
-    number("rewritten_tokens", 1, "tokens"),
+    REWRITTEN,
     money(),
     words("cause", 2, "cause"),
     Column(heading="idle s", forms=(lambda row: f"{row['idle_seconds']:,.0f}",), rank=6, right=True),
@@ -182,37 +186,54 @@ def report(path: Path, by: tuple[str, ...], selection: Selection, limit: int, ou
     with --utc and for programs those of UTC.
     """
     with reading(path) as db:
-        REPORTS.get(by[0], _report_sums)(db, by, selection, limit, output)
+        sections = REPORTS.get(by[0], _sums)(db, by, selection, limit, output)
+    first, *more = sections
+    output.print(first.rows, first.columns, first.none, first.totals)
+    for section in [first, *more] if output.is_table else []:
+        if section.heading:
+            print_heading(section.heading)
+            output.print(section.rows, section.columns)
+        if section.note:
+            click.echo(section.note)
 
 
-def _report_sums(db: Database, by: tuple[str, ...], selection: Selection, limit: int, output: Output) -> None:
-    is_local = output.is_table and not is_utc()
-    rows = queries.report(db, by, selection, local=is_local)
+class Section(NamedTuple):
+    """A part of a report. For programs there is only the first."""
+
+    rows: list[Row]
+    columns: Sequence[Column] = ()
+    none: str = "no calls"
+    totals: Totals | None = None
+    heading: str = ""
+    note: str = ""
+    """A line below it."""
+
+
+def _rest(count: int) -> str:
+    return f"… and {count} more (--limit)" if count > 0 else ""
+
+
+def _sums(db: Database, by: tuple[str, ...], selection: Selection, limit: int, output: Output) -> list[Section]:
+    rows = queries.report(db, by, selection, local=output.is_table and not is_utc())
     columns = (*(KEY_COLUMNS[name] for key in by for name in queries.KEYS[key][0]), *SUMS)
     if not output.is_table or not rows:
-        output.print(rows, columns)
-        return
+        return [Section(rows, columns)]
     (everything,) = queries.report(db, (), selection)
-    output.print(rows[:limit], columns, totals=Totals(everything, **{columns[0].heading: "total"}))
-    _tell_rest(len(rows) - limit)
+    totals = Totals(everything, **{columns[0].heading: "total"})
+    sections = [Section(rows[:limit], columns, totals=totals, note=_rest(len(rows) - limit))]
     for order in ("dearest", "slowest"):
         if calls := queries.calls(db, selection, STANDING_OUT, order):
-            print_heading(f"{order} calls")
-            output.print(calls, PART)
+            sections.append(Section(calls, PART, heading=f"{order} calls"))
     if failing := [tool for tool in _tools(db, selection) if tool["errors"]]:
-        print_heading("tools that fail")
-        output.print(sorted(failing, key=lambda tool: -tool["errors"])[:STANDING_OUT], TOOL_USAGE)
+        failing.sort(key=lambda tool: -tool["errors"])
+        sections.append(Section(failing[:STANDING_OUT], TOOL_USAGE, heading="tools that fail"))
     missed = queries.cache_breaks_in_all(db, selection)
-    if missed["breaks"]:
-        tokens, cost = (column.cell(missed, -1) for column in (BREAKS[3], BREAKS[4]))
-        click.echo(
-            f"\n{missed['breaks']} cache breaks: {tokens} tokens processed again for {cost} (--by {CACHE_BREAK})"
-        )
-
-
-def _tell_rest(count: int) -> None:
-    if count > 0:
-        click.echo(f"… and {count} more (--limit)")
+    if count := missed["breaks"]:
+        tokens, cost = (column.cell(missed, -1) for column in (REWRITTEN, money()))
+        breaks = "cache break" if count == 1 else "cache breaks"
+        line = f"\n{count} {breaks}: {tokens} tokens processed again for {cost} (--by {CACHE_BREAK})"
+        sections.append(Section([], note=line))
+    return sections
 
 
 def _tools(db: Database, selection: Selection) -> list[Row]:
@@ -222,27 +243,31 @@ def _tools(db: Database, selection: Selection) -> list[Row]:
     ]
 
 
-def _report_tools(db: Database, by: tuple[str, ...], selection: Selection, limit: int, output: Output) -> None:
+def _tool_usage(db: Database, by: tuple[str, ...], selection: Selection, limit: int, output: Output) -> list[Section]:
     rows = _tools(db, selection)
     totals = summed(TOOL_USAGE, rows)
-    failed = totals["errors"]
-    totals["error_rate"] = None if failed is None else failed / totals["calls"]
-    output.print(rows[:limit] if output.is_table else rows, TOOL_USAGE, totals=totals)
-    _tell_rest(len(rows) - limit if output.is_table else 0)
+    totals["error_rate"] = None if totals["errors"] is None else totals["errors"] / totals["calls"]
+    return [_cut(Section(rows, TOOL_USAGE, "no tool calls", totals), limit, output)]
 
 
-def _report_errors(db: Database, by: tuple[str, ...], selection: Selection, limit: int, output: Output) -> None:
+def _errors(db: Database, by: tuple[str, ...], selection: Selection, limit: int, output: Output) -> list[Section]:
     rows = queries.errors(db, selection)
-    output.print(rows[:limit] if output.is_table else rows, ERRORS, "no errors", summed(ERRORS, rows))
-    _tell_rest(len(rows) - limit if output.is_table else 0)
+    return [_cut(Section(rows, ERRORS, "no errors", summed(ERRORS, rows)), limit, output)]
 
 
-def _report_breaks(db: Database, by: tuple[str, ...], selection: Selection, limit: int, output: Output) -> None:
+def _cut(section: Section, limit: int, output: Output) -> Section:
+    """For people, only so many rows."""
+    if not output.is_table:
+        return section
+    return section._replace(rows=section.rows[:limit], note=_rest(len(section.rows) - limit))
+
+
+def _breaks(db: Database, by: tuple[str, ...], selection: Selection, limit: int, output: Output) -> list[Section]:
     rows = queries.cache_breaks(db, limit, selection)
     in_all = queries.cache_breaks_in_all(db, selection)
-    output.print(rows, BREAKS, "no cache breaks", Totals(in_all, time="all"))
-    _tell_rest(in_all["breaks"] - len(rows) if output.is_table else 0)
+    rest = _rest(in_all["breaks"] - len(rows))
+    return [Section(rows, BREAKS, "no cache breaks", Totals(in_all, time="total"), note=rest)]
 
 
-REPORTS = {TOOL: _report_tools, ERROR: _report_errors, CACHE_BREAK: _report_breaks}
+REPORTS = {TOOL: _tool_usage, ERROR: _errors, CACHE_BREAK: _breaks}
 """What is reported on by itself."""

@@ -131,7 +131,7 @@ def print_table(columns: Sequence[Column], rows: Sequence[Row], totals: Totals |
 
 def print_lines(places: Sequence[Place], rows: Sequence[Row], *, heading: bool = True) -> None:
     """Print rows of a table that may go on."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=width())
     for text in [headings(places)] * heading + [line(places, row) for row in rows]:
         console.print(text, soft_wrap=True)
 
