@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from gateway_addon.cli import files, findings, keep, look, share, sums, telemetry
+from gateway_addon.cli import export, files, findings, keep, live, look, share, sums, telemetry
 from gateway_addon.cli.output import plain
 
 
@@ -57,10 +57,12 @@ def main(context: click.Context) -> None:
 
 COMMANDS = (
     sums.list_calls,
+    live.tail,
     sums.report,
     look.show,
     look.search,
     look.body,
+    export.export,
     keep.verify,
     keep.prune_calls,
     findings.review_calls,

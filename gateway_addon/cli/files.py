@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from gateway_addon.cli.options import Unreadable, flow_file, force
-from gateway_addon.cli.output import plain, progress_bar
+from gateway_addon.cli.output import plain, progress_bar, say
 
 
 @click.command()
@@ -26,7 +26,7 @@ def redact(source: Path, target: Path, rules: Path | None, force: bool) -> None:
             done = flowfile.redact_file(source, target, own_rules, progress, force=force)
     except flowfile.FlowFileError as error:
         raise Unreadable(str(error)) from error
-    click.echo(f"{plain(target)}: {done}")
+    say(f"{plain(target)}: {done}")
 
 
 @click.command()
@@ -55,9 +55,9 @@ def replay(source: Path, port: int, pace: bool, lenient: bool) -> None:
     # SIGTERM ends it like Ctrl-C
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with server, suppress(KeyboardInterrupt):
-        click.echo(f"{len(recorded)} calls of {plain(source)} at {server.url}")
+        say(f"{len(recorded)} calls of {plain(source)} at {server.url}")
         server.serve_forever()
 
 
 def _tell(line: str) -> None:
-    click.echo(plain(line))
+    say(plain(line))

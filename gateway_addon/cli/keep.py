@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 
 from gateway_addon.cli.options import database, reading, writing
-from gateway_addon.cli.output import megabytes, plain, tracked
+from gateway_addon.cli.output import megabytes, plain, say, tracked
 from gateway_addon.store import bodies, prune
 from gateway_addon.times import timestamp
 
@@ -28,8 +28,8 @@ def verify(path: Path) -> None:
                 size += len(bodies.load_body(db, request_id) or b"")
             except bodies.DamagedError as error:
                 damaged += 1
-                click.echo(plain(error))
-    click.echo(
+                say(plain(error))
+    say(
         f"{len(ids)} bodies of {megabytes(size)} in a file of {megabytes(path.stat().st_size)}: {damaged} damaged; "
         f"{not_stored} calls without a stored body"
     )
@@ -60,4 +60,4 @@ def prune_calls(path: Path, keep_days: int | None, max_size: int | None) -> None
         if max_size is not None:
             removed += prune.remove_until(db, max_size)
         prune.give_back(db)
-    click.echo(f"{removed} calls removed: {megabytes(before)} before, {megabytes(path.stat().st_size)} now")
+    say(f"{removed} calls removed: {megabytes(before)} before, {megabytes(path.stat().st_size)} now")

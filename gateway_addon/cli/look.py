@@ -30,6 +30,7 @@ from gateway_addon.cli.output import (
     print_json,
     printable,
     printing,
+    say,
     tracked,
 )
 from gateway_addon.cli.sums import LIST, MODEL, OUTCOME, SECONDS, TOOLS, with_unknown_costs
@@ -72,7 +73,7 @@ def _styled(part: Part) -> str:
     """A part of a transcript as it is printed."""
     match part.style:
         case "heading":
-            return click.style(f"\n── {part.text}", bold=True, fg=ROLES.get(part.text))
+            return "\n" + click.style(f"── {part.text}", bold=True, fg=ROLES.get(part.text))
         case "aside":
             return click.style(printable(part.text), dim=True)
         case "facts":
@@ -84,10 +85,12 @@ def _print_paged(texts: Iterable[str]) -> None:
     """Through a pager on a terminal; what fits on the screen is just printed."""
     if not sys.stdout.isatty():
         for text in texts:
-            click.echo(text)
+            say(text)
         return
     os.environ.setdefault("LESS", "FRX")
-    click.echo_via_pager(f"{text}\n" for text in texts)
+    encoding = sys.stdout.encoding
+    lines = (f"{text}\n".encode(encoding, "replace").decode(encoding) for text in texts)
+    click.echo_via_pager(lines, color=not os.environ.get("NO_COLOR"))
 
 
 @click.command()
@@ -113,7 +116,7 @@ def show(path: Path, reference: str, full: bool, as_json: bool) -> None:
     elif session:
         _print_paged([rendered(_tree(session, calls)).rstrip("\n")])
     else:
-        _print_paged(map(_styled, transcript(told, full=full, clock=_clock)))
+        _print_paged(map(_styled, transcript(told, full=full, clock=clock)))
 
 
 def _call_as_json(turns: list[Row], told: list[Turn]) -> Row:
@@ -122,7 +125,8 @@ def _call_as_json(turns: list[Row], told: list[Turn]) -> Row:
     return call | {"turns": before, "history": [_said_as_json(said) for said in said_before(told)], "missing": missing}
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """A time as it is shown."""
     return moment(timestamp(seconds))
 
 

@@ -40,7 +40,9 @@ flow_file = click.argument("source", metavar="FILE", type=click.Path(path_type=P
 force = click.option("--force", is_flag=True, help="Replace OUT if it is there.")
 
 
-def database_and(metavar: str, *, many: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def database_and(
+    metavar: str, *, many: bool = False, optional: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """The arguments `[DB] METAVAR`, of which the command gets `path`, and one word as `reference` or `many` as `words`.
 
     What could be either is a database if there are two words where one is wanted, or if it is one by name or content.
@@ -54,11 +56,11 @@ def database_and(metavar: str, *, many: bool = False) -> Callable[[Callable[...,
             is_named = bool(arguments) and (is_database(Path(first)) if many or not rest else True)
             path = Path(first if is_named else os.environ.get("GATEWAY_DB") or DEFAULT)
             words = tuple(rest) if is_named else arguments
-            if not words:
+            if not words and not optional:
                 raise click.UsageError(f"Missing argument '{metavar}'.")
             if len(words) > 1 and not many:
                 raise click.UsageError(f"Got unexpected extra argument ({words[1]})")
-            command(path=path, **{"words": words} if many else {"reference": words[0]}, **options)
+            command(path=path, **{"words": words} if many else {"reference": next(iter(words), None)}, **options)
 
         return run
 

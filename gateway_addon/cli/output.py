@@ -105,13 +105,18 @@ def counting(total: int, doing: str) -> Iterator[Callable[[int], None]]:
         yield lambda count: progress.advance(task, count)
 
 
+def say(text: str, *, nl: bool = True) -> None:
+    """Print to stdout in its own encoding, with `?` for what that lacks: click alone writes UTF-8 where it is ASCII."""
+    click.echo(text, file=sys.stdout, nl=nl)
+
+
 def print_json(value: object) -> None:
-    click.echo(_ascii(msgspec.json.format(jsontext.dumps(_decoded(value)), indent=2)))
+    say(_ascii(msgspec.json.format(jsontext.dumps(_decoded(value)), indent=2)))
 
 
 def print_ndjson(rows: Iterable[Row]) -> None:
     for row in rows:
-        click.echo(_ascii(jsontext.dumps(_decoded(row))))
+        say(_ascii(jsontext.dumps(_decoded(row))))
 
 
 JSON_COLUMNS = frozenset({"usage", "cost_flags", "rewrites", "warnings"})
@@ -144,7 +149,7 @@ def print_csv(rows: Sequence[Row]) -> None:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerows([list(row) for row in rows[:1]] + [[_csv_value(value) for value in row.values()] for row in rows])
-    click.echo(file.getvalue(), nl=False)
+    say(file.getvalue(), nl=False)
 
 
 def _csv_value(value: object) -> object:
@@ -178,7 +183,7 @@ class Output:
             case _ if rows:
                 print_table(columns, rows, totals)
             case _:
-                click.echo(none)
+                say(none)
 
 
 def in_utc[R](command: Callable[..., R]) -> Callable[..., R]:
@@ -204,7 +209,7 @@ def printing[R](command: Callable[..., R]) -> Callable[..., R]:
 
 
 def print_heading(heading: str) -> None:
-    click.secho(f"\n── {heading}", bold=True)
+    say(click.style(f"\n── {heading}", bold=True))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from gateway_addon.cli.columns import words
 from gateway_addon.cli.options import NotFound, Unreadable, flow_file, force
-from gateway_addon.cli.output import plain, progress_bar
+from gateway_addon.cli.output import plain, progress_bar, say
 from gateway_addon.cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -58,16 +58,16 @@ def bundle(source: Path, reference: str | None, target: Path | None, check: bool
     if changed:
         columns = sorted({one.column.removeprefix("requests.") for one in changed})
         click.echo(f"gateway-addon: redaction changed {', '.join(columns)}", err=True)
-    click.echo(f"{plain(target)}: {_calls(manifest)}")
+    say(f"{plain(target)}: {_calls(manifest)}")
 
 
 def _tell_check(path: Path, manifest: "Manifest", different: list["Difference"]) -> None:
     if not different:
-        click.echo(f"{plain(path)}: {_calls(manifest)}, every row as it must be")
+        say(f"{plain(path)}: {_calls(manifest)}, every row as it must be")
         return
     print_table(DIFFERENCES, [one._asdict() for one in different])
     versions = ", ".join(f"{name} {number}" for name, number in manifest.made_with.items())
-    click.echo(f"{plain(path)}: {_calls(manifest)}, rows differ from those of {plain(versions)}")
+    say(f"{plain(path)}: {_calls(manifest)}, rows differ from those of {plain(versions)}")
     sys.exit(1)
 
 
@@ -117,7 +117,7 @@ def minimize(
             flowfile.write_states(file, trial.best)
     except (flowfile.FlowFileError, ValueError) as error:
         raise Unreadable(str(error)) from error
-    click.echo(
+    say(
         f"{plain(target)}: {_count(len(trial.best), 'flow')} with {flowfile.body_bytes(trial.best):,} bytes of bodies, "
         f"of {_count(len(flows), 'flow')} with {before:,}; exit code {trial.expected}, {trial.runs} runs{ended_by}"
     )

@@ -9,7 +9,17 @@ import click
 
 from gateway_addon.cli.columns import identity, money, number, percent, when, words
 from gateway_addon.cli.options import database, limited, reading, selecting
-from gateway_addon.cli.output import UNKNOWN, Output, is_utc, plain, print_heading, printing, seconds, usd
+from gateway_addon.cli.output import (
+    UNKNOWN,
+    Output,
+    is_utc,
+    plain,
+    print_heading,
+    printing,
+    say,
+    seconds,
+    usd,
+)
 from gateway_addon.cli.tables import Column, Totals, summed
 from gateway_addon.store import queries
 from gateway_addon.store.database import Database
@@ -194,7 +204,7 @@ def report(path: Path, by: tuple[str, ...], selection: Selection, limit: int, ou
             print_heading(section.heading)
             output.print(section.rows, section.columns)
         if section.note:
-            click.echo(section.note)
+            say(section.note)
 
 
 class Section(NamedTuple):

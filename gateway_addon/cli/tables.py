@@ -153,7 +153,8 @@ def _joined(cells: Iterable[tuple[Place, str, str]]) -> Text:
 
 def _aligned(place: Place, cell: str, style: str) -> Text:
     text = Text(cell, style, overflow="ellipsis")
-    text.align("right" if place.column.right else "left", place.width)
+    is_cut = place.column.least is not None
+    text.align("right" if place.column.right else "left", place.width if is_cut else max(place.width, cell_len(cell)))
     return text
 
 

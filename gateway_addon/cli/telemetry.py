@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from gateway_addon.cli.options import Unreadable, database, selecting, stored, writing
-from gateway_addon.cli.output import counting, plain
+from gateway_addon.cli.output import counting, plain, say
 from gateway_addon.otlp.export import Export, UnavailableError
 from gateway_addon.otlp.source import Stored, cleaner
 from gateway_addon.store.selection import Selection
@@ -68,7 +68,7 @@ def otlp(path: Path, selection: Selection, follow: bool, content: bool, again: b
         if follow:
             return
         done = export.tally
-        click.echo(f"{done.calls} calls ({done.spans} spans) sent to {plain(shown)}")
+        say(f"{done.calls} calls ({done.spans} spans) sent to {plain(shown)}")
         if done.rejected or done.left_out:
             sys.exit(1)
 

@@ -22,6 +22,8 @@ PAGE = 100
 
 _COLUMNS = ", ".join(f"requests.{name}" for name in COLUMNS)
 
+_TOOLS_CALLED = "SELECT group_concat(DISTINCT name) FROM tool_calls WHERE request_id = requests.id"
+
 _PAGE = f"""
 WITH page AS (
     SELECT {_COLUMNS}, requests.finish_sequence, requests.turn_id,
@@ -137,6 +139,30 @@ def count_finished(db: Database, after: int, selection: Selection = ALL) -> int:
     condition, values = selection.condition()
     sql = f"SELECT COUNT(*) FROM requests WHERE finish_sequence > :after AND {condition}"
     return int(db.execute(sql, values | {"after": after}).fetchone()[0])
+
+
+def ended(db: Database, after: int, selection: Selection = ALL, limit: int = -1) -> list[Row]:
+    """The latest `limit` of the calls that `finished` would give now, in its order: their columns, `finish_sequence`,
+    and `tools_called` as in `queries.calls`."""
+    condition, values = selection.condition()
+    sql = f"""SELECT * FROM (
+        SELECT {_COLUMNS}, finish_sequence, ({_TOOLS_CALLED}) AS tools_called FROM requests
+        WHERE finish_sequence > :after AND {condition} ORDER BY finish_sequence DESC LIMIT :limit
+    ) ORDER BY finish_sequence"""
+    return list(db.query(sql, values | {"after": after, "limit": limit}))
+
+
+def under_way(db: Database, selection: Selection = ALL) -> list[Row]:
+    """The calls that have not ended, in the order in which they began, with the columns of `ended`."""
+    condition, values = selection.condition()
+    sql = f"""SELECT {_COLUMNS}, finish_sequence, NULL AS tools_called FROM requests
+              WHERE outcome = 'in_flight' AND {condition} ORDER BY started_at, id"""
+    return list(db.query(sql, values))
+
+
+def version(db: Database) -> int:
+    """A number that is another one once somebody else has changed the database."""
+    return int(db.execute("PRAGMA data_version").fetchone()[0])
 
 
 def texts_of(db: Database, request_id: str) -> Row:

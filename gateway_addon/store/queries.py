@@ -136,6 +136,12 @@ def calls_by_id(db: Database, ids: Sequence[str]) -> list[Row]:
     return _with_short_ids(db, db.query(sql, {"ids": json.dumps(ids)}))
 
 
+def selected_ids(db: Database, selection: Selection) -> list[str]:
+    """The ids of the selected calls, oldest first."""
+    condition, values = selection.condition()
+    return [row["id"] for row in db.query(f"SELECT id FROM requests WHERE {condition} ORDER BY started_at, id", values)]
+
+
 def _with_short_ids(db: Database, rows: Iterable[Row]) -> list[Row]:
     return [row | {"short_id": short_id(db, row["id"])} for row in list(rows)]
 
@@ -242,7 +248,7 @@ def conversation(db: Database, request_id: str) -> list[Row]:
     Of each: its columns, its texts (`TEXTS`), the names of `tools` offered, and its `tool_calls`, each with the columns
     of that view and its `result`, `is_error` and `result_request_id`.
     """
-    return _turns(db, [row["id"] for row in db.query(_CONVERSATION, {"id": request_id})])
+    return turns(db, [row["id"] for row in db.query(_CONVERSATION, {"id": request_id})])
 
 
 def told(db: Database, request_id: str) -> list[Row]:
@@ -258,8 +264,8 @@ def told(db: Database, request_id: str) -> list[Row]:
         first, *rest = (turn | {"body": None, "missing": None} for turn in conversation(db, request_id))
         call = (rest or [first])[-1]
         return [first | {"missing": _why_no_body(call, missing)}, *rest]
-    turns = []
-    for turn in _turns(db, [*chain, request_id]):
+    told = []
+    for turn in turns(db, [*chain, request_id]):
         body, missing = _body(db, turn["id"])
         if body is None:
             missing = _why_no_body(turn, missing)
@@ -268,8 +274,8 @@ def told(db: Database, request_id: str) -> list[Row]:
         elif not turn["previous_id"] and (count := _left_out(db, turn["id"])):
             missing = f"{count} earlier message{'s are' if count > 1 else ' is'} not in this request"
         earlier = [(row.pop("messages"), from_row(row)) for row in list(db.query(_BEGINNINGS, {"id": turn["id"]}))]
-        turns.append(turn | {"body": body, "missing": missing, "earlier": earlier})
-    return turns
+        told.append(turn | {"body": body, "missing": missing, "earlier": earlier})
+    return told
 
 
 def _continued(db: Database, request_id: str) -> list[str]:
@@ -320,13 +326,14 @@ def _left_out(db: Database, request_id: str) -> int:
     return len(gone) if is_same and is_cut else 0
 
 
-def _turns(db: Database, ids: Sequence[str]) -> list[Row]:
+def turns(db: Database, ids: Sequence[str]) -> list[Row]:
+    """These calls as turns (`conversation`), oldest first."""
     picked = {"ids": json.dumps(ids)}
-    turns = list(db.query(_TURNS, picked))
+    found = list(db.query(_TURNS, picked))
     tools = _by_request(db.query(_TOOLS, picked))
     made = _by_request(db.query(_TOOL_CALLS, picked))
     return [
-        turn | {"tools": [tool["name"] for tool in tools[turn["id"]]], "tool_calls": made[turn["id"]]} for turn in turns
+        turn | {"tools": [tool["name"] for tool in tools[turn["id"]]], "tool_calls": made[turn["id"]]} for turn in found
     ]
 
 
