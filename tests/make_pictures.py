@@ -1,59 +1,68 @@
-"""Draw `flows/pictures/`: what the README's command and `gateway-addon` really print for the demo.
+"""Put into the README what its commands really print for the demo: `python -m tests.make_pictures` (some seconds; after
+`python -m tests.make_demo`).
 
-`python -m tests.make_pictures` (some seconds; after `python -m tests.make_demo`).
+A block of output in the README stands below a comment that says which command it is of.
 """
 
+import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from rich._export_format import CONSOLE_SVG_FORMAT
-from rich.console import Console
-from rich.text import Text
-
 from tests.make_demo import DEMO
-from tests.mitmdump import rows, run_mitmdump
+from tests.mitmdump import run_mitmdump
 
-PICTURES = DEMO.parent / "pictures"
-COLUMNS = 150
-LONGEST = """SELECT id FROM requests WHERE api_kind = 'messages' AND outcome = 'complete'
-             ORDER BY input_tokens DESC LIMIT 1"""
-FORMAT = re.sub(r"@font-face \{\{.*?\}\}\n", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
-"""Rich's, without the fonts it would have the reader's browser fetch."""
+README = DEMO.parents[1] / "README.md"
+COLUMNS = 100
+BLOCK = re.compile(
+    r"(?<=<!-- output of `)(?P<command>[^`]+)(?P<between>`(?: \(first (?P<lines>\d+) lines\))? -->\n+)```\n.*?```",
+    re.DOTALL,
+)
 
 
-def draw(name: str, title: str, lines: list[str]) -> None:
-    """Write the lines of a terminal as `NAME.svg`."""
-    with open("/dev/null", "w") as nowhere:
-        console = Console(record=True, width=COLUMNS, file=nowhere, legacy_windows=False)
-        for line in lines:
-            console.print(Text.from_ansi(line), soft_wrap=False, overflow="ellipsis", no_wrap=True)
-        svg = console.export_svg(title=title, code_format=FORMAT, unique_id=name)
-    PICTURES.mkdir(exist_ok=True)
-    (PICTURES / f"{name}.svg").write_text(svg)
+def with_output(readme: str) -> str:
+    """The README's text with every block of output made anew."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "flows").mkdir()
+        shutil.copy(DEMO, folder / "flows")
+        return BLOCK.sub(lambda found: _block(folder, found), readme)
+
+
+def _block(folder: Path, found: re.Match[str]) -> str:
+    lines = [line.rstrip() for line in _output(folder, shlex.split(found["command"])).strip("\n").splitlines()]
+    if found["lines"]:
+        lines = [*lines[: int(found["lines"])], "…"]
+    return found["command"] + found["between"] + "\n".join(["```", *lines, "```"])
+
+
+def _output(folder: Path, command: list[str]) -> str:
+    program, *arguments = command
+    if program == "mitmdump":
+        read = run_mitmdump(
+            "-n", "-r", str(DEMO), "--flow-detail", "0", confdir=folder, options={"gateway_db": folder / "demo.db"}
+        )
+        assert read.returncode == 0, read.stdout
+        # without the time of day before each line
+        printed = (line.partition("] ")[2] or line for line in read.stdout.splitlines() if " · " in line)
+        return "\n".join(printed)
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway_addon", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        cwd=folder,
+        env={"COLUMNS": str(COLUMNS), "PATH": os.environ["PATH"], "TZ": "UTC", "PYTHONUTF8": "1"},
+    )
+    return done.stdout
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        db = folder / "gateway.db"
-        options = {"gateway_db": db}
-        read = run_mitmdump("-n", "-r", str(DEMO), "--flow-detail", "0", confdir=folder, options=options)
-        assert read.returncode == 0, read.stdout
-        printed = [line for line in read.stdout.splitlines() if " · " in line]
-        draw("demo", "mitmdump -n -r flows/demo.flow -s addon.py --flow-detail 0", printed)
-        (talk,) = rows(db, LONGEST)
-        for first, more in {"report": [], "show": [talk["id"][:8]]}.items():
-            shown = subprocess.run(
-                [sys.executable, "-m", "gateway_addon", first, str(db), *more],
-                stdout=subprocess.PIPE,
-                text=True,
-                check=True,
-                env={"COLUMNS": str(COLUMNS), "PATH": ""},
-            )
-            draw(first, f"gateway-addon {first} gateway.db {' '.join(more)}", shown.stdout.splitlines())
+    README.write_text(with_output(README.read_text()))
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ SUMS = (
 """The columns of `report` behind those by which it sums up."""
 
 KEY_COLUMNS = {
-    "model": words("model", 0, "model", 16),
+    "model": words("model", 0, "model", 26),
     "day": words("day", 0, "day", 10),
     "week": words("week", 0, "week of", 10),
     "session_id": words("session_id", 0, "session"),
