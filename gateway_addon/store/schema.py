@@ -481,7 +481,46 @@ def histories(db: Database) -> None:
     db.executescript(HISTORIES)
 
 
-STEPS = (create_calls, bodies, conversations, review, answers, finishes, traceparent, histories)
+CACHE_BREAKS = """
+-- As before, in a quarter of the time: only the columns that are needed are sorted, and each turn's frame goes on from
+-- that of the turn before it, which it does not where a frame leaves out the current row
+DROP VIEW cache_breaks;
+
+CREATE VIEW cache_breaks AS
+WITH turns AS (
+    SELECT id, started_at, session_id, agent_id, model, input_tokens, cache_read_tokens, cache_miss_microdollars,
+           LAG(id) OVER conversation AS previous_request_id,
+           LAG(model) OVER conversation AS previous_model,
+           LAG(started_at) OVER conversation AS previous_started_at,
+           LAG(COALESCE(cache_read_tokens, 0) + COALESCE(cache_write_tokens, 0)) OVER conversation AS cached,
+           -- a prefix lives for five minutes after its last use, or for the hour that was paid for
+           CASE WHEN MAX(cache_write_1h_tokens) OVER (
+                    conversation ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+                ) > 0 THEN 3600 ELSE 300 END AS ttl_seconds
+    FROM counted_requests
+    WHERE side_request IS NULL AND session_id IS NOT NULL AND input_tokens IS NOT NULL
+      AND cache_read_tokens IS NOT NULL
+    WINDOW conversation AS (PARTITION BY session_id, agent_id, conversation_id, api_kind ORDER BY started_at, id)
+)
+SELECT id AS request_id, started_at, session_id, agent_id, model, previous_request_id, previous_model,
+       ROUND((julianday(started_at) - julianday(previous_started_at)) * 86400, 3) AS idle_seconds,
+       ttl_seconds,
+       cached AS cached_tokens,
+       cache_read_tokens,
+       MIN(cached, input_tokens) - cache_read_tokens AS rewritten_tokens,
+       CAST(ROUND(1.0 * cache_miss_microdollars * (MIN(cached, input_tokens) - cache_read_tokens)
+                  / (input_tokens - cache_read_tokens)) AS INTEGER) AS cost_microdollars
+FROM turns
+-- a history that was cut short can be read no further than it reaches
+WHERE cache_read_tokens < 0.9 * MIN(cached, input_tokens);
+"""
+
+
+def cache_breaks(db: Database) -> None:
+    db.executescript(CACHE_BREAKS)
+
+
+STEPS = (create_calls, bodies, conversations, review, answers, finishes, traceparent, histories, cache_breaks)
 """Migrations, oldest first. Their names are recorded in every file: never rename, reorder or edit one; add another."""
 
 MIGRATIONS = Migrations("gateway_addon")
