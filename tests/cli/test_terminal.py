@@ -1,5 +1,6 @@
 """How a real terminal is written to: pages, colours, and what its encoding cannot say."""
 
+import hashlib
 import os
 import pty
 import subprocess
@@ -84,3 +85,25 @@ def test_what_an_encoding_cannot_say_is_a_question_mark(path: Path, command: tup
     assert done.stderr == b""
     assert done.stdout.isascii()
     assert b"gr??er" in done.stdout.replace(b"\xc2", b"") or name == "report"
+
+
+def test_verify_shows_how_far_it_is(path: Path):
+    body = b'{"messages": []}'
+    write(path, (make_record(request_sha256=hashlib.sha256(body).hexdigest()), make_content(body=body)))
+    assert "verifying" in on_terminal("verify", path)
+
+
+@pytest.mark.parametrize(("typed", "offered"), [("gateway-addon ta", "tail"), ("gateway-addon list --las", "--last")])
+def test_words_are_completed(typed: str, offered: str):
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("gateway-addon"))],
+        capture_output=True,
+        text=True,
+        env=os.environ
+        | {
+            "_GATEWAY_ADDON_COMPLETE": "bash_complete",
+            "COMP_WORDS": typed,
+            "COMP_CWORD": str(len(typed.split()) - 1),
+        },
+    )
+    assert done.stdout.split() == [f"plain,{offered}"]

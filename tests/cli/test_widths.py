@@ -25,7 +25,7 @@ BIG = {"input_tokens": 1_234_567, "cache_read_tokens": 1_200_000, "output_tokens
 def fill(path: Path, name: str) -> None:
     of = {"session_id": name, "client": name, "request_model": name, "agent_id": name, "duration_ms": 123_456.7}
     tool = ToolCall("1", name, "tool_use", "client", "{}")
-    seen = {"upstream_host": name, "http_status": 529, "error_type": name, "error_message": name}
+    seen = {"upstream_host": name, "http_status": 429, "error_type": name, "error_message": name}
     write(
         path,
         (make_record(id="aaaaaaaa-1", cost_microdollars=345_600, **of, **BIG), make_content(tool_calls=[tool])),
@@ -70,6 +70,18 @@ class TestWidth:
         assert max(cell_len(line) for line in printed.splitlines()) <= width or "show" in command
         assert [word for word in shown if word not in printed] == []
         assert not set(printed) & set("\x1b\x9b\x07\r\x00\u202e")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_a_finding_has_its_severity_count_and_id(path: Path, monkeypatch: pytest.MonkeyPatch, name: str, width: int):
+    fill(path, name)
+    monkeypatch.setenv("COLUMNS", str(width))
+    printed = run("review", path, "--fail-on", "high").stdout
+    heading, *findings = printed.splitlines()
+    assert heading.split()[:4] == ["severity", "rule", "times", "id"]
+    assert [line.split()[:4] for line in findings] == [["low", "refused_body", "1", "bbbbbbbb"]]
+    assert max(map(cell_len, printed.splitlines())) <= width
 
 
 @pytest.mark.parametrize(

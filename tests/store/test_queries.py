@@ -13,6 +13,7 @@ from gateway_addon.record import Content
 from gateway_addon.store import queries
 from gateway_addon.store.database import open_database, transaction
 from gateway_addon.store.rows import replace_finished
+from gateway_addon.store.selection import Selection
 from tests.store.calls import make_record
 
 
@@ -120,3 +121,44 @@ class TestCacheBreaks:
             put(db, str(number), number, cache_miss_microdollars=miss, **usage)
         assert [row["request_id"] for row in queries.cache_breaks(db)] == ["3", "4", "1", "2"]
         assert [row["request_id"] for row in queries.cache_breaks(db, 2)] == ["3", "4"]
+
+    def test_no_more_bodies_are_rebuilt_than_breaks_are_told(self, db: Database, monkeypatch: pytest.MonkeyPatch):
+        for number in range(9):
+            sent = body("Be brief.", f"Why? {number}")
+            usage = {"input_tokens": 1000, "cache_read_tokens": 0, "cache_write_tokens": 900}
+            put(db, str(number), number, Content(body=sent), request_sha256=sha256(sent), **usage)
+        rebuilt: list[str] = []
+        load_body = queries.load_body
+
+        def load(db: Database, name: str) -> bytes | None:
+            rebuilt.append(name)
+            return load_body(db, name)
+
+        monkeypatch.setattr(queries, "load_body", load)
+        assert len(queries.cache_breaks(db, 2)) == 2
+        assert len(rebuilt) == 4
+        rebuilt.clear()
+        assert queries.cache_breaks_in_all(db)["breaks"] == 8
+        assert rebuilt == []
+
+    @pytest.mark.parametrize(("selection", "breaks"), [(Selection(session="s"), 1), (Selection(session="t"), 0)])
+    def test_only_of_selected_calls(self, db: Database, selection: Selection, breaks: int):
+        put_break(db, None, None)
+        assert len(queries.cache_breaks(db, selection=selection)) == breaks
+        assert queries.cache_breaks_in_all(db, selection)["breaks"] == breaks
+
+    @pytest.mark.parametrize(("paid_for", "ttl"), [(0, 300), (900, 3600)])
+    def test_a_cache_lives_for_an_hour_only_if_an_earlier_turn_paid_for_that(
+        self, db: Database, paid_for: int, ttl: int
+    ):
+        usage: dict[str, Any] = {"input_tokens": 1000, "cache_read_tokens": 0, "cache_write_tokens": 900}
+        put(db, "a", 0, **usage, cache_write_1h_tokens=paid_for)
+        put(db, "b", 10, **usage)
+        put(db, "c", 20, **usage, cache_write_1h_tokens=0)
+        assert {row["ttl_seconds"] for row in queries.cache_breaks(db)} == {ttl}
+
+    def test_its_own_purchase_says_nothing_of_what_was_there_before(self, db: Database):
+        usage: dict[str, Any] = {"input_tokens": 1000, "cache_read_tokens": 0, "cache_write_tokens": 900}
+        put(db, "a", 0, **usage)
+        put(db, "b", 10, **usage, cache_write_1h_tokens=900)
+        assert [row["ttl_seconds"] for row in queries.cache_breaks(db)] == [300]
