@@ -782,7 +782,12 @@ class TestProcess:
         )
         assert (done.stdout, done.stderr) == ("no calls\n", "")
 
-    @pytest.mark.parametrize("command", [("list",), ("show", "last"), ("list", "--json"), ("body", "last")])
+    @pytest.mark.parametrize(
+        "command",
+        [("list",), ("report",), ("show", "last"), ("list", "--json"), ("export",), ("body", "last"), ("tail",),
+         ("export", "last", "--format", "html")],
+        ids=" ".join,
+    )  # fmt: skip
     def test_a_reader_that_leaves_early_is_no_error_to_tell(self, path: Path, command: tuple[str, ...]):
         write(path, (make_record(request_model="x" * 500_000), make_content(answer_text="y" * 500_000)))
         write(path, call_with_body(b"x" * 500_000, started_at="2027-01-01T00:00:00.000Z"))

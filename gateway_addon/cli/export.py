@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from gateway_addon.cli.look import clock
-from gateway_addon.cli.options import database_and, meant, reading, selecting
+from gateway_addon.cli.options import database_and, limited, meant, reading, selecting
 from gateway_addon.cli.output import in_utc, print_ndjson, say
 from gateway_addon.cli.pages import Chapter, html, markdown
 from gateway_addon.conversation import turn_of_row
@@ -30,8 +30,9 @@ AT_ONCE = 100
     help="JSON, a line for each call; or a call or session as Markdown, or as one HTML file.",
 )  # fmt: skip
 @selecting
+@limited(None, "of the latest of these calls; without it: all")
 @in_utc
-def export(path: Path, reference: str | None, form: str, selection: Selection) -> None:
+def export(path: Path, reference: str | None, form: str, selection: Selection, limit: int | None) -> None:
     """Print calls with all their texts, oldest first: the selected ones, a single one, or those of a session.
 
     As `md` or `html`: what was said in each conversation. What is printed holds prompts and answers as they were, with
@@ -41,25 +42,25 @@ def export(path: Path, reference: str | None, form: str, selection: Selection) -
         raise click.UsageError(f"say which call or session is to be written as {form}")
     if form in PAGES:
         with reading(path) as db:
-            pages = "".join(PAGES[form](str(reference), _chapters(db, _chosen(db, path, reference, selection))))
+            pages = "".join(PAGES[form](str(reference), _chapters(db, _chosen(db, path, reference, selection, limit))))
         say(pages, nl=False)
         return
-    for calls in _calls(path, reference, selection):
+    for calls in _calls(path, reference, selection, limit):
         print_ndjson(calls)
 
 
-def _chosen(db: Database, path: Path, reference: str | None, selection: Selection) -> list[str]:
+def _chosen(db: Database, path: Path, reference: str | None, selection: Selection, limit: int | None) -> list[str]:
     ids = queries.selected_ids(db, selection)
-    if reference is None:
-        return ids
-    wanted = set(meant(db, path, reference).ids)
-    return [request_id for request_id in ids if request_id in wanted]
+    if reference is not None:
+        wanted = set(meant(db, path, reference).ids)
+        ids = [request_id for request_id in ids if request_id in wanted]
+    return ids[-limit:] if limit else ids
 
 
-def _calls(path: Path, reference: str | None, selection: Selection) -> Iterator[list[Row]]:
+def _calls(path: Path, reference: str | None, selection: Selection, limit: int | None) -> Iterator[list[Row]]:
     """Some at a time, as there may be more than the memory holds."""
     with reading(path) as db:
-        for some in batched(_chosen(db, path, reference, selection), AT_ONCE, strict=False):
+        for some in batched(_chosen(db, path, reference, selection, limit), AT_ONCE, strict=False):
             yield queries.turns(db, some)
 
 

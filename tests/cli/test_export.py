@@ -111,6 +111,7 @@ def test_json_has_a_line_for_each_call_oldest_first_with_texts_and_tools(path: P
     assert [made["arguments"] for made in rows[0]["tool_calls"]] == ['{"cmd": "ls"}']
     assert [json.loads(line)["id"] for line in output("export", path, "--client", "codex").splitlines()] == ["b"]
     assert [json.loads(line)["id"] for line in output("export", path, "a").splitlines()] == ["a"]
+    assert [json.loads(line)["id"] for line in output("export", path, "--limit", 1).splitlines()] == ["b"]
 
 
 @pytest.mark.parametrize("form", ["md", "html"])

@@ -81,6 +81,13 @@ def test_the_total_moves_on_and_says_when_it_is_not_all(path: Path, tail: Callab
     assert [line.split()[4] for line in told] == ["$0.0020", "$0.0020+?", "$0.0420+?", "$0.0420+?"]
 
 
+def test_money_is_never_cut(path: Path, tail: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch):
+    write(path)
+    monkeypatch.setenv("COLUMNS", "60")
+    (_, told) = tail(ends("a", cost_microdollars=123_456_789_012_345_678))
+    assert "complete $123456789012.3457 $123456789012.3457" in told
+
+
 def test_the_latest_calls_come_first(path: Path, tail: Callable[..., list[str]]):
     write(path, *((make_record(id=f"call-{number}"), Content()) for number in range(9)))
     assert [line.split()[1] for line in tail()[1:]] == ["call-4", "call-5", "call-6", "call-7", "call-8"]

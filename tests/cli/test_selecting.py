@@ -79,6 +79,16 @@ class TestSelecting:
         assert found == set(selected.split())
 
 
+def test_of_selected_calls_as_many_texts_are_found_as_asked_for_whatever_fits_better_elsewhere(path: Path):
+    write(
+        path,
+        (make_record(id="best", session_id="s"), Content(user_prompt="apple apple apple")),
+        (make_record(id="other", session_id="t"), Content(user_prompt="an apple among a great many other words here")),
+    )
+    assert [row["request_id"] for row in as_json("search", path, "apple", "--limit", 1)] == ["best"]
+    assert [row["request_id"] for row in as_json("search", path, "apple", "--limit", 1, "--session", "t")] == ["other"]
+
+
 @pytest.mark.parametrize("command", [("list",), ("report",), ("search", "old")], ids=lambda value: value[0])
 @pytest.mark.parametrize(
     "options",
