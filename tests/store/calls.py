@@ -39,3 +39,13 @@ def stored(path: Path, sql: str) -> list[dict[str, Any]]:
         return list(db.query(sql))
     finally:
         db.close()
+
+
+def mode(path: Path) -> int:
+    """Who may read and write a file."""
+    return path.stat().st_mode & 0o777
+
+
+def folder(path: Path) -> dict[str, bytes]:
+    """The files in a folder, and what they hold."""
+    return {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()}

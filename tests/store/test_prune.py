@@ -5,7 +5,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import pytest
 from sqlite_utils import Database
 
 from gateway_addon.api.base import ToolCall, ToolResult
@@ -21,17 +20,6 @@ from tests.sessions import session
 from tests.store.calls import make_content, make_record
 
 LONG = "some words to be kept for a while " * 10
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "gateway.db"
-
-
-@pytest.fixture
-def db(path: Path):
-    with open_database(path) as db:
-        yield db
 
 
 def call(day: int, body: bytes = b"", **texts: Any) -> tuple[Record, Content]:

@@ -40,25 +40,6 @@ CONTRACT = {
 }
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "gateway.db"
-
-
-@pytest.fixture
-def db(path: Path):
-    with open_database(path) as db:
-        yield db
-
-
-def mode(path: Path) -> int:
-    return path.stat().st_mode & 0o777
-
-
-def folder(path: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()}
-
-
 class TestTables:
     def test_a_record_is_a_row(self, db: Database):
         assert {column.name for column in db["requests"].columns} == {*COLUMNS, *REFERENCES, *KEPT}
