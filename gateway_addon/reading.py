@@ -12,7 +12,8 @@ from gateway_addon.answer import AnswerFeed
 from gateway_addon.api import errors
 from gateway_addon.api.base import Answer, Problem
 from gateway_addon.call import Call
-from gateway_addon.record import Content, Record
+from gateway_addon.content import Content
+from gateway_addon.record import Record
 from gateway_addon.terms import Outcome, Warning
 from gateway_addon.times import milliseconds
 from gateway_addon.wire.headers import Headers

@@ -14,6 +14,7 @@ from mitmproxy.connection import Server
 from gateway_addon import api, reading
 from gateway_addon.call import Call, Passage, Request
 from gateway_addon.captures import notes
+from gateway_addon.content import Content, limited
 from gateway_addon.cost import PriceTable
 from gateway_addon.proxy import flows, forward
 from gateway_addon.proxy.callers import OwnConnections, caller_of
@@ -23,7 +24,7 @@ from gateway_addon.proxy.tape import Tape
 from gateway_addon.proxy.unrecorded import Unrecorded
 from gateway_addon.proxy.veil import Answer, Veil
 from gateway_addon.reading import End, Reading
-from gateway_addon.record import Content, Record, limited
+from gateway_addon.record import Record
 from gateway_addon.sinks import Sinks, console
 from gateway_addon.wire import sse
 from gateway_addon.wire.elements import Memory
