@@ -16,6 +16,7 @@ from gateway_addon.call import Call, Passage, Request
 from gateway_addon.captures import notes
 from gateway_addon.content import Content, limited
 from gateway_addon.cost import PriceTable
+from gateway_addon.outcome import End
 from gateway_addon.proxy import flows, forward
 from gateway_addon.proxy.callers import OwnConnections, caller_of
 from gateway_addon.proxy.log import describe
@@ -23,7 +24,7 @@ from gateway_addon.proxy.options import Options
 from gateway_addon.proxy.tape import Tape
 from gateway_addon.proxy.unrecorded import Unrecorded
 from gateway_addon.proxy.veil import Answer, Veil
-from gateway_addon.reading import End, Reading
+from gateway_addon.reading import Reading
 from gateway_addon.record import Record
 from gateway_addon.sinks import Sinks, console
 from gateway_addon.wire import sse
