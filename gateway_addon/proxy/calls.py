@@ -9,21 +9,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from mitmproxy import http
-from mitmproxy.connection import Server
 
 from gateway_addon import api, reading
 from gateway_addon.call import Call, Passage, Request
 from gateway_addon.captures import notes
+from gateway_addon.content import Content, limited
 from gateway_addon.cost import PriceTable
-from gateway_addon.proxy import flows, forward
+from gateway_addon.outcome import End
+from gateway_addon.proxy import flows, forward, framing
 from gateway_addon.proxy.callers import OwnConnections, caller_of
+from gateway_addon.proxy.keys import Keys, hide_own_tokens
 from gateway_addon.proxy.log import describe
 from gateway_addon.proxy.options import Options
 from gateway_addon.proxy.tape import Tape
 from gateway_addon.proxy.unrecorded import Unrecorded
 from gateway_addon.proxy.veil import Answer, Veil
-from gateway_addon.reading import End, Reading
-from gateway_addon.record import Content, Record, limited
+from gateway_addon.reading import Reading
+from gateway_addon.record import Record
 from gateway_addon.sinks import Sinks, console
 from gateway_addon.wire import sse
 from gateway_addon.wire.elements import Memory
@@ -86,7 +88,8 @@ class Calls:
         self.own = OwnConnections()
         self._prices = prices
         self._memory = Memory(api.members)
-        self._forwarder = forward.Forwarder(lambda: self.sinks.turn_away(), self._memory)
+        self.keys = Keys()
+        self._forwarder = forward.Forwarder(self.keys, lambda: self.sinks.turn_away(), self._memory)
         self._arrived: dict[str, float] = {}
         """When the heads of requests came whose bodies have not, by the monotonic clock and flow id."""
         self._veil = Veil()
@@ -110,7 +113,7 @@ class Calls:
         self._veil.watch(flow)
         if flow.is_replay == "request" and self.options.streams_requests:
             # its head may leave before it is complete
-            self._forwarder.renew(flow, self.options.settings, with_keys=self.options.replay_keys)
+            self.keys.renew(flow, self.options.settings, with_keys=self.options.replay_keys)
         for_gateway = self.options.rewrite and forward.is_gateway_call(flow)
         if not for_gateway and not flows.may_be_call(flow.request):
             return
@@ -122,10 +125,6 @@ class Calls:
         if self.options.streams_requests:
             # mitmproxy may stream the request past us: keep a copy of what passes
             flow.request.stream = flows.RequestCopy()
-
-    def connect(self, server: Server) -> None:
-        """A server is about to be dialled."""
-        self._forwarder.pin(server)
 
     def failed(self, what: str, message: str | None) -> None:
         """A server could not be reached: at `what`, `connect` or `tls`, with an error's text that a call will have."""
@@ -140,13 +139,11 @@ class Calls:
         began = self._arrived.pop(flow.id, None)
         opened: tuple[Request, Passage] | None
         if flow.live and flow.is_replay == "request":
-            self._forwarder.renew(flow, self.options.settings, with_keys=self.options.replay_keys)
+            self.keys.renew(flow, self.options.settings, with_keys=self.options.replay_keys)
         if self.options.rewrite and (self._forwarder.is_waiting(flow) or forward.is_gateway_call(flow)):
             opened = self._forwarder.forward(flow, lambda: caller_of(flow, None, self.own), self.options.settings)
         else:
-            opened = flows.observed(
-                flow, self.options.settings, self._memory, key_is_ours=self._forwarder.has_key(flow)
-            )
+            opened = flows.observed(flow, self.options.settings, self._memory, key_is_ours=self.keys.has_key(flow))
             if opened is None and flows.may_be_unread_call(flow, self.options.settings):
                 self._unrecorded.add(flow.request.host, flow.request.path.partition("?")[0])
         if opened:
@@ -170,7 +167,8 @@ class Calls:
 
     def stream(self, flow: http.HTTPFlow) -> None:
         """The answer's head has arrived: let the body pass chunk by chunk, with a copy to the reader."""
-        forwarded = self._forwarder.conceal(flow)
+        self._forwarder.forget(flow)
+        forwarded = self.keys.conceal(flow)
         response = flow.response
         followed = self._under_way.get(flow)
         if response is None or followed is None or followed.reading.feed is not None:
@@ -189,15 +187,16 @@ class Calls:
             response.stream = False
             return
         followed.received_headers = response.headers.copy()
-        forward.prepare_head(flow, change)
+        framing.prepare_head(flow, change)
 
     def close(self, flow: http.HTTPFlow) -> None:
         """The call has ended: make its record, once, whichever hooks said so."""
         self._arrived.pop(flow.id, None)
-        self._forwarder.conceal(flow)
+        self._forwarder.forget(flow)
+        self.keys.conceal(flow)
         if self.options.rewrite and forward.is_for_gateway(flow):
             # its client may have left before the request was complete, and `open` never saw it
-            forward.hide_own_tokens(flow, self.options.settings)
+            hide_own_tokens(flow, self.options.settings)
         if (followed := self._under_way.get(flow)) is not None:
             end = flows.end_of(
                 flow, followed.reading, is_live=followed.is_live, idle=followed.idle(), failures=self._failures
@@ -209,12 +208,12 @@ class Calls:
     def pass_on(self, flow: http.HTTPFlow) -> None:
         """mitmproxy goes on with a flow: what it sends next must be what is to be sent."""
         if flow.live:
-            self._forwarder.arm(flow)
+            self.keys.arm(flow)
             self._veil.lift(flow)
 
     def close_all(self) -> None:
         """The proxy ends: what is still under way is recorded as far as it got."""
-        self._forwarder.conceal_all()
+        self.keys.conceal_all()
         for followed in list(self._under_way.values()):
             self._close(followed, End("interrupted"))
         self._unrecorded.report()
@@ -333,7 +332,7 @@ def _complete(followed: UnderWay) -> None:
     if response is None:
         return
     if followed.received_headers is not None:
-        forward.restore_head(response, followed.received_headers)
+        framing.restore_head(response, followed.received_headers)
     if answer.feed is None:
         answer.start(response.status_code, flows.headers_of(response))
     if answer.size:
@@ -346,7 +345,7 @@ def _complete(followed: UnderWay) -> None:
         tape.add(response.raw_content, at)
         changed = answer.receive(response.raw_content, at)
         if followed.is_live and changed is not None:
-            followed.instead = forward.changed_answer(
+            followed.instead = framing.changed_answer(
                 followed.call, response, [*changed, *(answer.end() or [])], withheld=answer.is_withheld
             )
     elif response.raw_content is None:

@@ -21,7 +21,8 @@ from gateway_addon.config import Provider, ReverseTarget, Settings
 from gateway_addon.credentials import credential_kind
 from gateway_addon.gateway import access
 from gateway_addon.gateway.routing import Target, route
-from gateway_addon.reading import CLEAN, End, Reading
+from gateway_addon.outcome import CLEAN, End
+from gateway_addon.reading import Reading
 from gateway_addon.record import Record
 from gateway_addon.terms import Source
 from gateway_addon.times import MAX_TIME, milliseconds

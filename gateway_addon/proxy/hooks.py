@@ -211,11 +211,11 @@ class GatewayAddon:
 
     def server_connect(self, data: ServerConnectionHookData) -> None:
         self._hosts.name_server(data)
-        self._connect(data)
+        self._pin(data)
 
     @guarded
-    def _connect(self, calls: Calls, data: ServerConnectionHookData) -> None:
-        calls.connect(data.server)
+    def _pin(self, calls: Calls, data: ServerConnectionHookData) -> None:
+        calls.keys.pin(data.server)
 
     @guarded
     def server_connected(self, calls: Calls, data: ServerConnectionHookData) -> None:

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
-from gateway_addon.record import Content, Record, without_text
+from gateway_addon.content import Content, without_text
+from gateway_addon.record import Record
 from gateway_addon.store.bodies import Nodes
 from gateway_addon.store.database import open_database, reported, transaction
 from gateway_addon.store.rows import insert_begun, replace_finished, texts

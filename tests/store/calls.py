@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from gateway_addon.record import Content, Record
+from gateway_addon.content import Content
+from gateway_addon.record import Record
 from gateway_addon.store.database import open_readonly
 from gateway_addon.times import seconds
 

@@ -9,7 +9,7 @@ import pytest
 from sqlite_utils import Database
 
 from gateway_addon import api
-from gateway_addon.record import Content
+from gateway_addon.content import Content
 from gateway_addon.store.bodies import DamagedError, elements, load_body, stored_bodies
 from gateway_addon.store.database import transaction
 from gateway_addon.store.rows import replace_finished

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlite_utils import Database
 
-from gateway_addon.record import Content
+from gateway_addon.content import Content
 from gateway_addon.store.database import transaction
 from gateway_addon.store.rows import replace_finished
 from tests.store.calls import make_record

@@ -7,7 +7,7 @@ import pytest
 from sqlite_utils import Database
 
 from gateway_addon.api.base import ToolCall, ToolResult
-from gateway_addon.record import Content
+from gateway_addon.content import Content
 from gateway_addon.store import finished, prune
 from gateway_addon.store.database import transaction
 from gateway_addon.store.rows import insert_begun, replace_finished

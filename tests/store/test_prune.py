@@ -8,7 +8,8 @@ from typing import Any
 from sqlite_utils import Database
 
 from gateway_addon.api.base import ToolCall, ToolResult
-from gateway_addon.record import Content, Record
+from gateway_addon.content import Content
+from gateway_addon.record import Record
 from gateway_addon.store import prune
 from gateway_addon.store.bodies import load_body, stored_bodies
 from gateway_addon.store.database import open_database, transaction

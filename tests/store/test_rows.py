@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from sqlite_utils import Database
 
 from gateway_addon.api.base import ToolCall
-from gateway_addon.record import COLUMNS, TIMINGS, Content, as_row
+from gateway_addon.content import Content
+from gateway_addon.record import COLUMNS, TIMINGS, as_row
 from gateway_addon.store.contents import content_id
 from gateway_addon.store.database import transaction
 from gateway_addon.store.rows import insert_begun, replace_finished

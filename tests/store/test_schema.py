@@ -13,7 +13,8 @@ from sqlite_utils import Database
 
 from gateway_addon.api import KINDS
 from gateway_addon.api.base import ToolCall, ToolResult
-from gateway_addon.record import COLUMNS, Content
+from gateway_addon.content import Content
+from gateway_addon.record import COLUMNS
 from gateway_addon.store.database import StoreError, open_database, open_readonly, transaction
 from gateway_addon.store.rows import KEPT, REFERENCES, replace_finished
 from gateway_addon.terms import Executor

@@ -9,7 +9,7 @@ from sqlite_utils import Database
 
 from gateway_addon.api import KINDS
 from gateway_addon.api.base import ToolCall, ToolResult
-from gateway_addon.record import Content, limited
+from gateway_addon.content import Content, limited
 from gateway_addon.store import prune, search
 from gateway_addon.store.database import transaction
 from gateway_addon.store.rows import replace_finished
