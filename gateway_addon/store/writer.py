@@ -199,12 +199,13 @@ class Writer:
             try:
                 lost = self._commit(batch)
             except Exception as error:
-                self._warn("calls wait to be recorded", error)
                 with self._changed:
                     if self._failing_since is None:
                         self._failing_since = time.monotonic()
                     if self._abandoned:
                         return _finished(batch)
+                # once it is noted: who reads this may end the proxy
+                self._warn("calls wait to be recorded", error)
                 time.sleep(RETRY_PAUSE)
             else:
                 with self._changed:
