@@ -299,8 +299,8 @@ def hostile(
     received = [request.body for request in session_provider.requests]
     session_provider.reset()
     run_on_file(flows, again, confdir=confdir)
-    by_name = [{row["session_id"]: row for row in rows(path, "SELECT * FROM requests")} for path in (db, again)]
-    return {name: (got, *(found[name] for found in by_name)) for name, got in zip(BODIES, received, strict=True)}
+    live, saved = ({row["session_id"]: row for row in rows(path, "SELECT * FROM requests")} for path in (db, again))
+    return {name: (got, live[name], saved[name]) for name, got in zip(BODIES, received, strict=True)}
 
 
 @pytest.mark.parametrize("name", BODIES)
