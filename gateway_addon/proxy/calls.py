@@ -1,11 +1,13 @@
 """The calls under way: each from its request to its one record, which the sinks are given and its flow keeps."""
 
+import asyncio
 import hashlib
 import logging
 import re
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from mitmproxy import http
@@ -73,6 +75,9 @@ class UnderWay:
 _NO_SUCH_NAME = re.compile(r"\[Errno -\d+\]|getaddrinfo|name resolution|servname")
 """What the various systems say when a host's name leads nowhere."""
 
+LONG, LONG_ENCODED = 1_000_000, 16_000
+"""Bytes of a request's body, as sent, from which it is read in a thread of its own. Few bytes may be many, encoded."""
+
 MAX_FAILURES = 64
 """Failed attempts to reach a server that are remembered until their calls have ended, which is at once."""
 
@@ -92,6 +97,8 @@ class Calls:
         self._forwarder = forward.Forwarder(self.keys, lambda: self.sinks.turn_away(), self._memory)
         self._arrived: dict[str, float] = {}
         """When the heads of requests came whose bodies have not, by the monotonic clock and flow id."""
+        self._read: dict[http.HTTPFlow, Request] = {}
+        """Long requests that were read ahead."""
         self._veil = Veil()
         self._under_way: dict[http.HTTPFlow, UnderWay] = {}
         self._leaving: list[tuple[Sinks, Callable[[], object]]] = []
@@ -134,16 +141,31 @@ class Calls:
             self._failures.clear()
         self._failures[message] = "dns" if what == "connect" and _NO_SUCH_NAME.search(message) else what
 
+    def is_long(self, flow: http.HTTPFlow) -> bool:
+        """Whether a request must be read ahead: meanwhile other calls would wait longer than a chunk may."""
+        if flow.id not in self._arrived or flow.response:
+            return False
+        size = len(flow.request.raw_content or b"")
+        return size > (LONG_ENCODED if "content-encoding" in flow.request.headers else LONG)
+
+    async def read_ahead(self, flow: http.HTTPFlow) -> None:
+        """Decode and parse a long request in a thread: what holds the interpreter there are many short steps."""
+        # what fails here fails in `open` again, which knows what follows from it
+        with suppress(Exception):
+            self._read[flow] = await asyncio.to_thread(flows.request_of, flow.request, self._memory)
+
     def open(self, flow: http.HTTPFlow) -> None:
         """A request is complete: forward or refuse it, if it is for the gateway; follow it, if it is a model call."""
         began = self._arrived.pop(flow.id, None)
+        read = self._read.pop(flow, None)
         opened: tuple[Request, Passage] | None
         if flow.live and flow.is_replay == "request":
             self.keys.renew(flow, self.options.settings, with_keys=self.options.replay_keys)
         if self.options.rewrite and (self._forwarder.is_waiting(flow) or forward.is_gateway_call(flow)):
-            opened = self._forwarder.forward(flow, lambda: caller_of(flow, None, self.own), self.options.settings)
+            opened = self._forwarder.forward(flow, lambda: caller_of(flow, None, self.own), self.options.settings, read)
         else:
-            opened = flows.observed(flow, self.options.settings, self._memory, key_is_ours=self.keys.has_key(flow))
+            key_is_ours = self.keys.has_key(flow)
+            opened = flows.observed(flow, self.options.settings, self._memory, read, key_is_ours=key_is_ours)
             if opened is None and flows.may_be_unread_call(flow, self.options.settings):
                 self._unrecorded.add(flow.request.host, flow.request.path.partition("?")[0])
         if opened:

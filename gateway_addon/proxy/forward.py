@@ -4,6 +4,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from mitmproxy import http
 
@@ -84,7 +85,7 @@ class Forwarder:
             self._answer(flow, verdict)
 
     def forward(
-        self, flow: http.HTTPFlow, caller: Callable[[], Caller], settings: Settings
+        self, flow: http.HTTPFlow, caller: Callable[[], Caller], settings: Settings, read: Request | None = None
     ) -> tuple[Request, Passage] | None:
         """Turn a gateway call's request into the planned one, or answer it here. None: it is no call to record.
 
@@ -97,7 +98,9 @@ class Forwarder:
             head, admitted = self._verdicts.pop(flow.id)
             if isinstance(admitted, Refusal):
                 return self._turned_away(flow, head, admitted, settings)
-            request = flows.request_of(flow.request, self._memory, head)
+            request = read or flows.request_of(flow.request, self._memory)
+            # as it came: mitmproxy's `host` has been put right since
+            request = replace(request, method=head.method, path=head.path, headers=head.headers)
             planned = plan(request, admitted, flows.reverse_target(flow), settings)
             if isinstance(planned, Refusal):
                 return self._refuse(flow, request, planned, settings)

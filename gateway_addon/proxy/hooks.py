@@ -10,7 +10,7 @@ import functools
 import logging
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Concatenate
 
@@ -38,19 +38,20 @@ from gateway_addon.store.database import StoreError
 logger = logging.getLogger(__name__)
 
 
-def guarded[**P](
-    hook: Callable[Concatenate["GatewayAddon", Calls, P], None],
-) -> Callable[Concatenate["GatewayAddon", P], None]:
+def guarded[**P, T](
+    hook: Callable[Concatenate["GatewayAddon", Calls, P], T],
+) -> Callable[Concatenate["GatewayAddon", P], T | None]:
     """A hook that is skipped while the addon is inert, and whose bugs stay in the addon."""
 
     @functools.wraps(hook)
-    def run(self: "GatewayAddon", /, *args: P.args, **kwargs: P.kwargs) -> None:
+    def run(self: "GatewayAddon", /, *args: P.args, **kwargs: P.kwargs) -> T | None:
         if self.calls is None:
-            return
+            return None
         try:
-            hook(self, self.calls, *args, **kwargs)
+            return hook(self, self.calls, *args, **kwargs)
         except Exception as error:
             logger.warning("gateway-addon: %s failed, the flow goes on: %s", hook.__name__, describe(error))
+            return None
 
     return run
 
@@ -175,7 +176,19 @@ class GatewayAddon:
         calls.expect(flow, host)
 
     @guarded
-    def request(self, calls: Calls, flow: http.HTTPFlow) -> None:
+    def request(self, calls: Calls, flow: http.HTTPFlow) -> Awaitable[None] | None:
+        """mitmproxy waits for what is returned, with this flow alone."""
+        if calls.is_long(flow):
+            return self._open_when_read(calls, flow)
+        self._open(flow)
+        return None
+
+    async def _open_when_read(self, calls: Calls, flow: http.HTTPFlow) -> None:
+        await calls.read_ahead(flow)
+        self._open(flow)
+
+    @guarded
+    def _open(self, calls: Calls, flow: http.HTTPFlow) -> None:
         calls.open(flow)
         if not flow.live and flow.response is None and flow.error is None:
             # saved while it was under way: no other hook will come
