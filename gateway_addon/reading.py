@@ -178,7 +178,7 @@ def finish(reading: Reading, end: End, lasted: float | None, table: cost.PriceTa
     record.duration_ms = milliseconds(lasted)
     if call.request.body is not None:
         # here, although it takes 0.6 ms for 1 MB: the row keeps it when the body itself is not stored
-        record.request_sha256 = hashlib.sha256(call.request.body).hexdigest()
+        record.request_sha256 = call.request.sha256 or hashlib.sha256(call.request.body).hexdigest()
     if feed:
         record.response_bytes = reading.size
     content = Content(

@@ -97,8 +97,6 @@ class Calls:
         self._forwarder = forward.Forwarder(self.keys, lambda: self.sinks.turn_away(), self._memory)
         self._arrived: dict[str, float] = {}
         """When the heads of requests came whose bodies have not, by the monotonic clock and flow id."""
-        self._read: dict[http.HTTPFlow, Request] = {}
-        """Long requests that were read ahead."""
         self._veil = Veil()
         self._under_way: dict[http.HTTPFlow, UnderWay] = {}
         self._leaving: list[tuple[Sinks, Callable[[], object]]] = []
@@ -142,25 +140,37 @@ class Calls:
         self._failures[message] = "dns" if what == "connect" and _NO_SUCH_NAME.search(message) else what
 
     def is_long(self, flow: http.HTTPFlow) -> bool:
-        """Whether a request must be read ahead: meanwhile other calls would wait longer than a chunk may."""
+        """Whether reading a request would take longer than a chunk of another call may wait (`open_long`)."""
         if flow.id not in self._arrived or flow.response:
             return False
         size = len(flow.request.raw_content or b"")
         return size > (LONG_ENCODED if "content-encoding" in flow.request.headers else LONG)
 
-    async def read_ahead(self, flow: http.HTTPFlow) -> None:
-        """Decode and parse a long request in a thread: what holds the interpreter there are many short steps."""
-        # what fails here fails in `open` again, which knows what follows from it
-        with suppress(Exception):
-            self._read[flow] = await asyncio.to_thread(flows.request_of, flow.request, self._memory)
+    async def open_long(self, flow: http.HTTPFlow) -> None:
+        """`open`, with all that takes long in a thread: what holds the interpreter there are many short steps."""
+        try:
+            read = None
+            # what fails here fails below again, where it is known what follows from it
+            with suppress(Exception):
+                read = await asyncio.to_thread(_read_long, flow.request, self._memory)
+            began, opened = self._let_go(flow, read)
+            if opened:
+                self._follow(flow, await asyncio.to_thread(self._call, flow, *opened), began)
+        except Exception as error:
+            logger.warning("%s: a long request is not recorded: %s", flow.id, describe(error))
 
     def open(self, flow: http.HTTPFlow) -> None:
         """A request is complete: forward or refuse it, if it is for the gateway; follow it, if it is a model call."""
+        began, opened = self._let_go(flow, None)
+        if opened:
+            self._follow(flow, self._call(flow, *opened), began)
+
+    def _let_go(self, flow: http.HTTPFlow, read: Request | None) -> tuple[float, tuple[Request, Passage] | None]:
+        """Forward or refuse a request. Returns when it began, by the monotonic clock, and what it is, if a call."""
         began = self._arrived.pop(flow.id, None)
-        read = self._read.pop(flow, None)
-        opened: tuple[Request, Passage] | None
         if flow.live and flow.is_replay == "request":
             self.keys.renew(flow, self.options.settings, with_keys=self.options.replay_keys)
+        opened: tuple[Request, Passage] | None
         if self.options.rewrite and (self._forwarder.is_waiting(flow) or forward.is_gateway_call(flow)):
             opened = self._forwarder.forward(flow, lambda: caller_of(flow, None, self.own), self.options.settings, read)
         else:
@@ -168,9 +178,10 @@ class Calls:
             opened = flows.observed(flow, self.options.settings, self._memory, read, key_is_ours=key_is_ours)
             if opened is None and flows.may_be_unread_call(flow, self.options.settings):
                 self._unrecorded.add(flow.request.host, flow.request.path.partition("?")[0])
-        if opened:
-            call = flows.call_of(flow, *opened, self.run_id, _report("reading a request"))
-            self._follow(flow, call, time.monotonic() if began is None else began)
+        return time.monotonic() if began is None else began, opened
+
+    def _call(self, flow: http.HTTPFlow, request: Request, passage: Passage) -> Call:
+        return flows.call_of(flow, request, passage, self.run_id, _report("reading a request"))
 
     def _follow(self, flow: http.HTTPFlow, call: Call, began: float) -> None:
         followed = UnderWay(
@@ -281,6 +292,11 @@ class Calls:
         except Exception as error:
             logger.warning("%s: reading the answer failed, the row says little: %s", followed.call.id, describe(error))
             return reading.unread(followed.reading, end), Content()
+
+
+def _read_long(request: http.Request, memory: Memory) -> Request:
+    read = flows.request_of(request, memory)
+    return read if read.body is None else replace(read, sha256=hashlib.sha256(read.body).hexdigest())
 
 
 def _report(what: str) -> Callable[[Exception], None]:

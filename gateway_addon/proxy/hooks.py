@@ -179,20 +179,12 @@ class GatewayAddon:
     def request(self, calls: Calls, flow: http.HTTPFlow) -> Awaitable[None] | None:
         """mitmproxy waits for what is returned, with this flow alone."""
         if calls.is_long(flow):
-            return self._open_when_read(calls, flow)
-        self._open(flow)
-        return None
-
-    async def _open_when_read(self, calls: Calls, flow: http.HTTPFlow) -> None:
-        await calls.read_ahead(flow)
-        self._open(flow)
-
-    @guarded
-    def _open(self, calls: Calls, flow: http.HTTPFlow) -> None:
+            return calls.open_long(flow)
         calls.open(flow)
         if not flow.live and flow.response is None and flow.error is None:
             # saved while it was under way: no other hook will come
             calls.close(flow)
+        return None
 
     @guarded
     def responseheaders(self, calls: Calls, flow: http.HTTPFlow) -> None:
