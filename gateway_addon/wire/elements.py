@@ -343,7 +343,13 @@ class _Known:
         """Elements that a body has which continues this one, and no other."""
 
 
+MAX_TAKEN_APART = 4_000_000
+"""Characters of an element that is more than one piece: the search in a longer one would hold up other threads."""
+
+
 def _settle(element: str) -> tuple[str, list[tuple[int, str]]]:
+    if len(element) > MAX_TAKEN_APART:
+        return element, []
     pieces: list[str] = []
     passing: list[tuple[int, str]] = []
     done = 0
