@@ -275,9 +275,15 @@ _BEARER = re.compile(r"[bB](?<!\w[bB])(?:earer|EARER)\s{1,8}(?P<secret>[\w+/=.~-
 _FORM_FIELD = re.compile(
     r"name=\"(?P<name>[^\"\r\n]{1,64})\"[^\r\n]{0,200}\r?\n(?:[^\r\n]{1,200}\r?\n){0,4}\r?\n(?P<secret>[^\r\n]+)"
 )
-_RUN = re.compile(r"[A-Za-z0-9/+]{40}(?![\w/+=])(?<![\w/+].{40})")
-_AWS = re.compile(r"(?i)aws.{0,20}?(?:key|pwd|pw|password|pass|token).{0,20}\Z")
-_AWS_WORD = re.compile("[aA][wW][sS]")
+_AWS = re.compile(r"[wW](?<=[aA][wW])[sS](?=(?P<name>.{0,20}?(?i:key|pwd|pw|password|pass|token)))")
+_AWS_VALUE = re.compile(r".{0,20}?(?<![\w/+])(?P<secret>[A-Za-z0-9/+]{40})(?![\w/+=])")
+
+
+def _aws_secrets_in(text: str) -> Iterator[Found]:
+    """Values of 40 characters behind a name with `aws` and `key` in it."""
+    for named in _AWS.finditer(text):
+        if found := _AWS_VALUE.match(text, named.end("name")):
+            yield Found(AWS_SECRET, *found.span("secret"))
 
 
 def secrets_in(text: str) -> Iterator[Found]:
@@ -299,14 +305,12 @@ def secrets_in(text: str) -> Iterator[Found]:
         for found in _FORM_FIELD.finditer(text):
             if holds_secret(found["name"], found["secret"]):
                 yield Found(CREDENTIAL, *found.span("secret"))
-    if _AWS_WORD.search(text):
-        for found in _RUN.finditer(text):
-            if _AWS.search(text[max(0, found.start() - 55) : found.start()]):
-                yield Found(AWS_SECRET, *found.span())
+    yield from _aws_secrets_in(text)
     yield from (found for found in assigned if found.kind != ENV_LINE)
-    for found in _BEARER.finditer(text):
-        if _DIGIT.search(found["secret"]):
-            yield Found(ASSIGNED, *found.span("secret"))
+    if "earer" in text or "EARER" in text:
+        for found in _BEARER.finditer(text):
+            if _DIGIT.search(found["secret"]):
+                yield Found(ASSIGNED, *found.span("secret"))
 
 
 SCHEME = re.compile(r"\A\s*+(?:(?:bearer|basic|token)\s++)?+(?P<secret>\S(?:.*\S)?)", re.IGNORECASE | re.DOTALL)

@@ -26,7 +26,7 @@ DETECTORS = {
     "NpmDetector": _Detector("npm_token", re.compile(r"_authToken|NPM[ _-]?TOKEN")),
     "SendGridDetector": _Detector("sendgrid_key", re.compile(r"SG\.")),
     "SquareOAuthDetector": _Detector("square_token", re.compile("0csp-")),
-    "TwilioKeyDetector": _Detector("twilio_key", re.compile(r"(?:AC|SK)(?=[a-z0-9]{32})")),
+    "TwilioKeyDetector": _Detector("twilio_key", re.compile(r"AC(?=[a-z0-9]{32})|SK(?=[a-z0-9]{32})")),
 }
 """Those that know a token by its shape. Left out is what goes by entropy or by the names of variables, of which
 conversations about code are full, and what `credentials` knows."""
