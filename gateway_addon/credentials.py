@@ -22,6 +22,9 @@ ASSIGNED = "assigned"
 AWS_SECRET = "aws_secret_key"
 """Kind of the secret that belongs to an AWS key id."""
 
+WORD = "short"
+"""Kind, in a placeholder, of what stood in a credential's place and may be a plain word: `lm-studio`."""
+
 MIN_LENGTH = 8
 """Characters below which a value is replaced in its own place only: wherever else it stands, it may be a plain word."""
 
@@ -323,7 +326,9 @@ NO_SECRET = re.compile(rf"\{{gateway:[^{{}}]+\}}|{REDACTED.pattern}")
 """What has already taken the place of a secret: `gateway.patch.placeholder`, or an earlier redaction."""
 
 
-_DIGITS = re.compile(r"\[redacted:(?P<kind>[\w.-]{1,100}):(?P<digits>[0-9a-f]{8})\]")
+_REDACTED_KIND = re.compile(r"\[redacted:(?P<kind>[\w.-]{1,100}):[^\[\]]{1,100}\]")
+_TOKENS = {*SHAPES, "private_key"}
+_DIGITS = re.compile(r"\[redacted:[\w.-]{1,100}:(?P<digits>[0-9a-f]{8})\]")
 _BEFORE_DIGITS = 120
 """Characters of a placeholder in front of its digits, at most."""
 
@@ -331,16 +336,31 @@ _BEFORE_DIGITS = 120
 def credential_kind(headers: Mapping[str, str]) -> str | None:
     """The kind of the credential that request headers (names in lower case) show: of `SHAPES`, or `CREDENTIAL`.
 
-    None if they show none, a word that stands for none (`lm-studio`), or only what has taken a credential's place.
+    Where a redaction has taken it out, its placeholder says the same. None if they show none, a word that stands for
+    none (`lm-studio`), or only the gateway's placeholder.
     """
     kind = None
     for name, value in headers.items():
         found = SCHEME.match(value) if is_credential(name) and name not in HEADER_SECRETS else None
-        if found and is_no_word(found["secret"]) and not NO_SECRET.fullmatch(found["secret"]):
-            if shape := SHAPE.match(found["secret"]):
-                return shape.lastgroup
+        if not found:
+            continue
+        if redacted := _REDACTED_KIND.match(found["secret"]):
+            told = redacted["kind"]
+        else:
+            told = WORD if NO_SECRET.fullmatch(found["secret"]) else kind_of(found["secret"], CREDENTIAL)
+        if told in _TOKENS:
+            return told
+        if told != WORD:
             kind = CREDENTIAL
     return kind
+
+
+def kind_of(secret: str, kind: str) -> str:
+    """The kind that a placeholder tells of a secret which was found as `kind`: its shape says more than its place."""
+    if kind == CREDENTIAL and not is_no_word(secret):
+        return WORD
+    shape = SHAPE.match(secret)
+    return str(shape.lastgroup) if shape else kind
 
 
 def are_digits(text: str, at: int) -> bool:

@@ -28,6 +28,7 @@ from gateway_addon.credentials import (
     are_digits,
     holds_secret,
     is_no_word,
+    kind_of,
     may_be_credential,
     secrets_in,
 )
@@ -217,7 +218,7 @@ class Finder:
         if secret not in self._placeholders:
             kind = self._kinds.setdefault(secret, kind)
             digest = hmac.new(self._key, secret.encode("utf-8", "surrogatepass"), hashlib.sha256)
-            self._placeholders[secret] = f"[redacted:{kind}:{digest.hexdigest()[:8]}]"
+            self._placeholders[secret] = f"[redacted:{kind_of(secret, kind)}:{digest.hexdigest()[:8]}]"
         return self._placeholders[secret]
 
 

@@ -16,7 +16,7 @@ from gateway_addon.api.base import ApiKind, Refusal
 from gateway_addon.call import Call, Destination, Head, Passage, Request, unread_request
 from gateway_addon.captures import notes
 from gateway_addon.config import Provider, Settings
-from gateway_addon.credentials import REDACTED, credential_kind, is_credential
+from gateway_addon.credentials import REDACTED, credential_kind, may_be_credential
 from gateway_addon.gateway import access, patch
 from gateway_addon.gateway.access import TOKEN_NEEDED, Caller
 from gateway_addon.gateway.answers import WITHHELD, AnswerChange
@@ -274,7 +274,7 @@ def withhold_redacted(flow: http.HTTPFlow) -> list[str]:
     """
     headers, names = flow.request.headers, []
     for name in list(headers):
-        if is_credential(name) and REDACTED.search(headers.get(name, "")):
+        if may_be_credential(name) and REDACTED.search(headers.get(name, "")):
             del headers[name]
             names.append(name)
     path, mark, query = flow.request.path.partition("?")
