@@ -140,7 +140,7 @@ _SECRET_NAMES = (
         f"{what}key"
         for what in (
             *("api", "access", "secret", "private", "subscription", "account", "signing", "encryption", "master"),
-            *("storage", "shared", "functions", "license"),
+            *("storage", "shared", "functions", "license", "auth"),
         )
     ),
     *(
@@ -163,6 +163,8 @@ _UNLIKELY_NAMES = tuple(
         *("eos", "bos", "pad", "unk", "sep", "cls", "mask", "special", "per", "max", "min"),
     )
 )
+_EXPRESSION = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
+"""What may be a name in source code as well."""
 _RANDOM = re.compile(r"(?![/~.]|\w{1,10}://)(?=[^\d]*\d)(?=[^A-Za-z]*[A-Za-z])[!-~]{8,}")
 """A value that looks like a secret rather than like a word, a count or a path."""
 
@@ -275,9 +277,33 @@ _USER = re.compile(
     r"|(?P<token>(?=[^\d/\s:@\"']*\d)(?=[^A-Za-z/\s:@\"']*[A-Za-z])[^/\s:@\"'<>]{12,1024}))@"
 )
 _BEARER = re.compile(r"[bB](?<!\w[bB])(?:earer|EARER)\s{1,8}(?P<secret>[\w+/=.~-]{8,})")
-_FORM_FIELD = re.compile(
-    r"name=\"(?P<name>[^\"\r\n]{1,64})\"[^\r\n]{0,200}\r?\n(?:[^\r\n]{1,200}\r?\n){0,4}\r?\n(?P<secret>[^\r\n]+)"
+_FIELDS = (
+    # a form's field; an option of a command; an element, and an attribute; what stands in .netrc; curl's -u
+    (
+        'name="',
+        CREDENTIAL,
+        r"name=\"(?P<name>[^\"\r\n]{1,64})\"[^\r\n]{0,200}\r?\n(?:[^\r\n]{1,200}\r?\n){0,4}\r?\n(?P<secret>[^\r\n]+)",
+    ),
+    ("--", ASSIGNED, r"--(?P<name>[A-Za-z][\w-]{1,63})\s{1,4}[\"']?(?P<secret>[\w+/=.~:-]{8,})"),
+    ("</", ASSIGNED, r"<(?P<name>[A-Za-z][\w.-]{1,63})>(?P<secret>[^<>\s]{8,})</"),
+    ('value="', ASSIGNED, r"(?:key|name)=\"(?P<name>[^\"\s]{1,64})\" value=\"(?P<secret>[^\"\s]{8,})\""),
+    ("machine ", ASSIGNED, r"\bpassword\s{1,8}(?P<secret>\S{8,})"),
+    ("curl", ASSIGNED, r"(?:-u|--user)[ =]{1,4}[\"']?[^\s:\"']{1,64}:(?P<secret>[^\s\"']{8,})"),
 )
+"""Other ways to give a value to a name (if none is written, a password): a text that occurs in each, the kind, and how
+they are written."""
+_COMPILED_FIELDS = tuple((mark, kind, re.compile(regex)) for mark, kind, regex in _FIELDS)
+
+
+def _fields_in(text: str) -> Iterator[Found]:
+    for mark, kind, regex in _COMPILED_FIELDS:
+        if mark in text:
+            for found in regex.finditer(text):
+                name, value = found.groupdict().get("name", "password"), found["secret"]
+                if holds_secret(name, value) and (kind == CREDENTIAL or _RANDOM.fullmatch(value)):
+                    yield Found(kind, *found.span("secret"))
+
+
 _AWS = re.compile(r"[wW](?<=[aA][wW])[sS](?=(?P<name>.{0,20}?(?i:key|pwd|pw|password|pass|token)))")
 _AWS_VALUE = re.compile(r".{0,20}?(?<![\w/+])(?P<secret>[A-Za-z0-9/+]{40})(?![\w/+=])")
 
@@ -304,10 +330,7 @@ def secrets_in(text: str) -> Iterator[Found]:
     if "://" in text and "@" in text:
         for found in _USER.finditer(text):
             yield Found(CREDENTIAL, *found.span(found.lastgroup or 0))
-    if 'name="' in text:
-        for found in _FORM_FIELD.finditer(text):
-            if holds_secret(found["name"], found["secret"]):
-                yield Found(CREDENTIAL, *found.span("secret"))
+    yield from _fields_in(text)
     yield from _aws_secrets_in(text)
     yield from (found for found in assigned if found.kind != ENV_LINE)
     if "earer" in text or "EARER" in text:
@@ -361,6 +384,11 @@ def kind_of(secret: str, kind: str) -> str:
         return WORD
     shape = SHAPE.match(secret)
     return str(shape.lastgroup) if shape else kind
+
+
+def is_value(secret: str, kind: str) -> bool:
+    """Whether a secret that was found as `kind` is to be replaced wherever it stands, not in its own place only."""
+    return is_no_word(secret) and (kind != ASSIGNED or not _EXPRESSION.fullmatch(secret))
 
 
 def are_digits(text: str, at: int) -> bool:

@@ -27,7 +27,7 @@ from gateway_addon.credentials import (
     SecretRule,
     are_digits,
     holds_secret,
-    is_no_word,
+    is_value,
     kind_of,
     may_be_credential,
     secrets_in,
@@ -79,6 +79,8 @@ class Finder:
     def __init__(self, key: bytes, rules: Iterable[SecretRule] = (), known: Iterable[str] = ()) -> None:
         self._key = key
         self._rules = tuple(rules)
+        # what a user's rule finds may be a word
+        self._own_kinds = {rule.kind for rule in self._rules}
         self._shortest = 1 if self._rules else MIN_LENGTH
         self._kinds: dict[str, str] = {}  # by secret; the kind it was first found as stays
         self._placeholders: dict[str, str] = {}
@@ -201,7 +203,7 @@ class Finder:
             return
         # in a URL it may be written in another way than elsewhere
         secret = unquote(found)
-        if kind == CREDENTIAL and is_no_word(secret):
+        if is_value(secret, kind) and kind not in self._own_kinds:
             self._look_for(secret)
         yield Span(start, end, self._placeholder(secret, kind))
 

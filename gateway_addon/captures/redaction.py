@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from gateway_addon.captures.finder import Finder
-from gateway_addon.wire import encodings, sse
+from gateway_addon.wire import aws_events, encodings, sse
 from gateway_addon.wire.headers import Headers, media_type
 
 State = dict[str, Any]
@@ -93,11 +93,12 @@ class Redactor:
         if cut_off and not plain:
             return self._finder.whole(_decode(content), "body").encode()
         text = _decode(plain)
-        redacted = (
-            self._stream(text)
-            if sse.is_stream(plain, is_labelled=media_type(headers) == sse.MEDIA_TYPE)
-            else self._finder.text(text)
-        )
+        if media_type(headers) == aws_events.CONTENT_TYPE:
+            redacted = self._aws_stream(plain)
+        elif sse.is_stream(plain, is_labelled=media_type(headers) == sse.MEDIA_TYPE):
+            redacted = self._stream(text)
+        else:
+            redacted = self._finder.text(text)
         # something else may stand behind the encoded data, or behind where it is damaged
         if redacted == text and not cut_off and not (encoding and self._finder.find(_decode(content))):
             return content
@@ -111,6 +112,24 @@ class Redactor:
         redacted = self._finder.events([_decode(event.data) for event in events])
         raw = [_decode(event.raw) for event in events]
         return "".join(with_data(*event, self._finder.text) for event in zip(raw, redacted, strict=True))
+
+    def _aws_stream(self, data: bytes) -> str:
+        """Messages of AWS's event stream, each in its own framing with lengths and checksums that fit."""
+        parser = aws_events.EventParser(max_event=len(data))
+        raw = [event.raw for event in (*parser.feed(data), *parser.finish())]
+        said = [aws_events.content(message) for message in raw]
+        before = [_decode(message if content is None else content) for message, content in zip(raw, said, strict=True)]
+        after = self._finder.events(before)
+        return _decode(
+            b"".join(
+                message
+                if old == new
+                else _encode(new)
+                if content is None
+                else aws_events.with_content(message, _encode(new))
+                for message, content, old, new in zip(raw, said, before, after, strict=True)
+            )
+        )
 
     def _websocket(self, messages: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
         """The messages of both directions. Each holds one event at most."""

@@ -154,33 +154,30 @@ FORM = (
     '--b\r\nContent-Disposition: form-data; name="api_key"\r\n\r\n{}\r\n--b--\r\n'
 )
 
+HEADERS = """
+    authorization proxy-authorization x-api-key api-key x-goog-api-key private-token job-token x-auth-token
+    ocp-apim-subscription-key x-vault-token x-amz-security-token x-github-token x-functions-key x-access-token
+    x-auth-key x-client-secret x-csrf-token
+"""
+QUERIES = """
+    key api_key token access_token sig signature client_secret password pwd auth X-Amz-Signature
+"""
+MEMBERS = """
+    token githubToken pwd password client_secret apiKey accessToken refresh_token id_token authToken
+    private_key secret secretKey db_password SecretAccessKey bot_token webhookSecret passphrase GITHUB_TOKEN
+    OPENAI_API_KEY subscription-key signing_key auth
+"""
+
 PLACES: dict[str, Place] = {
-    **{
-        f"header {name}": _header(name)
-        for name in (
-            "authorization proxy-authorization x-api-key api-key x-goog-api-key private-token job-token x-auth-token "
-            "ocp-apim-subscription-key x-vault-token x-amz-security-token x-github-token x-functions-key "
-            "x-access-token x-auth-key x-client-secret x-csrf-token x-session-id"
-        ).split()
-    },
+    **{f"header {name}": _header(name) for name in HEADERS.split()},
     "header with scheme": _header("authorization", "Bearer {}"),
     "header cookie": _header("cookie", "theme=dark; sid={}"),
     "answer's header": _answer_header("x-api-key"),
     "answer's cookie": _answer_header("set-cookie", "sid={}; path=/"),
     "location": _answer_header("location", "https://h.example/back?access_token={}"),
     "trailer": _trailer("x-api-key"),
-    **{
-        f"query {name}": _path(f"/v1/models?a=1&{name}={{}}&b=2")
-        for name in "key api_key token access_token sig signature client_secret password pwd auth X-Amz-Signature".split()
-    },
-    **{
-        f"member {name}": _member("config", name)
-        for name in (
-            "token githubToken pwd password client_secret apiKey accessToken refresh_token id_token authToken "
-            "private_key secret secretKey db_password SecretAccessKey bot_token webhookSecret passphrase "
-            "GITHUB_TOKEN OPENAI_API_KEY subscription-key signing_key auth"
-        ).split()
-    },
+    **{f"query {name}": _path(f"/v1/models?a=1&{name}={{}}&b=2") for name in QUERIES.split()},
+    **{f"member {name}": _member("config", name) for name in MEMBERS.split()},
     **{
         f"text {form}": _text(form)
         for form in (
