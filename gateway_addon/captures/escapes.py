@@ -79,13 +79,17 @@ def _character(escape: re.Match[str]) -> str:
     return _SHORT.get(escape[0][1]) or str(json.loads(f'"{escape[0]}"'))
 
 
+MAX_PLACE = 16
+"""How deep in an event a string may stand. Each level is read once more, and no event of any kind is nearly as deep."""
+
+
 def strings(text: str, at: int, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int, int]]:
-    """The strings in the JSON value at a position: their place, and the span between the quotes."""
+    """The strings in the JSON value at a position, up to `MAX_PLACE` deep: their place, and the span between quotes."""
     for member in jsontext.members(text, at):
         match member.value:
             case str():
                 yield (*place, str(member.key)), member.start + 1, member.end - 1
-            case dict() | list():
+            case dict() | list() if len(place) < MAX_PLACE:
                 # parallel choices and calls say themselves which they are; their place in the list changes
                 key = member.value.get("index", member.key) if isinstance(member.value, dict) else member.key
                 yield from strings(text, member.start, (*place, str(key)))

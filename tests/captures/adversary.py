@@ -62,6 +62,11 @@ def main() -> None:
         search(piece * (size // len(piece)))
     print("nested", flush=True)
     search("\\" + "u005c" * (size // 5))
+    print("deep", flush=True)
+    for depth in (500, 900, 2000, 100_000):
+        deep = f'{{"delta":{"[" * depth}"{"x" * size}"{"]" * depth}}}'
+        Finder(b"a key").events([deep, deep])
+        find_in([deep], {})
     print("many secrets", flush=True)
     search(" ".join(f"sk-{number:020} password=a{number:09}" for number in range(size // 50)))
     print("done", flush=True)

@@ -127,6 +127,10 @@ def test_redaction_does_not_change_what_a_row_says_of_the_credential(credential:
     assert manifest(path)["rows"]["requests"][0]["client_credential"] == kinds.get(credential)
 
 
+def test_redaction_changes_no_row_of_the_demo(tmp_path: Path):
+    assert run(DEMO, "all", tmp_path / "all.zip")[2] == ""
+
+
 def repacked(path: Path, target: Path, change: Callable[[dict[str, Any]], None]) -> Path:
     told = manifest(path)
     change(told)

@@ -161,3 +161,9 @@ def test_the_report_says_what_was_replaced_and_what_nobody_looked_into(tmp_path:
         "  replaced: 2 npm_token, 1 body, 1 github_token",
         "  not looked into: 2 image/png, 1 body in the encoding 'compress' (replaced as a whole)",
     ]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_what_is_redacted_holds_nothing_more_to_redact(place: str):
+    once = redacted(planted(place, TOKEN))
+    assert redacted(once, Finder(b"another")).get_state() == once.get_state()
