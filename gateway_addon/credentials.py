@@ -204,16 +204,22 @@ def holds_secret(name: str, value: str) -> bool:
 
 # -- what stands in front --------------------------------------------------------------------------------------------
 
-_ASSIGNS = re.compile(
+
+def _regex(regex: str) -> re.Pattern[str]:
+    return re.compile(regex, re.ASCII)
+
+
+_ASSIGNS = _regex(
     # a name stands before it, and behind it enough for a value; ":" of a URL is none
     r"[:=](?<=[\w\"'\s\]`][:=])(?!//)(?=[=>]?\s{0,8}[\"'`]?(?:[A-Za-z]{5,6}\s{1,8})?[^\s\"'`\\]{8})"
 )
 _BEHIND = r"[:=][=>]?\s{0,8}(?:(?P<quote>[\"'`])|)(?i:(?:bearer|basic|token)\s{1,8})?"
-_VALUE = re.compile(rf"{_BEHIND}(?P<secret>(?(quote)(?![$<{{])[^\s\"'`\\]{{8,}}|[\w+/=.~-]{{8,}}))")
+_VALUE = _regex(rf"{_BEHIND}(?P<secret>(?(quote)(?![$<{{])[^\s\"'`\\]{{8,}}|[\w+/=.~-]{{8,}}))")
 # no path, and not digits alone
-_LIKELY_VALUE = re.compile(rf"{_BEHIND}(?P<secret>(?![/~.$<{{])(?=[\d.:-]*[A-Za-z])[\w+/=.~-]{{8,}})")
-_ENV_VALUE = re.compile(r"=[\"']?(?P<secret>[^\s\"'`\\$<>(){}]{8,})")
-_DIGIT = re.compile(r"\d")
+_LIKELY_VALUE = _regex(rf"{_BEHIND}(?P<secret>(?![/~.$<{{])(?=[\d.:-]*[A-Za-z])[\w+/=.~-]{{8,}})")
+_ENV_VALUE = _regex(r"=[\"']?(?P<secret>[^\s\"'`\\$<>(){}]{8,})")
+_QUOTED_ENV_VALUE = _regex(r"=(?P<quote>[\"'])(?P<secret>[^\s\"'`\\$<>(){}][^\s\"'`\\]{7,})(?P=quote)")
+_DIGIT = _regex(r"\d")
 
 
 def _assigned_in(text: str) -> Iterator[Found]:
@@ -228,7 +234,8 @@ def _assigned_in(text: str) -> Iterator[Found]:
         name = _name_before(text, sign.start())
         if name is None:
             continue
-        if _is_variable(text, sign.start(), name) and (value := _ENV_VALUE.match(text, sign.start())):
+        value = _env_value(text, sign.start()) if _is_variable(text, sign.start(), name) else None
+        if value:
             yield Found(ENV_LINE, *value.span("secret"))
             at = value.end()
         elif at > barren and may_be_credential(name):
@@ -239,6 +246,10 @@ def _assigned_in(text: str) -> Iterator[Found]:
             elif value:
                 # what is assigned to further names within it has no digit either, and is not looked at once for each
                 barren = value.end()
+
+
+def _env_value(text: str, at: int) -> re.Match[str] | None:
+    return _QUOTED_ENV_VALUE.match(text, at) or _ENV_VALUE.match(text, at)
 
 
 def _name_before(text: str, end: int) -> str | None:
@@ -258,7 +269,7 @@ def _is_variable(text: str, end: int, name: str) -> bool:
 
 
 _PAIR = rf"(?P<name>[\w.-]{{1,{MAX_NAME}}})=(?P<secret>[^&#\s\"'<>\\]+)"
-_FIRST_PAIR, _PAIRS = re.compile(_PAIR), re.compile(rf"[?&](?:amp;)?{_PAIR}")
+_FIRST_PAIR, _PAIRS = _regex(_PAIR), _regex(rf"[?&](?:amp;)?{_PAIR}")
 
 
 def _pairs_in(text: str) -> Iterator[Found]:
@@ -270,33 +281,38 @@ def _pairs_in(text: str) -> Iterator[Found]:
             yield Found(CREDENTIAL, *pair.span("secret"))
 
 
-_USER = re.compile(
+_USER = _regex(
     # ... but HOST:PORT@HOST:PORT is how mitmproxy writes a mode
     r"://(?:[^/\s:@\"']{0,256}:(?!\d{1,5}@)(?P<password>[^/\s:@\"']{1,1024})"
     # a name alone is no secret
     r"|(?P<token>(?=[^\d/\s:@\"']*\d)(?=[^A-Za-z/\s:@\"']*[A-Za-z])[^/\s:@\"'<>]{12,1024}))@"
 )
-_BEARER = re.compile(r"[bB](?<!\w[bB])(?:earer|EARER)\s{1,8}(?P<secret>[\w+/=.~-]{8,})")
-_FIELDS = (
-    # a form's field; an option of a command; an element, and an attribute; what stands in .netrc; curl's -u
-    (
-        'name="',
-        CREDENTIAL,
-        r"name=\"(?P<name>[^\"\r\n]{1,64})\"[^\r\n]{0,200}\r?\n(?:[^\r\n]{1,200}\r?\n){0,4}\r?\n(?P<secret>[^\r\n]+)",
-    ),
-    ("--", ASSIGNED, r"--(?P<name>[A-Za-z][\w-]{1,63})\s{1,4}[\"']?(?P<secret>[\w+/=.~:-]{8,})"),
-    ("</", ASSIGNED, r"<(?P<name>[A-Za-z][\w.-]{1,63})>(?P<secret>[^<>\s]{8,})</"),
-    ('value="', ASSIGNED, r"(?:key|name)=\"(?P<name>[^\"\s]{1,64})\" value=\"(?P<secret>[^\"\s]{8,})\""),
-    ("machine ", ASSIGNED, r"\bpassword\s{1,8}(?P<secret>\S{8,})"),
-    ("curl", ASSIGNED, r"(?:-u|--user)[ =]{1,4}[\"']?[^\s:\"']{1,64}:(?P<secret>[^\s\"']{8,})"),
+_BEARER = _regex(r"[bB](?<!\w[bB])(?:earer|EARER)\s{1,8}(?P<secret>[\w+/=.~-]{8,})")
+_FIELDS = tuple(
+    (mark, kind, _regex(regex))
+    for mark, kind, regex in (
+        # a form's field
+        (
+            'name="',
+            CREDENTIAL,
+            r"name=\"(?P<name>[^\"\r\n]{1,64})\"[^\r\n]{0,200}\r?\n(?:[^\r\n]{1,200}\r?\n){0,4}\r?\n(?P<secret>[^\r\n]+)",
+        ),
+        # an option of a command
+        ("--", ASSIGNED, r"--(?P<name>[A-Za-z][\w-]{1,63})\s{1,4}[\"']?(?P<secret>[\w+/=.~:-]{8,})"),
+        # an element, and an attribute
+        ("</", ASSIGNED, r"<(?P<name>[A-Za-z][\w.-]{1,63})>(?P<secret>[^<>\s]{8,})</"),
+        ('value="', ASSIGNED, r"(?:key|name)=\"(?P<name>[^\"\s]{1,64})\" value=\"(?P<secret>[^\"\s]{8,})\""),
+        # a line of .netrc, and curl's NAME:PASSWORD
+        ("machine ", ASSIGNED, r"(?P<name>password)\s{1,8}(?P<secret>\S{8,})"),
+        ("curl", ASSIGNED, r"(?:-u|--user)[ =]{1,4}[\"']?[^\s:\"']{1,64}:(?P<secret>[^\s\"']{8,})"),
+    )
 )
 """Other ways to give a value to a name (if none is written, a password): a text that occurs in each, the kind, and how
 they are written."""
-_COMPILED_FIELDS = tuple((mark, kind, re.compile(regex)) for mark, kind, regex in _FIELDS)
 
 
 def _fields_in(text: str) -> Iterator[Found]:
-    for mark, kind, regex in _COMPILED_FIELDS:
+    for mark, kind, regex in _FIELDS:
         if mark in text:
             for found in regex.finditer(text):
                 name, value = found.groupdict().get("name", "password"), found["secret"]
@@ -304,8 +320,8 @@ def _fields_in(text: str) -> Iterator[Found]:
                     yield Found(kind, *found.span("secret"))
 
 
-_AWS = re.compile(r"[wW](?<=[aA][wW])[sS](?=(?P<name>.{0,20}?(?i:key|pwd|pw|password|pass|token)))")
-_AWS_VALUE = re.compile(r".{0,20}?(?<![\w/+])(?P<secret>[A-Za-z0-9/+]{40})(?![\w/+=])")
+_AWS = _regex(r"[wW](?<=[aA][wW])[sS](?=(?P<name>.{0,20}?(?i:key|pwd|pw|password|pass|token)))")
+_AWS_VALUE = _regex(r".{0,20}?(?<![\w/+])(?P<secret>[A-Za-z0-9/+]{40})(?![\w/+=])")
 
 
 def _aws_secrets_in(text: str) -> Iterator[Found]:

@@ -2,13 +2,13 @@
 
 import json
 import re
-from base64 import b64encode
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 from urllib.parse import quote
 
 from gateway_addon.credentials import MIN_LENGTH
+from gateway_addon.masking import in_base64
 
 
 class Occurrence(NamedTuple):
@@ -66,13 +66,4 @@ def spellings(secret: str) -> set[str]:
     data = secret.encode("utf-8", "surrogatepass")
     in_url = quote(data, safe="")
     lower = re.sub("%..", lambda escape: escape[0].lower(), in_url)
-    return {secret, *in_json, *twice, in_url, lower, quote(data), *_base64(data)}
-
-
-def _base64(data: bytes) -> Iterable[str]:
-    """What the secret alone decides of the base64 of a text it stands in, for each place it may have there."""
-    for before in range(3):
-        shifted = b"\0" * before + data
-        core = b64encode(shifted).decode()[(0, 2, 3)[before] : len(shifted) * 8 // 6]
-        yield core
-        yield core.replace("+", "-").replace("/", "_")
+    return {secret, *in_json, *twice, in_url, lower, quote(data), *in_base64(data)}

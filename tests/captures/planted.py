@@ -182,6 +182,8 @@ PLACES: dict[str, Place] = {
         f"text {form}": _text(form)
         for form in (
             'SECRET_KEY="{}"',
+            'SECRET_KEY="a$b(c{}"',
+            'SECRET_KEY="abcdefgh$(){}"',
             "SECRET_KEY = '{}'",
             "export GITHUB_TOKEN={}",
             "token: {}",
