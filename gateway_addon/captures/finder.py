@@ -1,6 +1,6 @@
 """Finding secrets in texts, and the placeholders that take their place. No I/O.
 
-Texts are taken apart as they are: JSON, however deep it is packed in strings; the deltas of a stream, over which a
+Texts are taken apart as they are: JSON, also where it is packed in strings (`MAX_DEPTH`); the deltas of a stream, over which a
 secret may be spread. What secrets look like, `gateway_addon.credentials` knows.
 """
 
