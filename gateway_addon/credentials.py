@@ -6,6 +6,7 @@ rare in texts, from where it looks back and ahead no farther than a bound.
 """
 
 import re
+from base64 import b64decode
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -405,6 +406,17 @@ def kind_of(secret: str, kind: str) -> str:
 def is_value(secret: str, kind: str) -> bool:
     """Whether a secret that was found as `kind` is to be replaced wherever it stands, not in its own place only."""
     return is_no_word(secret) and (kind != ASSIGNED or not _EXPRESSION.fullmatch(secret))
+
+
+def basic_password(value: str) -> str | None:
+    """The password in the value of a Basic authorization header (RFC 7617); None if it is no such value."""
+    scheme, _, packed = value.strip().partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        return b64decode(packed.strip(), validate=True).decode().partition(":")[2] or None
+    except ValueError:
+        return None
 
 
 def are_digits(text: str, at: int) -> bool:

@@ -1,7 +1,7 @@
 """Finding secrets in texts, and the placeholders that take their place. No I/O.
 
-Texts are taken apart as they are: JSON, also where it is packed in strings (`MAX_DEPTH`); the deltas of a stream, over which a
-secret may be spread. What secrets look like, `gateway_addon.credentials` knows.
+Texts are taken apart as they are: JSON, also where it is packed in strings (`MAX_DEPTH`); the deltas of a stream, over
+which a secret may be spread. What secrets look like, `gateway_addon.credentials` knows.
 """
 
 import hashlib
@@ -26,6 +26,7 @@ from gateway_addon.credentials import (
     SCHEME,
     SecretRule,
     are_digits,
+    basic_password,
     holds_secret,
     is_value,
     kind_of,
@@ -116,6 +117,8 @@ class Finder:
         """The value of a header (name in lower case) without its secrets."""
         if not holds_secret(name, value):
             return self.text(value)
+        if (password := basic_password(value)) and is_value(password, CREDENTIAL):
+            self._look_for(password)
         where = HEADER_SECRETS.get(name, SCHEME)
         return replaced(value, [*self._credentials(value, where), *self.find(value)])
 

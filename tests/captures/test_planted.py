@@ -92,6 +92,15 @@ def test_what_is_known_from_one_place_is_found_as_it_is_written_elsewhere(writte
     assert "Gra" not in left
 
 
+def test_the_password_of_a_basic_authorization_is_known():
+    flow = tflow.tflow(resp=True)
+    flow.request.headers["authorization"] = f"Basic {b64encode(f'me:{AWKWARD}'.encode()).decode()}"
+    flow.comment = f"logged in with {AWKWARD}"
+    result = redacted(flow)
+    assert AWKWARD not in result.comment
+    assert re.fullmatch(r"Basic \[redacted:credential:\w{8}\]", result.request.headers["authorization"])
+
+
 BODIES = [
     {"max_tokens": 12345678, "usage": {"input_tokens": 11, "token_count": "123456789", "tokenizer": "o200k_base_v1"}},
     {"prompt_cache_key": "019a3f2c-77aa-7bb1", "key": "Zq8mW2rT5yB9", "idempotency_key": "a1b2c3d4e5f6"},
