@@ -15,7 +15,7 @@ from mitmproxy.connection import Server
 
 from gateway_addon.api import kind_of_path
 from gateway_addon.config import Provider, Settings
-from gateway_addon.credentials import REDACTED, is_credential
+from gateway_addon.credentials import REDACTED, may_be_credential
 from gateway_addon.gateway import access, patch
 from gateway_addon.wire.headers import Headers
 
@@ -108,7 +108,7 @@ def withhold_redacted(flow: http.HTTPFlow) -> list[str]:
     """
     headers, names = flow.request.headers, []
     for name in list(headers):
-        if is_credential(name) and REDACTED.search(headers.get(name, "")):
+        if may_be_credential(name) and REDACTED.search(headers.get(name, "")):
             del headers[name]
             names.append(name)
     path, mark, query = flow.request.path.partition("?")
