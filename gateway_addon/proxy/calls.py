@@ -284,8 +284,6 @@ class Calls:
         self._leaving = [(sinks, close) for sinks, close in self._leaving if sinks in in_use]
 
     def _finish(self, followed: UnderWay, end: End) -> tuple[Record, Content]:
-        if not followed.is_live:
-            self._prices.load()
         try:
             _complete(followed)
             return reading.finish(followed.reading, end, followed.elapsed() if followed.is_live else None, self._prices)

@@ -9,7 +9,6 @@ import atexit
 import functools
 import logging
 import sys
-import threading
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Concatenate
@@ -125,8 +124,9 @@ class GatewayAddon:
             options.prefer_lazy_connections(ctx.options)
             store = self._store = Store(wanted.db, __version__)
             prices = PriceTable()
+            # ... so that the first call has its price, and nothing waits while it is imported
+            prices.load()
             self.calls = Calls(self._sinks(store), store.run_id, wanted, prices)
-            threading.Thread(target=prices.load, name="price table", daemon=True).start()
             # mitmproxy may also leave by sys.exit, which `done` cannot tell from a reload
             atexit.register(self._close)
             self._log.mask = wanted.mask
