@@ -46,6 +46,8 @@ class Request(Head):
     """The body as its elements, where a memory has read it."""
     warnings: tuple[Warning, ...] = ()
     """Why the body is unknown, or cannot be read."""
+    sha256: str | None = None
+    """Of the body, in hex, where it has been computed already."""
 
 
 def read_request(method: str, path: str, headers: Headers, raw: bytes | None, memory: Memory | None = None) -> Request:

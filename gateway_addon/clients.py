@@ -169,6 +169,9 @@ _OLD_USER_ID = re.compile(r"user_[0-9a-f]{64}_account_[0-9a-f-]*_session_([0-9a-
 MAX_OPENING = 8_000
 """Characters of a system prompt that tell its conversation from others; agents' prompts differ sooner than that."""
 
+MAX_WORDS = 1_000_000
+"""Characters of a conversation's first prompt that tell it from others."""
+
 
 def identify(headers: Headers, body: Json | None, facts: RequestFacts) -> Client:
     """Tell the client from a request. Never raises, whatever the types in `body`.
@@ -333,7 +336,7 @@ def _stable(opening: str) -> str:
 
 
 def _digest(words: str) -> str:
-    return blake2b(words.encode(), digest_size=8).hexdigest()
+    return blake2b(words[:MAX_WORDS].encode(), digest_size=8).hexdigest()
 
 
 def _user_id(user_id: object) -> Json:

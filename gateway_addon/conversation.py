@@ -11,7 +11,8 @@ from typing import Any
 
 from gateway_addon.api import KINDS
 from gateway_addon.api.base import HistoryItem, ToolCall, ToolResult
-from gateway_addon.record import Content, Record, from_row
+from gateway_addon.content import Content
+from gateway_addon.record import Record, from_row
 from gateway_addon.terms import Role
 from gateway_addon.wire import jsontext
 

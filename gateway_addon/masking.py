@@ -26,7 +26,7 @@ class Mask:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         known = sorted({secret for secret in secrets if is_no_word(secret)}, key=len, reverse=True)
-        self._literals = list(dict.fromkeys(spelling for one in known for spelling in (one, *_base64(one))))
+        self._literals = list(dict.fromkeys(spelling for one in known for spelling in (one, *in_base64(one.encode()))))
         self._literals_bytes = [spelling.encode() for spelling in self._literals]
         self._spellings = _Spellings.of(known)
         self._spellings_bytes = self._spellings.in_bytes()
@@ -123,10 +123,10 @@ def _code(character: str) -> str:
     return "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in f"{ord(character):02x}")
 
 
-def _base64(secret: str) -> Iterable[str]:
-    """What the secret alone decides of the base64 of a text it stands in, for each place it may have there."""
+def in_base64(secret: bytes) -> Iterable[str]:
+    """What a secret alone decides of the base64 of a text it stands in, for each place it may have there."""
     for before in range(3):
-        data = b"\0" * before + secret.encode()
+        data = b"\0" * before + secret
         core = b64encode(data).decode()[(0, 2, 3)[before] : len(data) * 8 // 6]
         yield core
         yield core.replace("+", "-").replace("/", "_")

@@ -10,28 +10,14 @@ from datetime import UTC, datetime
 from gateway_addon import clients, cost, dialects
 from gateway_addon.answer import AnswerFeed
 from gateway_addon.api import errors
-from gateway_addon.api.base import Answer, Problem
+from gateway_addon.api.base import Answer
 from gateway_addon.call import Call
-from gateway_addon.record import Content, Record
-from gateway_addon.terms import Outcome, Warning
+from gateway_addon.content import Content
+from gateway_addon.outcome import End, outcome_of, outcome_unread, problem_of
+from gateway_addon.record import Record
+from gateway_addon.terms import Warning
 from gateway_addon.times import milliseconds
 from gateway_addon.wire.headers import Headers
-
-
-@dataclass(slots=True, frozen=True)
-class End:
-    """How the transport ended, as far as it can be told without reading the answer.
-
-    `outcome` is the one to record unless the answer itself says better: None after a clean end, else `client_aborted`,
-    `upstream_cut`, `interrupted` or `rejected`.
-    """
-
-    outcome: Outcome | None = None
-    error_type: str | None = None
-    error_message: str | None = None
-
-
-CLEAN = End()
 
 REQUEST_IDS = ("request-id", "x-request-id", "x-amzn-requestid")
 """Headers in which a provider names the request."""
@@ -164,14 +150,16 @@ def finish(reading: Reading, end: End, lasted: float | None, table: cost.PriceTa
         reading.warn(warning)
     record = opening_record(call)
     record.warnings = (*dict.fromkeys((*record.warnings, *reading.warnings)),)
-    record.outcome = _outcome(reading, answer, end)
     record.http_status = reading.http_status
-    problem = answer.error
-    if record.outcome == end.outcome and (problem is None or end.error_message):
-        # what there is of a broken answer says less of it than how it broke
-        problem = Problem(message=end.error_message, type=end.error_type)
-    if problem:
-        record.error_status = _error_status(problem, reading.http_status)
+    record.outcome = outcome_of(
+        answer,
+        end,
+        http_status=reading.http_status,
+        streamed=feed.streamed if feed else None,
+        stopped=feed.warning if feed else None,
+    )
+    if problem := problem_of(answer, end, record.outcome, reading.http_status):
+        record.error_status = problem.status
         record.error_type = problem.type
         record.error_message = errors.bounded(problem.message) if problem.message else None
     headers = reading.headers
@@ -190,7 +178,7 @@ def finish(reading: Reading, end: End, lasted: float | None, table: cost.PriceTa
     record.duration_ms = milliseconds(lasted)
     if call.request.body is not None:
         # here, although it takes 0.6 ms for 1 MB: the row keeps it when the body itself is not stored
-        record.request_sha256 = hashlib.sha256(call.request.body).hexdigest()
+        record.request_sha256 = call.request.sha256 or hashlib.sha256(call.request.body).hexdigest()
     if feed:
         record.response_bytes = reading.size
     content = Content(
@@ -211,37 +199,10 @@ def unread(reading: Reading, end: End) -> Record:
     """The record of a call whose answer could not be read because of a bug of ours: how it ended, and that."""
     reading.warn("reader_failed")
     record = opening_record(reading.call)
-    record.outcome = end.outcome or "unreadable"
+    record.outcome = outcome_unread(end)
     record.http_status = reading.http_status
     record.warnings = (*record.warnings, *reading.warnings)
     return record
-
-
-def _outcome(reading: Reading, answer: Answer, end: End) -> Outcome:
-    """What the answer says beats how the connection ended (`terms.Outcome`)."""
-    feed = reading.feed
-    if end.outcome == "rejected":
-        return "rejected"
-    if reading.http_status is not None and reading.http_status >= 400:
-        return "http_error"
-    if answer.recognised and answer.error:
-        return "stream_error"
-    if answer.ended:
-        # clients hang up as soon as they have read the last event
-        return "complete"
-    if end.outcome:
-        return end.outcome
-    if feed and feed.streamed and feed.warning is None:
-        # a close-delimited stream ends like this when the upstream goes away: only the kind's end is missing
-        return "upstream_cut"
-    return "unreadable"
-
-
-def _error_status(problem: Problem, http_status: int | None) -> int | None:
-    """The status an error names. One that only its type stands for gives way to an error status line."""
-    if (http_status or 0) >= 400 and problem.status == errors.STATUS_OF_TYPE.get(problem.type or ""):
-        return http_status
-    return problem.status
 
 
 def _count(record: Record, answer: Answer) -> None:

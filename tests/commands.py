@@ -7,7 +7,8 @@ from typing import Any
 from click.testing import CliRunner, Result
 
 from gateway_addon.cli import main
-from gateway_addon.record import Content, Record
+from gateway_addon.content import Content
+from gateway_addon.record import Record
 from gateway_addon.store.writer import Writer
 
 

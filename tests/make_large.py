@@ -20,12 +20,13 @@ from mitmproxy.http import HTTPFlow
 
 from gateway_addon import config
 from gateway_addon.captures import flowfile
+from gateway_addon.content import Content
 from gateway_addon.cost import PriceTable
 from gateway_addon.masking import Mask
 from gateway_addon.proxy.calls import Calls
 from gateway_addon.proxy.hooks import GatewayAddon
 from gateway_addon.proxy.options import Options
-from gateway_addon.record import Content, Record
+from gateway_addon.record import Record
 from gateway_addon.sinks import Sinks
 from gateway_addon.store.database import open_database, transaction
 from gateway_addon.store.rows import replace_finished
@@ -71,8 +72,10 @@ def calls_of(path: Path) -> list[tuple[Record, Content]]:
         rewrite=False, otlp=False, replay_keys=False, streams_requests=False,
     )  # fmt: skip
     kept = Kept()
+    prices = PriceTable()
+    prices.load()
     addon = GatewayAddon()
-    addon.calls = Calls(Sinks([kept]), "made", options, PriceTable())
+    addon.calls = Calls(Sinks([kept]), "made", options, prices)
     for flow in flowfile.read(path, lambda size: None):
         if isinstance(flow, HTTPFlow):
             for hook in eventsequence.iterate(flow):

@@ -17,7 +17,8 @@ import pytest
 from gateway_addon.api.base import ToolCall, ToolResult
 from gateway_addon.cli.output import megabytes as printed_size
 from gateway_addon.cli.output import printable
-from gateway_addon.record import COLUMNS, Content, Record
+from gateway_addon.content import Content
+from gateway_addon.record import COLUMNS, Record
 from tests.commands import as_json, lines, output, run, table, write
 from tests.histories import SAME
 from tests.store.calls import make_content, make_record, stored

@@ -19,7 +19,11 @@ TOKEN = "sk-ant-planted-0123456789"
         ({"x-api-key": ""}, None),
         ({"x-api-key": "{gateway:anthropic}"}, None),
         ({"authorization": "Bearer {gateway:openrouter}"}, None),
-        ({"authorization": "Bearer [redacted:anthropic_key:0123abcd]"}, None),
+        # a redacted file gives the same rows
+        ({"authorization": "Bearer [redacted:anthropic_key:0123abcd]"}, "anthropic_key"),
+        ({"authorization": "Bearer [redacted:credential:0123abcd]"}, "credential"),
+        ({"authorization": "Bearer [redacted:environment:0123abcd]"}, "credential"),
+        ({"authorization": "Bearer [redacted:short:0123abcd]"}, None),
         ({"cookie": "session=planted-0123456789", "user-agent": TOKEN}, None),
         ({}, None),
     ],

@@ -280,24 +280,40 @@ BODIES = {
 }
 
 
+@pytest.fixture(scope="module")
+def hostile(
+    session_provider: Provider, confdir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[bytes, dict[str, Any], dict[str, Any]]]:
+    """By name: what the provider got, the row, and the row of the file."""
+    folder = tmp_path_factory.mktemp("hostile")
+    db, again, flows = folder / "gateway.db", folder / "again.db", folder / "all.flow"
+    session_provider.reset()
+    session_provider.default = "text"
+    with Mitmdump(session_provider.url, confdir=confdir, options={"gateway_db": db}, args=["-w", str(flows)]) as proxy:
+        for name, (body, _, _) in BODIES.items():
+            encoding = {"content-encoding": "zstd"} if "zstd" in name or "bomb" in name else {}
+            headers = encoding | {"anthropic-version": "2023-06-01", "x-session-id": name}
+            Call(proxy.url, PATHS["messages"], body, headers).read()
+        assert proxy.stop() == 0
+        assert "Traceback" not in proxy.stdout
+    received = [request.body for request in session_provider.requests]
+    session_provider.reset()
+    run_on_file(flows, again, confdir=confdir)
+    live, saved = ({row["session_id"]: row for row in rows(path, "SELECT * FROM requests")} for path in (db, again))
+    return {name: (got, live[name], saved[name]) for name, got in zip(BODIES, received, strict=True)}
+
+
 @pytest.mark.parametrize("name", BODIES)
 def test_hostile_request_bodies_pass_untouched(
-    name: str, provider: Provider, mitmdump: Start, confdir: Path, tmp_path: Path
+    name: str, hostile: dict[str, tuple[bytes, dict[str, Any], dict[str, Any]]]
 ) -> None:
     body, model, warnings = BODIES[name]
-    encoding = {"content-encoding": "zstd"} if "zstd" in name or "bomb" in name else {}
-    proxy = mitmdump(args=["-w", str(tmp_path / "all.flow")])
-    provider.default = "text"
-    Call(proxy.url, PATHS["messages"], body, encoding | {"anthropic-version": "2023-06-01"}).read()
-    assert proxy.stop() == 0
-    assert provider.requests[0].body == body
-    assert "Traceback" not in proxy.stdout
-    row = _one(tmp_path)
+    received, row, of_file = hostile[name]
+    assert received == body
     assert row["request_model"] == model
     assert row["request_bytes"] == len(body)
     assert json.loads(row["warnings"]) == warnings
-    run_on_file(tmp_path / "all.flow", tmp_path / "again.db", confdir=confdir)
-    assert _one(tmp_path, "again.db")["warnings"] == row["warnings"]
+    assert of_file["warnings"] == row["warnings"]
 
 
 def test_streamed_requests_are_recorded_when_nothing_is_rewritten(

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway_addon.api.base import ToolCall
+from gateway_addon.content import Content
 from gateway_addon.masking import Mask
-from gateway_addon.record import Content
 from tests.store.calls import make_record
 
 SECRET = 'key-"of/toy\\6e1f0c+93='

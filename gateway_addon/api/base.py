@@ -37,7 +37,7 @@ class ToolCall:
     arguments: str | None
     """Raw text as the model wrote it; `{}` when the model wrote none; possibly cut off. None: not to be stored."""
     arguments_valid: bool | None = None
-    """Set only where `arguments` were taken away (`record.without_text`): whether they were JSON."""
+    """Set only where `arguments` were taken away (`content.without_text`): whether they were JSON."""
 
 
 @dataclass(slots=True)

@@ -206,6 +206,10 @@ _TOOL_RESULT = re.compile(r"\s*+\[[a-z]+(?:_[a-z]+)+(?: for '(?s:.*?)')?\] Resul
 """How a tool result opens that Cline and Roo Code write as user text."""
 
 
+MAX_LOOKED_INTO = 1_000_000
+"""Characters of a part above which no signs of a harness are looked for: somebody pasted a file."""
+
+
 def strip_wrappers(text: str) -> str:
     """What is left of one text part of a user turn without the text that a harness added.
 
@@ -219,6 +223,8 @@ def strip_wrappers(text: str) -> str:
 @lru_cache(maxsize=4)
 def _strip(text: str) -> tuple[str, bool]:
     """What is left of a part, and whether the harness itself marked some of it as a person's."""
+    if len(text) > MAX_LOOKED_INTO:
+        return text, False
     if _HARNESS_PART.match(text):
         return "", False
     as_sent = text
@@ -319,9 +325,9 @@ def _own_words(turn: list[str], known_client: bool) -> Iterator[str]:
         # Cline may send the heading of a tool result as one part and the result itself as the next
         heading = f"{previous}\n" if _TOOL_RESULT.fullmatch(previous.rstrip()) else ""
         words, marked = _strip(heading + part)
-        if not words.strip():
+        if not words or words.isspace():
             continue
-        if marked or not (_is_order(words.strip()) or _is_elements(words, known_client)):
+        if marked or not (_is_order(words) or _is_elements(words, known_client)):
             yield words
 
 
@@ -367,7 +373,7 @@ _TITLE_SYSTEM = re.compile(r"^You are a title generator\b|\bsentence-case title\
 
 
 def _is_order(text: str) -> bool:
-    return any(opening.match(text) for opening in _ORDERS.values())
+    return len(text) <= MAX_LOOKED_INTO and any(opening.match(text.strip()) for opening in _ORDERS.values())
 
 
 def side_request(
@@ -391,8 +397,8 @@ def side_request(
     )
     signs: tuple[tuple[SideRequest, object], ...] = (
         ("warmup", max_tokens == 0 or text == "Warmup"),
-        ("quota_probe", max_tokens == 1 and text.lower() in _PROBES),
-        *((name, opening.match(text)) for name, opening in _ORDERS.items()),
+        ("quota_probe", max_tokens == 1 and text[:10].lower() in _PROBES),
+        *((name, len(text) <= MAX_LOOKED_INTO and opening.match(text)) for name, opening in _ORDERS.items()),
         ("compaction", is_compaction),
         ("transcript", toolless and text.startswith("<transcript>")),
         ("title", is_title),
@@ -415,10 +421,14 @@ def clean(text: str) -> str:
     NUL is removed, a lone surrogate becomes U+FFFD (two halves that arrived apart are joined), and the data of a base64
     URL gives way to a note of its type and length.
     """
-    text = text.replace("\0", "")
+    # each is looked for first, which costs next to nothing where it is not
+    if "\0" in text:
+        text = text.replace("\0", "")
     if not text.isascii() and _SURROGATE.search(text):
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return _DATA_URL.sub(lambda url: f"[{url[1] or 'data'}, {len(url[2])} characters of base64]", text)
+    if ";base64," in text:
+        text = _DATA_URL.sub(lambda url: f"[{url[1] or 'data'}, {len(url[2])} characters of base64]", text)
+    return text
 
 
 def join_texts(parts: Iterable[str]) -> str | None:

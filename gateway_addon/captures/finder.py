@@ -1,7 +1,7 @@
 """Finding secrets in texts, and the placeholders that take their place. No I/O.
 
-Texts are taken apart as they are: JSON, however deep it is packed in strings; the deltas of a stream, over which a
-secret may be spread. What secrets look like, `gateway_addon.credentials` knows.
+Texts are taken apart as they are: JSON, also where it is packed in strings (`MAX_DEPTH`); the deltas of a stream, over
+which a secret may be spread. What secrets look like, `gateway_addon.credentials` knows.
 """
 
 import hashlib
@@ -11,31 +11,36 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from gateway_addon import detectors
 from gateway_addon.api import KINDS
 from gateway_addon.captures.escapes import LITERAL, Span, Unescaped, merged, replaced, strings, unescaped
+from gateway_addon.captures.known import Known, spellings
 from gateway_addon.credentials import (
-    CONTEXTS,
     CREDENTIAL,
-    ENV_LINES,
     ENVIRONMENT,
     HEADER_SECRETS,
     MIN_LENGTH,
     NO_SECRET,
     SCHEME,
-    SHAPE,
     SecretRule,
     are_digits,
-    is_credential,
-    is_no_word,
+    basic_password,
+    holds_secret,
+    is_value,
+    kind_of,
+    may_be_credential,
+    secrets_in,
 )
 from gateway_addon.wire import jsontext
 
 CACHED_STRINGS = 4096
 """How many strings are known to have been searched, of at most `CACHED_LENGTH` characters each."""
 CACHED_LENGTH = 32 * 1024
+
+MAX_DEPTH = 8
+"""How deep JSON may be packed in strings. Each time is a further look at the text, and a hostile one has no end."""
 
 
 def read_rules(document: Mapping[str, Any]) -> list[SecretRule]:
@@ -75,10 +80,16 @@ class Finder:
     def __init__(self, key: bytes, rules: Iterable[SecretRule] = (), known: Iterable[str] = ()) -> None:
         self._key = key
         self._rules = tuple(rules)
+        # what a user's rule finds may be a word
+        self._own_kinds = {rule.kind for rule in self._rules}
+        self._shortest = 1 if self._rules else MIN_LENGTH
         self._kinds: dict[str, str] = {}  # by secret; the kind it was first found as stays
         self._placeholders: dict[str, str] = {}
         self._spellings: dict[str, str] = {}  # the secrets that are looked for everywhere, by each way to write them
+        self._looked_for: set[str] = set()
         self._prepared_for = -1
+        self.tokens: dict[str, str] = {}
+        """What the detectors of the extra have found, with their kinds for it."""
         for secret in known:
             self._look_for(secret)
             self._kinds[secret] = ENVIRONMENT
@@ -94,7 +105,7 @@ class Finder:
         if self._prepared_for == len(self._spellings):
             return
         self._prepared_for = len(self._spellings)
-        self._anywhere = _any_of(self._spellings)
+        self._anywhere = Known(self._spellings)
         # agents send their whole conversation again with every call
         self._find_in_string_again = lru_cache(CACHED_STRINGS)(self._find_in_string)
 
@@ -104,8 +115,10 @@ class Finder:
 
     def header(self, name: str, value: str) -> str:
         """The value of a header (name in lower case) without its secrets."""
-        if not is_credential(name):
+        if not holds_secret(name, value):
             return self.text(value)
+        if (password := basic_password(value)) and is_value(password, CREDENTIAL):
+            self._look_for(password)
         where = HEADER_SECRETS.get(name, SCHEME)
         return replaced(value, [*self._credentials(value, where), *self.find(value)])
 
@@ -137,73 +150,80 @@ class Finder:
                     inside = piece.inside
                     yield piece.event, Span(inside.position(start - begin), inside.position(end - begin), new)
 
-    def find(self, text: str) -> list[Span]:
-        """What to replace in a text; spans may overlap. JSON is taken apart, however deep it is packed in strings."""
+    def find(self, text: str, depth: int = MAX_DEPTH) -> list[Span]:
+        """What to replace in a text; spans may overlap. JSON is taken apart, up to `depth` times packed in strings."""
         if _is_json(text):
-            return list(self._find_in_json(text))
+            return list(self._find_in_json(text, depth))
         spans = list(self._search(text))
-        if "\\" in text:
+        if depth and "\\" in text:
             inside = unescaped(text)
             if len(inside.text) < len(text):
-                spans += (inside.outside(span) for span in self.find(inside.text))
+                spans += (inside.outside(span) for span in self.find(inside.text, depth - 1))
         return spans
 
-    def _find_in_json(self, text: str) -> Iterator[Span]:
+    def _find_in_json(self, text: str, depth: int) -> Iterator[Span]:
         name, value_at = "", 0
         for literal in LITERAL.finditer(text):
             start, source = literal.start("string"), literal["string"]
-            if name and is_credential(name) and not text[value_at : literal.start()].strip():
+            if name and may_be_credential(name) and not text[value_at : literal.start()].strip():
                 inside = unescaped(source)
-                yield from (inside.outside(span).moved(start) for span in self._credentials(inside.text, SCHEME))
-            find = self._find_in_string_again if len(source) <= CACHED_LENGTH else self._find_in_string
-            yield from (span.moved(start) for span in find(source))
+                if holds_secret(name, inside.text):
+                    yield from (inside.outside(span).moved(start) for span in self._credentials(inside.text, SCHEME))
+            if len(source) >= self._shortest:
+                find = self._find_in_string_again if len(source) <= CACHED_LENGTH else self._find_in_string
+                yield from [span.moved(start) for span in find(source, depth)]
             name, value_at = (source, literal.end()) if literal["colon"] else ("", 0)
 
-    def _find_in_string(self, source: str) -> list[Span]:
-        """`_find` for a JSON string, as it is written between its quotes."""
+    def _find_in_string(self, source: str, depth: int) -> list[Span]:
+        """`find` for a JSON string, as it is written between its quotes."""
+        if "\\" not in source:
+            return self.find(source, depth - 1) if depth else list(self._search(source))
         inside = unescaped(source)
-        return [inside.outside(span) for span in self.find(inside.text)]
+        found = self.find(inside.text, depth - 1) if depth else self._search(inside.text)
+        return [inside.outside(span) for span in found]
 
     def _search(self, text: str) -> Iterator[Span]:
-        for kind, regex in (*self._rules, ENV_LINES):
+        for kind, regex in self._rules:
             for found in regex.finditer(text):
-                yield from self._spans(found, kind)
-        if len(text) < MIN_LENGTH:
-            return
-        for found in SHAPE.finditer(text):
-            yield from self._spans(found, str(found.lastgroup))
-        for kind, regex in CONTEXTS:
-            for found in regex.finditer(text):
-                yield from self._spans(found, kind)
-        for token, kind in detectors.tokens(text).items():
-            for found in re.finditer(re.escape(token), text):
-                yield from self._spans(found, kind)
-        for found in self._anywhere.finditer(text):
-            yield Span(*found.span(), self._placeholder(self._spellings[found[0]], CREDENTIAL))
+                group = "secret" if "secret" in regex.groupindex else 0
+                yield from self._spans(text, *found.span(group), kind)
+        for kind, start, end in secrets_in(text):
+            yield from self._spans(text, start, end, kind)
+        if tokens := detectors.tokens(text):
+            self.tokens |= tokens
+            for start, end, token in Known({token: token for token in tokens}).finditer(text):
+                yield from self._spans(text, start, end, tokens[token])
+        for start, end, secret in self._anywhere.finditer(text):
+            yield Span(start, end, self._placeholder(secret, CREDENTIAL))
 
     def _credentials(self, text: str, where: re.Pattern[str]) -> Iterator[Span]:
         for found in where.finditer(text):
-            yield from self._spans(found, CREDENTIAL)
+            yield from self._spans(text, *found.span("secret"), CREDENTIAL)
 
-    def _spans(self, found: re.Match[str], kind: str) -> Iterator[Span]:
-        group = "secret" if "secret" in found.re.groupindex else 0
-        if not found[group] or NO_SECRET.fullmatch(found[group]) or are_digits(found.string, found.start(group)):
+    def _spans(self, text: str, start: int, end: int, kind: str) -> Iterator[Span]:
+        found = text[start:end]
+        if not found or NO_SECRET.fullmatch(found) or are_digits(text, start):
             return
         # in a URL it may be written in another way than elsewhere
-        secret = unquote(found[group])
-        if kind == CREDENTIAL and is_no_word(secret):
+        secret = unquote(found)
+        if is_value(secret, kind) and kind not in self._own_kinds:
             self._look_for(secret)
-        yield Span(*found.span(group), self._placeholder(secret, kind))
+        yield Span(start, end, self._placeholder(secret, kind))
 
     def _look_for(self, secret: str) -> None:
-        for spelling in (secret, quote(secret.encode("utf-8", "surrogatepass"), safe="")):
-            self._spellings[spelling] = secret
+        if secret not in self._looked_for:
+            self._looked_for.add(secret)
+            # what is a secret itself stays one
+            for spelling in spellings(secret):
+                self._spellings.setdefault(spelling, secret)
+            # what is a secret itself is no other's spelling
+            self._spellings[secret] = secret
 
     def _placeholder(self, secret: str, kind: str) -> str:
         if secret not in self._placeholders:
             kind = self._kinds.setdefault(secret, kind)
             digest = hmac.new(self._key, secret.encode("utf-8", "surrogatepass"), hashlib.sha256)
-            self._placeholders[secret] = f"[redacted:{kind}:{digest.hexdigest()[:8]}]"
+            self._placeholders[secret] = f"[redacted:{kind_of(secret, kind)}:{digest.hexdigest()[:8]}]"
         return self._placeholders[secret]
 
 
@@ -229,13 +249,11 @@ def deltas(texts: list[str]) -> Iterable[list[Piece]]:
     return blocks.values()
 
 
-def _any_of(spellings: Iterable[str]) -> re.Pattern[str]:
-    # the longest first, as one may begin like another; of none at all, nothing
-    return re.compile("|".join(re.escape(text) for text in sorted(spellings, key=len, reverse=True)) or r"(?!)")
+_JSON_BEGINS = re.compile(r"[\ufeff \t\r\n]*+[{\[\"]")
 
 
 def _is_json(text: str) -> bool:
-    if not text.lstrip("\ufeff \t\r\n").startswith(("{", "[", '"')):
+    if not _JSON_BEGINS.match(text):
         return False
     try:
         jsontext.parse(text)

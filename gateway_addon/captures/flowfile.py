@@ -6,10 +6,11 @@ import secrets
 import stat
 import tempfile
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from mitmproxy.exceptions import FlowReadException
 from mitmproxy.flow import Flow
@@ -17,7 +18,7 @@ from mitmproxy.io import FlowReader, FlowWriter
 
 from gateway_addon.captures.finder import Finder, read_rules
 from gateway_addon.captures.redaction import Redactor, State
-from gateway_addon.credentials import SecretRule, environment_secrets
+from gateway_addon.credentials import SecretRule, environment_secrets, kind_of
 
 Progress = Callable[[int], Any]
 """Told how many more bytes of a file have been read."""
@@ -75,14 +76,31 @@ def redact_file(
     *,
     force: bool = False,
 ) -> str:
-    """Write a copy of a flow file without its secrets, readable for its owner only; return what was done, one line.
+    """Write a copy of a flow file without its secrets, readable for its owner only; return what was done: one line,
+    and one each for what was replaced, by kind, and for what nobody could look into, if there is any.
 
     The file is read twice, so `progress` is told of twice its size. Raises `FlowFileError` if it cannot be read to its
     end, or the copy cannot be written (see `new_file`): there is a whole copy or none.
     """
     with new_file(target, source, force=force) as file:
-        flows, found = write_redacted(file, source, rules, progress)
-    return f"{flows} flows, {found} different secrets replaced"
+        done = write_redacted(file, source, rules, progress)
+    lines = [f"{done.flows} flows, {done.replaced.total()} different secrets replaced"]
+    for what, counted in (("replaced", done.replaced), ("not looked into", done.unread)):
+        named = [
+            f"{count} {name}" for name, count in sorted(counted.items(), key=lambda item: (-item[1], item[0])) if count
+        ]
+        lines += [f"  {what}: {', '.join(named)}"] if named else []
+    return "\n".join(lines)
+
+
+class Redacted(NamedTuple):
+    """What a redaction has done."""
+
+    flows: int
+    replaced: Counter[str]
+    """Different secrets by the kind that their placeholders tell."""
+    unread: Counter[str]
+    """`Redactor.unread`."""
 
 
 def write_redacted(
@@ -91,10 +109,10 @@ def write_redacted(
     rules: Sequence[SecretRule] = (),
     progress: Progress = lambda size: None,
     wanted: Callable[[Flow], bool] = lambda flow: True,
-) -> tuple[int, int]:
+) -> Redacted:
     """Write the `wanted` flows of a file without the secrets that any of its flows shows to be some.
 
-    Returns how many flows and how many different secrets there were. Raises `FlowFileError`.
+    Raises `FlowFileError`.
     """
     finder = new_finder(rules)
     redactor = Redactor(finder)
@@ -106,7 +124,7 @@ def write_redacted(
         if wanted(flow):
             writer.add(Flow.from_state(redactor.redact(flow.get_state())))
             flows += 1
-    return flows, len(finder.kinds)
+    return Redacted(flows, Counter(kind_of(secret, kind) for secret, kind in finder.kinds.items()), redactor.unread)
 
 
 @contextmanager

@@ -4,17 +4,19 @@ A flow is taken as mitmproxy's `Flow.get_state()` gives it: nested dicts, lists,
 learns from every flow which credentials there are, then replaces them wherever they stand, so that a key known from one
 header is also found where another flow's error text repeats it. Equal secrets get equal placeholders.
 
-Not covered: a secret that is base64-coded outside of a credential's own place (a Basic authorization is one), written
-in other than UTF-8, split between two flows or two TCP messages, or of which only a part was sent.
+Not covered: a secret that stands nowhere but in base64 (a Basic authorization and AWS's event streams are looked into),
+in pictures and other binary formats, in the headers within an AWS event, written in other than UTF-8, split between two
+flows or two TCP messages, or of which only a part was sent.
 """
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from gateway_addon.captures.finder import Finder
-from gateway_addon.wire import encodings, sse
+from gateway_addon.wire import aws_events, encodings, sse
 from gateway_addon.wire.headers import Headers, media_type
 
 State = dict[str, Any]
@@ -25,10 +27,14 @@ class Redactor:
 
     def __init__(self, finder: Finder) -> None:
         self._finder = finder
+        self.unread: Counter[str] = Counter()
+        """What nobody has looked into, and how often, in the flows of `redact`: pictures and the like, in which only
+        bytes that are text were searched, and bodies that cannot be decoded."""
 
     def learn(self, state: State) -> None:
         """Note the credentials in a flow."""
         self._flow(state)
+        self.unread.clear()
 
     def redact(self, state: State) -> State:
         """The state with placeholders. Bodies stay encoded and framed as they were, and lengths follow."""
@@ -91,13 +97,17 @@ class Redactor:
         encoding = headers.joined("content-encoding")
         plain, cut_off = _decoded(content, encoding)
         if cut_off and not plain:
+            self.unread[f"body in the encoding {encoding!r} (replaced as a whole)"] += 1
             return self._finder.whole(_decode(content), "body").encode()
         text = _decode(plain)
-        redacted = (
-            self._stream(text)
-            if sse.is_stream(plain, is_labelled=media_type(headers) == sse.MEDIA_TYPE)
-            else self._finder.text(text)
-        )
+        if b"\0" in plain and media_type(headers) != aws_events.CONTENT_TYPE:
+            self.unread[media_type(headers) or "binary data"] += 1
+        if media_type(headers) == aws_events.CONTENT_TYPE:
+            redacted = self._aws_stream(plain)
+        elif sse.is_stream(plain, is_labelled=media_type(headers) == sse.MEDIA_TYPE):
+            redacted = self._stream(text)
+        else:
+            redacted = self._finder.text(text)
         # something else may stand behind the encoded data, or behind where it is damaged
         if redacted == text and not cut_off and not (encoding and self._finder.find(_decode(content))):
             return content
@@ -112,8 +122,27 @@ class Redactor:
         raw = [_decode(event.raw) for event in events]
         return "".join(with_data(*event, self._finder.text) for event in zip(raw, redacted, strict=True))
 
+    def _aws_stream(self, data: bytes) -> str:
+        """Messages of AWS's event stream, each in its own framing with lengths and checksums that fit."""
+        parser = aws_events.EventParser(max_event=len(data))
+        raw = [event.raw for event in (*parser.feed(data), *parser.finish())]
+        said = [aws_events.content(message) for message in raw]
+        before = [_decode(message if content is None else content) for message, content in zip(raw, said, strict=True)]
+        after = self._finder.events(before)
+        return _decode(
+            b"".join(
+                message
+                if old == new
+                else _encode(new)
+                if content is None
+                else aws_events.with_content(message, _encode(new))
+                for message, content, old, new in zip(raw, said, before, after, strict=True)
+            )
+        )
+
     def _websocket(self, messages: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
         """The messages of both directions. Each holds one event at most."""
+        self.unread["binary WebSocket messages"] += sum(b"\0" in content for _, _, content, *_ in messages)
         texts = self._finder.events([_decode(content) for _, _, content, *_ in messages])
         return [
             (kind, from_client, _encode(text), *others)

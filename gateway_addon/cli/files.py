@@ -26,7 +26,8 @@ def redact(source: Path, target: Path, rules: Path | None, force: bool) -> None:
             done = flowfile.redact_file(source, target, own_rules, progress, force=force)
     except flowfile.FlowFileError as error:
         raise Unreadable(str(error)) from error
-    say(f"{plain(target)}: {done}")
+    first, *others = done.splitlines()
+    say("\n".join([f"{plain(target)}: {plain(first)}", *map(plain, others)]))
 
 
 @click.command()

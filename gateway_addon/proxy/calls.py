@@ -1,29 +1,33 @@
 """The calls under way: each from its request to its one record, which the sinks are given and its flow keeps."""
 
+import asyncio
 import hashlib
 import logging
 import re
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from mitmproxy import http
-from mitmproxy.connection import Server
 
 from gateway_addon import api, reading
 from gateway_addon.call import Call, Passage, Request
 from gateway_addon.captures import notes
+from gateway_addon.content import Content, limited
 from gateway_addon.cost import PriceTable
-from gateway_addon.proxy import flows, forward
+from gateway_addon.outcome import End
+from gateway_addon.proxy import flows, forward, framing
 from gateway_addon.proxy.callers import OwnConnections, caller_of
+from gateway_addon.proxy.keys import Keys, hide_own_tokens
 from gateway_addon.proxy.log import describe
 from gateway_addon.proxy.options import Options
 from gateway_addon.proxy.tape import Tape
 from gateway_addon.proxy.unrecorded import Unrecorded
 from gateway_addon.proxy.veil import Answer, Veil
-from gateway_addon.reading import End, Reading
-from gateway_addon.record import Content, Record, limited
+from gateway_addon.reading import Reading
+from gateway_addon.record import Record
 from gateway_addon.sinks import Sinks, console
 from gateway_addon.wire import sse
 from gateway_addon.wire.elements import Memory
@@ -71,6 +75,9 @@ class UnderWay:
 _NO_SUCH_NAME = re.compile(r"\[Errno -\d+\]|getaddrinfo|name resolution|servname")
 """What the various systems say when a host's name leads nowhere."""
 
+LONG, LONG_ENCODED = 1_000_000, 16_000
+"""Bytes of a request's body, as sent, from which it is read in a thread of its own. Few bytes may be many, encoded."""
+
 MAX_FAILURES = 64
 """Failed attempts to reach a server that are remembered until their calls have ended, which is at once."""
 
@@ -86,7 +93,8 @@ class Calls:
         self.own = OwnConnections()
         self._prices = prices
         self._memory = Memory(api.members)
-        self._forwarder = forward.Forwarder(lambda: self.sinks.turn_away(), self._memory)
+        self.keys = Keys()
+        self._forwarder = forward.Forwarder(self.keys, lambda: self.sinks.turn_away(), self._memory)
         self._arrived: dict[str, float] = {}
         """When the heads of requests came whose bodies have not, by the monotonic clock and flow id."""
         self._veil = Veil()
@@ -110,7 +118,7 @@ class Calls:
         self._veil.watch(flow)
         if flow.is_replay == "request" and self.options.streams_requests:
             # its head may leave before it is complete
-            self._forwarder.renew(flow, self.options.settings, with_keys=self.options.replay_keys)
+            self.keys.renew(flow, self.options.settings, with_keys=self.options.replay_keys)
         for_gateway = self.options.rewrite and forward.is_gateway_call(flow)
         if not for_gateway and not flows.may_be_call(flow.request):
             return
@@ -123,10 +131,6 @@ class Calls:
             # mitmproxy may stream the request past us: keep a copy of what passes
             flow.request.stream = flows.RequestCopy()
 
-    def connect(self, server: Server) -> None:
-        """A server is about to be dialled."""
-        self._forwarder.pin(server)
-
     def failed(self, what: str, message: str | None) -> None:
         """A server could not be reached: at `what`, `connect` or `tls`, with an error's text that a call will have."""
         if message is None:
@@ -135,23 +139,49 @@ class Calls:
             self._failures.clear()
         self._failures[message] = "dns" if what == "connect" and _NO_SUCH_NAME.search(message) else what
 
+    def is_long(self, flow: http.HTTPFlow) -> bool:
+        """Whether reading a request would take longer than a chunk of another call may wait (`open_long`)."""
+        if flow.id not in self._arrived or flow.response:
+            return False
+        size = len(flow.request.raw_content or b"")
+        return size > (LONG_ENCODED if "content-encoding" in flow.request.headers else LONG)
+
+    async def open_long(self, flow: http.HTTPFlow) -> None:
+        """`open`, with all that takes long in a thread: what holds the interpreter there are many short steps."""
+        try:
+            read = None
+            # what fails here fails below again, where it is known what follows from it
+            with suppress(Exception):
+                read = await asyncio.to_thread(_read_long, flow.request, self._memory)
+            began, opened = self._let_go(flow, read)
+            if opened:
+                self._follow(flow, await asyncio.to_thread(self._call, flow, *opened), began)
+        except Exception as error:
+            logger.warning("%s: a long request is not recorded: %s", flow.id, describe(error))
+
     def open(self, flow: http.HTTPFlow) -> None:
         """A request is complete: forward or refuse it, if it is for the gateway; follow it, if it is a model call."""
+        began, opened = self._let_go(flow, None)
+        if opened:
+            self._follow(flow, self._call(flow, *opened), began)
+
+    def _let_go(self, flow: http.HTTPFlow, read: Request | None) -> tuple[float, tuple[Request, Passage] | None]:
+        """Forward or refuse a request. Returns when it began, by the monotonic clock, and what it is, if a call."""
         began = self._arrived.pop(flow.id, None)
-        opened: tuple[Request, Passage] | None
         if flow.live and flow.is_replay == "request":
-            self._forwarder.renew(flow, self.options.settings, with_keys=self.options.replay_keys)
+            self.keys.renew(flow, self.options.settings, with_keys=self.options.replay_keys)
+        opened: tuple[Request, Passage] | None
         if self.options.rewrite and (self._forwarder.is_waiting(flow) or forward.is_gateway_call(flow)):
-            opened = self._forwarder.forward(flow, lambda: caller_of(flow, None, self.own), self.options.settings)
+            opened = self._forwarder.forward(flow, lambda: caller_of(flow, None, self.own), self.options.settings, read)
         else:
-            opened = flows.observed(
-                flow, self.options.settings, self._memory, key_is_ours=self._forwarder.has_key(flow)
-            )
+            key_is_ours = self.keys.has_key(flow)
+            opened = flows.observed(flow, self.options.settings, self._memory, read, key_is_ours=key_is_ours)
             if opened is None and flows.may_be_unread_call(flow, self.options.settings):
                 self._unrecorded.add(flow.request.host, flow.request.path.partition("?")[0])
-        if opened:
-            call = flows.call_of(flow, *opened, self.run_id, _report("reading a request"))
-            self._follow(flow, call, time.monotonic() if began is None else began)
+        return time.monotonic() if began is None else began, opened
+
+    def _call(self, flow: http.HTTPFlow, request: Request, passage: Passage) -> Call:
+        return flows.call_of(flow, request, passage, self.run_id, _report("reading a request"))
 
     def _follow(self, flow: http.HTTPFlow, call: Call, began: float) -> None:
         followed = UnderWay(
@@ -170,7 +200,8 @@ class Calls:
 
     def stream(self, flow: http.HTTPFlow) -> None:
         """The answer's head has arrived: let the body pass chunk by chunk, with a copy to the reader."""
-        forwarded = self._forwarder.conceal(flow)
+        self._forwarder.forget(flow)
+        forwarded = self.keys.conceal(flow)
         response = flow.response
         followed = self._under_way.get(flow)
         if response is None or followed is None or followed.reading.feed is not None:
@@ -189,15 +220,16 @@ class Calls:
             response.stream = False
             return
         followed.received_headers = response.headers.copy()
-        forward.prepare_head(flow, change)
+        framing.prepare_head(flow, change)
 
     def close(self, flow: http.HTTPFlow) -> None:
         """The call has ended: make its record, once, whichever hooks said so."""
         self._arrived.pop(flow.id, None)
-        self._forwarder.conceal(flow)
+        self._forwarder.forget(flow)
+        self.keys.conceal(flow)
         if self.options.rewrite and forward.is_for_gateway(flow):
             # its client may have left before the request was complete, and `open` never saw it
-            forward.hide_own_tokens(flow, self.options.settings)
+            hide_own_tokens(flow, self.options.settings)
         if (followed := self._under_way.get(flow)) is not None:
             end = flows.end_of(
                 flow, followed.reading, is_live=followed.is_live, idle=followed.idle(), failures=self._failures
@@ -209,12 +241,12 @@ class Calls:
     def pass_on(self, flow: http.HTTPFlow) -> None:
         """mitmproxy goes on with a flow: what it sends next must be what is to be sent."""
         if flow.live:
-            self._forwarder.arm(flow)
+            self.keys.arm(flow)
             self._veil.lift(flow)
 
     def close_all(self) -> None:
         """The proxy ends: what is still under way is recorded as far as it got."""
-        self._forwarder.conceal_all()
+        self.keys.conceal_all()
         for followed in list(self._under_way.values()):
             self._close(followed, End("interrupted"))
         self._unrecorded.report()
@@ -252,14 +284,17 @@ class Calls:
         self._leaving = [(sinks, close) for sinks, close in self._leaving if sinks in in_use]
 
     def _finish(self, followed: UnderWay, end: End) -> tuple[Record, Content]:
-        if not followed.is_live:
-            self._prices.load()
         try:
             _complete(followed)
             return reading.finish(followed.reading, end, followed.elapsed() if followed.is_live else None, self._prices)
         except Exception as error:
             logger.warning("%s: reading the answer failed, the row says little: %s", followed.call.id, describe(error))
             return reading.unread(followed.reading, end), Content()
+
+
+def _read_long(request: http.Request, memory: Memory) -> Request:
+    read = flows.request_of(request, memory)
+    return read if read.body is None else replace(read, sha256=hashlib.sha256(read.body).hexdigest())
 
 
 def _report(what: str) -> Callable[[Exception], None]:
@@ -333,7 +368,7 @@ def _complete(followed: UnderWay) -> None:
     if response is None:
         return
     if followed.received_headers is not None:
-        forward.restore_head(response, followed.received_headers)
+        framing.restore_head(response, followed.received_headers)
     if answer.feed is None:
         answer.start(response.status_code, flows.headers_of(response))
     if answer.size:
@@ -346,7 +381,7 @@ def _complete(followed: UnderWay) -> None:
         tape.add(response.raw_content, at)
         changed = answer.receive(response.raw_content, at)
         if followed.is_live and changed is not None:
-            followed.instead = forward.changed_answer(
+            followed.instead = framing.changed_answer(
                 followed.call, response, [*changed, *(answer.end() or [])], withheld=answer.is_withheld
             )
     elif response.raw_content is None:

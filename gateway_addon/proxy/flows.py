@@ -21,7 +21,8 @@ from gateway_addon.config import Provider, ReverseTarget, Settings
 from gateway_addon.credentials import credential_kind
 from gateway_addon.gateway import access
 from gateway_addon.gateway.routing import Target, route
-from gateway_addon.reading import CLEAN, End, Reading
+from gateway_addon.outcome import CLEAN, End
+from gateway_addon.reading import Reading
 from gateway_addon.record import Record
 from gateway_addon.terms import Source
 from gateway_addon.times import MAX_TIME, milliseconds
@@ -62,10 +63,10 @@ def head_of(request: http.Request) -> Head:
     return Head(method=request.method, path=request.path, headers=headers_of(request))
 
 
-def request_of(request: http.Request, memory: Memory | None = None, head: Head | None = None) -> Request:
-    """A request, decoded and parsed. `head`: its own, where that has been read already."""
+def request_of(request: http.Request, memory: Memory | None = None) -> Request:
+    """A request, decoded and parsed. Any thread may ask."""
     raw = request.stream.joined() if isinstance(request.stream, RequestCopy) else request.raw_content
-    head = head or head_of(request)
+    head = head_of(request)
     return read_request(head.method, head.path, head.headers, raw, memory)
 
 
@@ -87,11 +88,17 @@ def may_be_call(request: http.Request) -> bool:
 
 
 def observed(
-    flow: http.HTTPFlow, settings: Settings, memory: Memory | None = None, *, key_is_ours: bool
+    flow: http.HTTPFlow,
+    settings: Settings,
+    memory: Memory | None = None,
+    read: Request | None = None,
+    *,
+    key_is_ours: bool,
 ) -> tuple[Request, Passage] | None:
     """What a flow asked for and what became of it, where the gateway has no hand in it (any more); None: no model call.
 
-    Of a live flow, and of a saved one, whether or not the gateway had sent or refused it. `key_is_ours`: the gateway
+    Of a live flow, and of a saved one, whether or not the gateway had sent or refused it. `read`: the request of a live
+    flow, where it has been read already. `key_is_ours`: the gateway
     has put its key into a request that is sent again.
     """
     if not flow.live and flow.request.timestamp_end is None:
@@ -105,7 +112,7 @@ def observed(
     place = _place_of(sent)
     if place is None or (rejected and target is None):
         return None
-    request = request_of(sent, memory)
+    request = read or request_of(sent, memory)
     provider = settings.provider_of_host(flow.request.host, flow.request.port, flow.request.path)
     is_addressed = provider is not None or is_reverse(flow)
     if not _is_call(place, request.json, is_addressed=is_addressed):

@@ -9,8 +9,7 @@ import atexit
 import functools
 import logging
 import sys
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Concatenate
 
@@ -38,19 +37,20 @@ from gateway_addon.store.database import StoreError
 logger = logging.getLogger(__name__)
 
 
-def guarded[**P](
-    hook: Callable[Concatenate["GatewayAddon", Calls, P], None],
-) -> Callable[Concatenate["GatewayAddon", P], None]:
+def guarded[**P, T](
+    hook: Callable[Concatenate["GatewayAddon", Calls, P], T],
+) -> Callable[Concatenate["GatewayAddon", P], T | None]:
     """A hook that is skipped while the addon is inert, and whose bugs stay in the addon."""
 
     @functools.wraps(hook)
-    def run(self: "GatewayAddon", /, *args: P.args, **kwargs: P.kwargs) -> None:
+    def run(self: "GatewayAddon", /, *args: P.args, **kwargs: P.kwargs) -> T | None:
         if self.calls is None:
-            return
+            return None
         try:
-            hook(self, self.calls, *args, **kwargs)
+            return hook(self, self.calls, *args, **kwargs)
         except Exception as error:
             logger.warning("gateway-addon: %s failed, the flow goes on: %s", hook.__name__, describe(error))
+            return None
 
     return run
 
@@ -124,8 +124,9 @@ class GatewayAddon:
             options.prefer_lazy_connections(ctx.options)
             store = self._store = Store(wanted.db, __version__)
             prices = PriceTable()
+            # ... so that the first call has its price, and nothing waits while it is imported
+            prices.load()
             self.calls = Calls(self._sinks(store), store.run_id, wanted, prices)
-            threading.Thread(target=prices.load, name="price table", daemon=True).start()
             # mitmproxy may also leave by sys.exit, which `done` cannot tell from a reload
             atexit.register(self._close)
             self._log.mask = wanted.mask
@@ -175,11 +176,15 @@ class GatewayAddon:
         calls.expect(flow, host)
 
     @guarded
-    def request(self, calls: Calls, flow: http.HTTPFlow) -> None:
+    def request(self, calls: Calls, flow: http.HTTPFlow) -> Awaitable[None] | None:
+        """mitmproxy waits for what is returned, with this flow alone."""
+        if calls.is_long(flow):
+            return calls.open_long(flow)
         calls.open(flow)
         if not flow.live and flow.response is None and flow.error is None:
             # saved while it was under way: no other hook will come
             calls.close(flow)
+        return None
 
     @guarded
     def responseheaders(self, calls: Calls, flow: http.HTTPFlow) -> None:
@@ -211,11 +216,11 @@ class GatewayAddon:
 
     def server_connect(self, data: ServerConnectionHookData) -> None:
         self._hosts.name_server(data)
-        self._connect(data)
+        self._pin(data)
 
     @guarded
-    def _connect(self, calls: Calls, data: ServerConnectionHookData) -> None:
-        calls.connect(data.server)
+    def _pin(self, calls: Calls, data: ServerConnectionHookData) -> None:
+        calls.keys.pin(data.server)
 
     @guarded
     def server_connected(self, calls: Calls, data: ServerConnectionHookData) -> None:

@@ -40,7 +40,9 @@ def store_rows(source: Path, target: Path, progress: Progress = lambda size: Non
     store = Store(target, __version__)
     sinks = Sinks([store])
     addon = GatewayAddon()
-    addon.calls = Calls(sinks, store.run_id, options, PriceTable())
+    prices = PriceTable()
+    prices.load()
+    addon.calls = Calls(sinks, store.run_id, options, prices)
     count = 0
     try:
         for flow in flowfile.read(source, progress):

@@ -2,23 +2,33 @@
 
 import hashlib
 import hmac
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from urllib.parse import quote
 
 from gateway_addon import detectors
 from gateway_addon.api import KINDS, conversation_members
 from gateway_addon.api.base import ApiKind, Json
+from gateway_addon.captures.escapes import Span, replaced
 from gateway_addon.captures.finder import Finder
-from gateway_addon.credentials import CREDENTIAL, ENV_LINE, ENVIRONMENT, SHAPES, environment_secrets, is_no_word
+from gateway_addon.captures.known import Known, spellings
+from gateway_addon.credentials import (
+    ASSIGNED,
+    AWS_SECRET,
+    CREDENTIAL,
+    ENV_LINE,
+    ENVIRONMENT,
+    SHAPES,
+    environment_secrets,
+    is_no_word,
+)
 from gateway_addon.review.findings import SEVERITIES, Finding, Place
 from gateway_addon.store import bodies, evidence
 from gateway_addon.store.database import Database
 from gateway_addon.wire import jsontext
 
 SEVERITY = {
+    **dict.fromkeys(detectors.KINDS, "medium"),
     **dict.fromkeys(SHAPES, "high"),
     "private_key": "high",
     ENVIRONMENT: "high",
@@ -29,8 +39,8 @@ SEVERITY = {
     # known by what stands in front of them: URLs and JSON members, ...
     CREDENTIAL: "medium",
     # ... and anything that looks like an assignment
-    "assigned": "low",
-    **dict.fromkeys(detectors.DETECTORS.values(), "medium"),
+    ASSIGNED: "low",
+    AWS_SECRET: "medium",
 }
 """By kind of secret. What was never sent is no more than `info`."""
 
@@ -49,12 +59,10 @@ def find(db: Database, environment: Mapping[str, str]) -> dict[str, str]:
 def find_in(texts: Iterable[str], environment: Mapping[str, str]) -> dict[str, str]:
     """The secrets in these texts, and the kind of each; of two kinds the graver. Each text is looked through once."""
     finder = Finder(b"", known=environment_secrets(environment))
-    tokens: dict[str, str] = {}
     for text in texts:
         finder.find(text)
-        tokens |= detectors.tokens(text)
     found = finder.kinds
-    for token, kind in tokens.items():
+    for token, kind in finder.tokens.items():
         found[token] = max(found.get(token, kind), kind, key=_gravity)
     return _distinct({secret: kind for secret, kind in found.items() if _is_real(secret, kind)})
 
@@ -87,8 +95,10 @@ def mask(secret: str) -> str:
 
 def masker(known: Iterable[str]) -> Callable[[str], str]:
     """A function that masks the secrets in a text."""
-    anywhere, secrets = _anywhere(known)
-    return lambda text: anywhere.sub(lambda spelling: mask(secrets[spelling[0]]), text)
+    anywhere = _anywhere(known)
+    return lambda text: replaced(
+        text, (Span(start, end, mask(secret)) for start, end, secret in anywhere.finditer(text))
+    )
 
 
 def _gravity(kind: str) -> int:
@@ -101,41 +111,30 @@ def _is_real(secret: str, kind: str) -> bool:
     if not is_no_word(secret) or len(set(secret)) < _MIN_CHARACTERS or _STAND_IN.search(secret):
         return False
     # where code assigns, a word is a name
-    return kind != "assigned" or any(map(str.isdigit, secret))
+    return kind != ASSIGNED or any(map(str.isdigit, secret))
 
 
 def _distinct(found: Mapping[str, str]) -> dict[str, str]:
     """Each secret once: not also as a JSON string writes it, nor with what stands beside a token of known shape."""
-    written = {spelling for secret in found for spelling in _spellings(secret) - {secret}}
-    tokens = [secret for secret, kind in found.items() if kind in SHAPES]
+    written = {spelling for secret in found for spelling in spellings(secret) - {secret}}
+    tokens = Known({secret: secret for secret, kind in found.items() if kind in SHAPES})
     return {
         secret: kind
         for secret, kind in found.items()
-        if secret not in written and (kind in SHAPES or not any(token in secret for token in tokens))
+        if secret not in written and (kind in SHAPES or not any(tokens.finditer(secret)))
     }
 
 
-def _spellings(secret: str) -> set[str]:
-    """How a secret is written: in a text, in JSON, in JSON within JSON, and in a URL."""
-    in_json = json.dumps(secret, ensure_ascii=False)[1:-1]
-    in_url = quote(secret.encode("utf-8", "surrogatepass"), safe="")
-    return {secret, in_json, json.dumps(in_json, ensure_ascii=False)[1:-1], in_url}
-
-
-def _anywhere(known: Iterable[str]) -> tuple[re.Pattern[str], dict[str, str]]:
-    """A regex for the secrets wherever they stand, and the secret of each spelling it may find."""
-    secrets = {spelling: secret for secret in known for spelling in _spellings(secret)}
-    # the longest first, as one may begin like another; of none at all, nothing
-    longest_first = sorted(secrets, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)"), secrets
+def _anywhere(known: Iterable[str]) -> Known:
+    return Known({spelling: secret for secret in known for spelling in spellings(secret)} | {one: one for one in known})
 
 
 def _places(db: Database, known: Iterable[str]) -> dict[str, list[evidence.TextId]]:
     """The texts each secret is in, whatever gave it away there or elsewhere."""
-    anywhere, secrets = _anywhere(known)
+    anywhere = _anywhere(known)
     places = defaultdict(list)
     for text_id, text in evidence.texts(db):
-        for secret in {secrets[spelling] for spelling in anywhere.findall(text)}:
+        for secret in {found.secret for found in anywhere.finditer(text)}:
             places[secret].append(text_id)
     return places
 
@@ -183,4 +182,4 @@ def _place_in_request(
 
 
 def _holds(text: str | None, secret: str) -> bool:
-    return text is not None and any(spelling in text for spelling in _spellings(secret))
+    return text is not None and any(spelling in text for spelling in spellings(secret))

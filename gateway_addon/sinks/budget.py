@@ -4,7 +4,8 @@ import logging
 from collections import Counter
 from decimal import Decimal
 
-from gateway_addon.record import Content, Record
+from gateway_addon.content import Content
+from gateway_addon.record import Record
 from gateway_addon.sinks.console import dollars
 
 logger = logging.getLogger(__name__)

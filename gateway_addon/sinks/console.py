@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from gateway_addon import terms
-from gateway_addon.record import Content, Record
+from gateway_addon.content import Content
+from gateway_addon.record import Record
 
 logger = logging.getLogger(__name__)
 

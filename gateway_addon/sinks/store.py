@@ -3,7 +3,8 @@
 import logging
 from pathlib import Path
 
-from gateway_addon.record import Content, Record
+from gateway_addon.content import Content
+from gateway_addon.record import Record
 from gateway_addon.store.writer import Writer
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,8 @@ from sqlite_utils import Database
 
 from gateway_addon.api import KINDS
 from gateway_addon.api.base import HistoryItem, ToolCall, ToolResult
-from gateway_addon.record import COLUMNS, TIMINGS, Content, Record, arguments_valid, as_row
+from gateway_addon.content import Content, arguments_valid
+from gateway_addon.record import COLUMNS, TIMINGS, Record, as_row
 from gateway_addon.store import bodies
 from gateway_addon.store.contents import content_id, tool_set_id
 from gateway_addon.store.conversations import inherit

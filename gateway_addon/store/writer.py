@@ -19,7 +19,8 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
-from gateway_addon.record import Content, Record, without_text
+from gateway_addon.content import Content, without_text
+from gateway_addon.record import Record
 from gateway_addon.store.bodies import Nodes
 from gateway_addon.store.database import open_database, reported, transaction
 from gateway_addon.store.rows import insert_begun, replace_finished, texts
@@ -198,12 +199,13 @@ class Writer:
             try:
                 lost = self._commit(batch)
             except Exception as error:
-                self._warn("calls wait to be recorded", error)
                 with self._changed:
                     if self._failing_since is None:
                         self._failing_since = time.monotonic()
                     if self._abandoned:
                         return _finished(batch)
+                # once it is noted: who reads this may end the proxy
+                self._warn("calls wait to be recorded", error)
                 time.sleep(RETRY_PAUSE)
             else:
                 with self._changed:

@@ -98,6 +98,34 @@ class EventParser:
         return Event(*_read(dict(_headers(raw[_PRELUDE.size : payload])), raw[payload : -_CRC.size]), raw)
 
 
+def content(raw: bytes) -> bytes | None:
+    """What a whole message says: what a `chunk` packs, else its payload. None for bytes that are no whole message."""
+    event = next(iter(EventParser(max_event=len(raw)).feed(raw)), None)
+    if event is None or event.raw != raw or not raw or len(raw) < _FRAME or _PRELUDE.unpack_from(raw)[0] != len(raw):
+        return None
+    return event.data if event.name == "chunk" else _parts(raw)[1]
+
+
+def with_content(raw: bytes, new: bytes) -> bytes:
+    """A whole message that says something else, in the same form."""
+    headers, payload = _parts(raw)
+    if payload != content(raw):
+        text = payload.decode()
+        packed = next(member for member in jsontext.members(text) if member.key == "bytes")
+        payload = f'{text[: packed.start]}"{base64.b64encode(new).decode()}"{text[packed.end :]}'.encode()
+    else:
+        payload = new
+    lengths = _PRELUDE.pack(len(headers) + len(payload) + _FRAME, len(headers), 0)[: -_CRC.size]
+    message = lengths + _CRC.pack(crc32(lengths)) + headers + payload
+    return message + _CRC.pack(crc32(message))
+
+
+def _parts(raw: bytes) -> tuple[bytes, bytes]:
+    """Headers and payload of a whole message."""
+    start = _PRELUDE.size + int(_PRELUDE.unpack_from(raw)[1])
+    return raw[_PRELUDE.size : start], raw[start : -_CRC.size]
+
+
 def _headers(block: bytes) -> Iterator[tuple[str, str]]:
     """The headers that are strings, up to the first that is not as the format says."""
     position = 0

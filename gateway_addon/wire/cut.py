@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from json.encoder import encode_basestring
 from typing import NamedTuple
 
-from gateway_addon.wire.elements import Body, read
+from gateway_addon.wire.elements import MAX_TAKEN_APART, Body, read
 from gateway_addon.wire.jsontext import BOM, Scanner
 
 SYSTEM, TOOLS, CONVERSATION = PARTS = ("system", "tools", "conversation")
@@ -154,7 +154,7 @@ def split_texts(element: str) -> tuple[str, list[str]]:
 
     Returns a template, which is JSON with the JSON of `"\\x1a0"`, `"\\x1a1"`, ... in the places of the texts, and these
     as they read, without escapes. Texts stay in the template where they are written with unusual escapes, or hold what
-    a database has no text for: NUL and lone surrogates.
+    a database has no text for: NUL and lone surrogates; and in an element longer than `MAX_TAKEN_APART`.
     """
     texts: list[str] = []
 
@@ -168,7 +168,7 @@ def split_texts(element: str) -> tuple[str, list[str]]:
         texts.append(text)
         return f'"\\u001a{len(texts) - 1}"'
 
-    if _HOLE.search(element):
+    if len(element) > MAX_TAKEN_APART or _HOLE.search(element):
         return element, []
     return _LITERAL.sub(take, element), texts
 

@@ -6,6 +6,7 @@ value is taken; only what differs is scanned. `Memory` keeps the elements of a f
 """
 
 import re
+import threading
 from codecs import BOM_UTF8, utf_8_decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -237,10 +238,11 @@ class _Scanner:
             else:
                 # a number may go on behind the window
                 if is_rest or end < len(self._window):
-                    self.at += len(self._window[self._character : end].encode())
+                    passed = self._window[self._character : end]
+                    self.at += len(passed) if passed.isascii() else len(passed.encode())
                     self._byte, self._character = self.at, end
                     return value
-            self._size *= 16
+            self._size *= 64
             self._open_window()
 
     def _reach(self) -> None:
@@ -302,10 +304,11 @@ class _Scanner:
 
 
 class Memory:
-    """The elements of the last bodies read, of a few conversations."""
+    """The elements of the last bodies read, of a few conversations. Any thread may read with it."""
 
     def __init__(self, members: Callable[[], Mapping[str, str]]) -> None:
         self._members = members
+        self._lock = threading.Lock()
         self._known: list[_Known] = []
         """The body read last is the first."""
 
@@ -319,10 +322,13 @@ class Memory:
     def _keep(self, body: Body) -> None:
         latest = _Known(len(body.sent), {part.name: part.elements for part in body.parts})
         elements = {id(element) for way in latest.ways.values() for element in way}
-        kept = [known for known in self._known if not any(id(element) in elements for element in known.ends)]
-        self._known = [latest, *kept][:MAX_BODIES]
-        while sum(known.size for known in self._known) > MAX_REMEMBERED:
-            self._known.pop()
+        with self._lock:
+            others = [known for known in self._known if not any(id(element) in elements for element in known.ends)]
+            kept = [latest, *others][:MAX_BODIES]
+            while sum(known.size for known in kept) > MAX_REMEMBERED:
+                kept.pop()
+            # as a whole, because another thread may be reading with it
+            self._known = kept
 
 
 class _Known:
@@ -337,7 +343,13 @@ class _Known:
         """Elements that a body has which continues this one, and no other."""
 
 
+MAX_TAKEN_APART = 4_000_000
+"""Characters of an element that is more than one piece: the search in a longer one would hold up other threads."""
+
+
 def _settle(element: str) -> tuple[str, list[tuple[int, str]]]:
+    if len(element) > MAX_TAKEN_APART:
+        return element, []
     pieces: list[str] = []
     passing: list[tuple[int, str]] = []
     done = 0

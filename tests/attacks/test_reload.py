@@ -53,7 +53,9 @@ def test_a_script_that_breaks_never_opens_the_gateway(
         """The gateway still sends calls with the key, refuses pages, and no token of a client's goes anywhere."""
         nonlocal calls
         body = request_body("messages", "fake/text")
-        assert Call(proxy.url, PATH, body, {"x-api-key": CLIENT}).response.status == 200
+        call = Call(proxy.url, PATH, body, {"x-api-key": CLIENT})
+        assert call.response.status == 200
+        assert call.read()
         assert status(exchange(proxy.url, request("GET", "/api/gateway/models", ["host: page.example"]))) == 401
         calls += 1
 

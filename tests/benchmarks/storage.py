@@ -9,7 +9,8 @@ from gateway_addon import api
 from gateway_addon.api import KINDS
 from gateway_addon.call import Destination, Passage, open_call, read_request
 from gateway_addon.cost import PriceTable
-from gateway_addon.reading import CLEAN, Reading, finish
+from gateway_addon.outcome import CLEAN
+from gateway_addon.reading import Reading, finish
 from gateway_addon.store.bodies import load_body
 from gateway_addon.store.database import open_readonly
 from gateway_addon.store.writer import Writer

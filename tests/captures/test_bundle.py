@@ -112,6 +112,25 @@ def test_no_secret_is_bundled_not_even_one_that_another_call_shows_to_be_one(tmp
     assert secret.encode() not in held
 
 
+@pytest.mark.parametrize("credential", ["planted-credential-0001", "sk-ant-planted-0123456789", "lm-studio"])
+def test_redaction_does_not_change_what_a_row_says_of_the_credential(credential: str, tmp_path: Path):
+    first, *_ = http_flows(DEMO)
+    for name in ("authorization", "x-api-key"):
+        first.request.headers.pop(name, None)
+    first.request.headers["x-api-key"] = credential
+    source, path = tmp_path / "in.flow", tmp_path / "one.zip"
+    with source.open("wb") as file:
+        FlowWriter(file).add(first)
+    code, _, errors = run(source, first.id, path)
+    assert (code, errors) == (0, "")
+    kinds = {"planted-credential-0001": "credential", "sk-ant-planted-0123456789": "anthropic_key"}
+    assert manifest(path)["rows"]["requests"][0]["client_credential"] == kinds.get(credential)
+
+
+def test_redaction_changes_no_row_of_the_demo(tmp_path: Path):
+    assert run(DEMO, "all", tmp_path / "all.zip")[2] == ""
+
+
 def repacked(path: Path, target: Path, change: Callable[[dict[str, Any]], None]) -> Path:
     told = manifest(path)
     change(told)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from gateway_addon.api.base import ToolCall, ToolResult
-from gateway_addon.record import Content, Record
+from gateway_addon.content import Content
+from gateway_addon.record import Record
 from tests.commands import output, run, write
 from tests.store.calls import make_content, make_record
 

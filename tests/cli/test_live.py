@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gateway_addon.cli import live
-from gateway_addon.record import Content
+from gateway_addon.content import Content
 from gateway_addon.store.writer import Writer
 from tests.commands import lines, run, write
 from tests.store.calls import make_content, make_record, stored

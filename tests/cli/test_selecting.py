@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway_addon.record import Content
+from gateway_addon.content import Content
 from gateway_addon.times import timestamp
 from tests.commands import as_json, output, run, table, write
 from tests.store.calls import make_content, make_record

@@ -6,7 +6,7 @@ import pytest
 from rich.cells import cell_len
 
 from gateway_addon.api.base import ToolCall
-from gateway_addon.record import Content
+from gateway_addon.content import Content
 from tests.commands import output, run, write
 from tests.store.calls import make_content, make_record
 

@@ -1,5 +1,7 @@
 """Faults that never cost a byte or a row, and are not to begin with it."""
 
+import hashlib
+import json
 import random
 import signal
 import socket
@@ -15,14 +17,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.client import PATHS, Call, request_body
+from gateway_addon.content import Content
+from gateway_addon.store.writer import Writer
+from tests.client import PATHS, Call, body_of, request_body
 from tests.faults.upstream import RawUpstream, exchange, http, post
 from tests.gateways import until
 from tests.mitmdump import Mitmdump, rows
 from tests.provider import Provider
+from tests.store.calls import make_record
 
 Start = Callable[..., Mitmdump]
 KINDS = list(PATHS)
+CLI = (sys.executable, "-m", "gateway_addon")
 
 
 def ask(url: str, scenario: str = "text", kind: str = "messages") -> bytes:
@@ -48,7 +54,35 @@ def test_a_proxy_killed_at_any_moment_leaves_a_whole_database(times: int, mitmdu
     with closing(sqlite3.connect(db)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert rows(db, "SELECT id FROM requests WHERE outcome = 'in_flight'") == []
-    assert subprocess.run([sys.executable, "-m", "gateway_addon", "verify", db]).returncode == 0
+    assert subprocess.run([*CLI, "verify", db]).returncode == 0
+
+
+@pytest.mark.parametrize("command", [("search", "winner"), ("prune", "--max-size", "150000")], ids=["search", "prune"])
+@pytest.mark.parametrize("times", [2, pytest.param(20, marks=pytest.mark.long)])
+def test_a_command_killed_at_any_moment_leaves_a_whole_database(command: tuple[str, ...], times: int, tmp_path: Path):
+    """A prune that ended has taken out calls; each of the others can still be shown."""
+    db, chance = tmp_path / "gateway.db", random.Random(5)
+    writer = Writer(db, "1")
+    for number in range(300):
+        text = f"The winner of round {number}. " * 40
+        body = json.dumps({"messages": [{"role": "user", "content": text}]}).encode()
+        sha256 = hashlib.sha256(body).hexdigest()
+        record = make_record(id=f"call-{number}", run_id=writer.run_id, request_sha256=sha256)
+        writer.finish(record, Content(user_prompt=text, body=body), wait=True)
+    writer.close()
+    name, *arguments = command
+    for _ in range(times):
+        process = subprocess.Popen([*CLI, name, db, *arguments], stdout=subprocess.DEVNULL)
+        # from before it opens the file to after its end
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(chance.uniform(0.2, 1.2))
+        process.kill()
+        process.wait()
+    with closing(sqlite3.connect(db)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+    assert subprocess.run([*CLI, "verify", db]).returncode == 0
+    assert b"winner" in subprocess.run([*CLI, "search", db, "winner"], stdout=subprocess.PIPE).stdout
 
 
 def try_to_ask(url: str) -> None:
@@ -170,6 +204,18 @@ def test_a_client_that_leaves_at_any_offset_has_a_row(provider: Provider, mitmdu
         call.leave()
     assert ask(proxy.url)
     until(lambda: len(rows(db, "SELECT id FROM requests WHERE outcome <> 'in_flight'")) == len(offsets) + 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_upstream_that_dribbles_is_passed_on_byte_by_byte(kind: str, provider: Provider, mitmdump: Start):
+    """Nothing of an answer waits for the rest of it."""
+    proxy = mitmdump()
+    call = Call(proxy.url, PATHS[kind], request_body(kind, "fake/held"))
+    first = call.response.read1()
+    assert first
+    # the upstream says no more until this has arrived
+    provider.gate.open()
+    assert first + call.read() == body_of(bytes(provider.requests[0].sent))
 
 
 @pytest.mark.parametrize("events", [200, pytest.param(2_000, marks=pytest.mark.long)])

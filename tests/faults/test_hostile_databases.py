@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from gateway_addon.record import Content
+from gateway_addon.content import Content
 from gateway_addon.store.writer import Writer
 from tests.store.calls import make_content, make_record
 

@@ -17,10 +17,10 @@ from sqlite_utils import Database
 
 from gateway_addon import cli
 from gateway_addon.api.base import ToolCall, ToolResult
+from gateway_addon.content import Content
 from gateway_addon.otlp import export, send
 from gateway_addon.otlp.export import Export, Tally, UnavailableError
 from gateway_addon.otlp.source import Stored, cleaner
-from gateway_addon.record import Content
 from gateway_addon.store.database import open_database, transaction
 from gateway_addon.store.rows import replace_finished
 from tests.client import Call, request_body

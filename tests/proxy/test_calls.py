@@ -1,12 +1,14 @@
 """What a bug of ours may do to a call: nothing to its bytes, and its row says so."""
 
+import asyncio
+import gzip
 import json
 import logging
 import math
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from mitmproxy.flow import Error
 from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import taddons, tflow
 
+from gateway_addon.call import read_request
 from gateway_addon.proxy.hooks import GatewayAddon
 from tests.mitmdump import rows
 
@@ -203,6 +206,81 @@ class TestTheAddonThatFailsOnAGatewayCall:
     def test_answers_it_itself(self, broken: str, addon: GatewayAddon, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(f"gateway_addon.proxy.{broken}", fail)
         self.refused(addon)
+
+
+class TestALongRequest:
+    """Its client waits for it to be read; the other calls do not."""
+
+    LONG = json.dumps(BODY | {"messages": [{"role": "user", "content": "word " * 250_000}]}).encode()
+    PACKED = gzip.compress(
+        json.dumps(BODY | {"messages": [{"role": "user", "content": os.urandom(20_000).hex()}]}).encode()
+    )
+
+    def ask(self, body: bytes, encoding: str | None, path: str) -> http.HTTPFlow:
+        flow = call()
+        flow.response = None
+        flow.client_conn.peername = ("127.0.0.1", 40000)
+        flow.client_conn.proxy_mode = ProxyMode.parse("reverse:https://openrouter.ai")
+        flow.request.path = path
+        flow.request.raw_content = body
+        if encoding:
+            flow.request.headers["content-encoding"] = encoding
+        return flow
+
+    @pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/gateway/chat/completions"])
+    @pytest.mark.parametrize(("body", "encoding"), [(LONG, None), (PACKED, "gzip")], ids=["long", "packed"])
+    def test_is_read_in_a_thread_of_its_own(
+        self, body: bytes, encoding: str | None, path: str, addon: GatewayAddon, tmp_path: Path, monkeypatch
+    ):
+        threads = []
+
+        def read(*arguments: Any) -> Any:
+            threads.append(threading.current_thread())
+            return read_request(*arguments)
+
+        monkeypatch.setattr("gateway_addon.proxy.flows.read_request", read)
+        flow = self.ask(body, encoding, path)
+        addon.requestheaders(flow)
+        waited = addon.request(flow)
+        assert waited is not None
+        asyncio.run(_awaited(waited))
+        assert [thread is threading.main_thread() for thread in threads] == [False]
+        flow.response = http.Response.make(200, b"", {"content-type": "text/event-stream"})
+        assert run_answer(addon, flow, [ANSWER]) == ANSWER
+        row = stored(addon, tmp_path)
+        assert (row["outcome"], row["request_model"], row["request_bytes"]) == ("complete", "m", len(body))
+
+    @pytest.mark.parametrize("path", ["/v1/embeddings", "/index.html"])
+    def test_is_not_read_where_it_is_no_call(self, path: str, addon: GatewayAddon):
+        flow = self.ask(self.LONG, None, path)
+        addon.requestheaders(flow)
+        assert addon.request(flow) is None
+
+    def test_is_sent_on_when_reading_fails(self, addon: GatewayAddon, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr("gateway_addon.proxy.flows.read_request", fail)
+        flow = self.ask(self.LONG, None, "/v1/chat/completions")
+        addon.requestheaders(flow)
+        waited = addon.request(flow)
+        assert waited is not None
+        asyncio.run(_awaited(waited))
+        assert flow.response is None
+        assert flow.error is None
+
+    def test_is_refused_when_reading_fails_on_a_gateway_path(
+        self, addon: GatewayAddon, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr("gateway_addon.proxy.flows.read_request", fail)
+        flow = self.ask(self.LONG, None, "/api/gateway/chat/completions")
+        addon.requestheaders(flow)
+        waited = addon.request(flow)
+        assert waited is not None
+        asyncio.run(_awaited(waited))
+        assert flow.response is not None
+        assert flow.response.status_code == 500
+
+
+async def _awaited(waited: Awaitable[None]) -> None:
+    await waited
 
 
 def test_the_body_of_a_stranger_is_neither_decoded_nor_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -9,7 +9,8 @@ from typing import Any
 
 from gateway_addon.api import KINDS
 from gateway_addon.api.base import ToolCall
-from gateway_addon.record import Content, Record, limited
+from gateway_addon.content import Content, limited
+from gateway_addon.record import Record
 from gateway_addon.review import review
 from gateway_addon.review.findings import Finding
 from gateway_addon.store.database import open_readonly

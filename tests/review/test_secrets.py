@@ -323,6 +323,14 @@ CONTEXTS = [
     "https://u:{}@db.example/app",
     "https://api.example/?key={}&page=2",
     '{{"client_secret": "{}"}}',
+    '{{"githubToken": "{}"}}',
+    "mytool --token {} -v",
+    "SECRET_KEY = '{}'",
+    "<password>{}</password>",
+    "https://{}@git.example/a.git",
+    "aws_secret_access_key = {}",
+    "x-vault-token: {}",
+    "a=1&auth={}",
 ]
 planted = st.builds(str.format, st.sampled_from(CONTEXTS), st.sampled_from(TOKENS))
 lines = st.lists(planted | st.text(max_size=10), min_size=1, max_size=4).map("\n".join)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway_addon.record import Content
+from gateway_addon.content import Content
 from gateway_addon.sinks import Sinks
 from tests.store.calls import make_record
 

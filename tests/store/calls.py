@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from gateway_addon.record import Content, Record
+from gateway_addon.content import Content
+from gateway_addon.record import Record
 from gateway_addon.store.database import open_readonly
 from gateway_addon.times import seconds
 
@@ -39,3 +40,13 @@ def stored(path: Path, sql: str) -> list[dict[str, Any]]:
         return list(db.query(sql))
     finally:
         db.close()
+
+
+def mode(path: Path) -> int:
+    """Who may read and write a file."""
+    return path.stat().st_mode & 0o777
+
+
+def folder(path: Path) -> dict[str, bytes]:
+    """The files in a folder, and what they hold."""
+    return {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()}

@@ -3,16 +3,15 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlite_utils import Database
 
 from gateway_addon import api
-from gateway_addon.record import Content
+from gateway_addon.content import Content
 from gateway_addon.store.bodies import DamagedError, elements, load_body, stored_bodies
-from gateway_addon.store.database import open_database, transaction
+from gateway_addon.store.database import transaction
 from gateway_addon.store.rows import replace_finished
 from gateway_addon.wire.cut import edits
 from gateway_addon.wire.elements import read
@@ -22,12 +21,6 @@ QUESTION = "Why is the second player missing from the list of winners? " * 3
 FINDING = "The loop ends one element before the end of the list.\n" * 3
 ANSWER = "Because the range stops too early; the last index is never reached. " * 3
 MARKER = {"cache_control": {"type": "ephemeral"}}
-
-
-@pytest.fixture
-def db(tmp_path: Path):
-    with open_database(tmp_path / "gateway.db") as db:
-        yield db
 
 
 def encoded(body: object) -> bytes:

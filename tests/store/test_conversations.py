@@ -2,22 +2,15 @@
 
 from collections.abc import Sequence
 from itertools import permutations
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlite_utils import Database
 
-from gateway_addon.record import Content
-from gateway_addon.store.database import open_database, transaction
+from gateway_addon.content import Content
+from gateway_addon.store.database import transaction
 from gateway_addon.store.rows import replace_finished
 from tests.store.calls import make_record
-
-
-@pytest.fixture
-def db(tmp_path: Path):
-    with open_database(tmp_path / "gateway.db") as db:
-        yield db
 
 
 def put(db: Database, prompt: str | None = None, **columns: Any) -> None:

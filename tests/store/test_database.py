@@ -12,25 +12,7 @@ from sqlite_utils import Database, Migrations
 
 from gateway_addon.store import database, schema
 from gateway_addon.store.database import StoreError, open_database, open_readonly, transaction
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "gateway.db"
-
-
-@pytest.fixture
-def db(path: Path):
-    with open_database(path) as db:
-        yield db
-
-
-def mode(path: Path) -> int:
-    return path.stat().st_mode & 0o777
-
-
-def folder(path: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()}
+from tests.store.calls import folder, mode
 
 
 class TestCreating:

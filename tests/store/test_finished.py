@@ -7,25 +7,14 @@ import pytest
 from sqlite_utils import Database
 
 from gateway_addon.api.base import ToolCall, ToolResult
-from gateway_addon.record import Content
+from gateway_addon.content import Content
 from gateway_addon.store import finished, prune
-from gateway_addon.store.database import open_database, transaction
+from gateway_addon.store.database import transaction
 from gateway_addon.store.rows import insert_begun, replace_finished
 from gateway_addon.store.selection import Selection
 from gateway_addon.store.writer import Writer
 from gateway_addon.terms import Executor
 from tests.store.calls import make_record
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "gateway.db"
-
-
-@pytest.fixture
-def db(path: Path):
-    with open_database(path) as db:
-        yield db
 
 
 def begin(db: Database, request_id: str, second: int = 0) -> None:

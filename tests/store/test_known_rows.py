@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from gateway_addon import api
-from gateway_addon.record import Content, Record
+from gateway_addon.content import Content
+from gateway_addon.record import Record
 from gateway_addon.store import prune
 from gateway_addon.store.bodies import load_body
 from gateway_addon.store.database import open_database, open_readonly

@@ -5,11 +5,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import pytest
 from sqlite_utils import Database
 
 from gateway_addon.api.base import ToolCall, ToolResult
-from gateway_addon.record import Content, Record
+from gateway_addon.content import Content
+from gateway_addon.record import Record
 from gateway_addon.store import prune
 from gateway_addon.store.bodies import load_body, stored_bodies
 from gateway_addon.store.database import open_database, transaction
@@ -21,17 +21,6 @@ from tests.sessions import session
 from tests.store.calls import make_content, make_record
 
 LONG = "some words to be kept for a while " * 10
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "gateway.db"
-
-
-@pytest.fixture
-def db(path: Path):
-    with open_database(path) as db:
-        yield db
 
 
 def call(day: int, body: bytes = b"", **texts: Any) -> tuple[Record, Content]:

@@ -2,25 +2,18 @@
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlite_utils import Database
 
 from gateway_addon.api.base import ToolCall, ToolResult
-from gateway_addon.record import Content
+from gateway_addon.content import Content
 from gateway_addon.store import queries
-from gateway_addon.store.database import open_database, transaction
+from gateway_addon.store.database import transaction
 from gateway_addon.store.rows import replace_finished
 from gateway_addon.store.selection import Selection
 from tests.store.calls import make_record
-
-
-@pytest.fixture
-def db(tmp_path: Path):
-    with open_database(tmp_path / "gateway.db") as db:
-        yield db
 
 
 def put(db: Database, request_id: str, second: int, content: Content | None = None, **columns: Any) -> None:

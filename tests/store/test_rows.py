@@ -1,6 +1,5 @@
 """What a record and its texts become in the database, the first time and when they are read again."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,18 +8,13 @@ from hypothesis import strategies as st
 from sqlite_utils import Database
 
 from gateway_addon.api.base import ToolCall
-from gateway_addon.record import COLUMNS, TIMINGS, Content, as_row
+from gateway_addon.content import Content
+from gateway_addon.record import COLUMNS, TIMINGS, as_row
 from gateway_addon.store.contents import content_id
-from gateway_addon.store.database import open_database, transaction
+from gateway_addon.store.database import transaction
 from gateway_addon.store.rows import insert_begun, replace_finished
 from gateway_addon.store.schema import create_calls
 from tests.store.calls import make_content, make_record
-
-
-@pytest.fixture
-def db(tmp_path: Path):
-    with open_database(tmp_path / "gateway.db") as db:
-        yield db
 
 
 def begin(db: Database, **columns: Any) -> None:

@@ -10,18 +10,12 @@ import pytest
 from sqlite_utils import Database
 
 from gateway_addon.store import runs
-from gateway_addon.store.database import open_database, transaction
+from gateway_addon.store.database import transaction
 from gateway_addon.store.rows import insert_begun
 from gateway_addon.store.runs import end_run, interrupt_dead_calls, is_alive, process_mark, start_run
 from tests.store.calls import make_record
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system has no /proc")
-
-
-@pytest.fixture
-def db(tmp_path: Path):
-    with open_database(tmp_path / "gateway.db") as db:
-        yield db
 
 
 @pytest.fixture

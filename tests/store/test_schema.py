@@ -13,7 +13,8 @@ from sqlite_utils import Database
 
 from gateway_addon.api import KINDS
 from gateway_addon.api.base import ToolCall, ToolResult
-from gateway_addon.record import COLUMNS, Content
+from gateway_addon.content import Content
+from gateway_addon.record import COLUMNS
 from gateway_addon.store.database import StoreError, open_database, open_readonly, transaction
 from gateway_addon.store.rows import KEPT, REFERENCES, replace_finished
 from gateway_addon.terms import Executor
@@ -38,25 +39,6 @@ CONTRACT = {
     "usage_by_agent": f"session_id, agent_id, {USAGE}",
     "tool_usage": "name, calls, errors, requests",
 }
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "gateway.db"
-
-
-@pytest.fixture
-def db(path: Path):
-    with open_database(path) as db:
-        yield db
-
-
-def mode(path: Path) -> int:
-    return path.stat().st_mode & 0o777
-
-
-def folder(path: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()}
 
 
 class TestTables:

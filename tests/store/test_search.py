@@ -9,23 +9,12 @@ from sqlite_utils import Database
 
 from gateway_addon.api import KINDS
 from gateway_addon.api.base import ToolCall, ToolResult
-from gateway_addon.record import Content, limited
+from gateway_addon.content import Content, limited
 from gateway_addon.store import prune, search
-from gateway_addon.store.database import open_database, transaction
+from gateway_addon.store.database import transaction
 from gateway_addon.store.rows import replace_finished
 from tests.bodies import bodies, uneven
 from tests.store.calls import make_record
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "gateway.db"
-
-
-@pytest.fixture
-def db(path: Path):
-    with open_database(path) as db:
-        yield db
 
 
 def put(db: Database, content: Content, request_id: str = "a", **columns: Any) -> None:

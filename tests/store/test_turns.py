@@ -1,23 +1,16 @@
 """Which call a person's turn began with."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlite_utils import Database
 
 from gateway_addon.api.base import ToolCall, ToolResult
-from gateway_addon.record import Content
-from gateway_addon.store.database import open_database, transaction
+from gateway_addon.content import Content
+from gateway_addon.store.database import transaction
 from gateway_addon.store.rows import insert_begun, replace_finished
 from gateway_addon.store.turns import assign_turns
 from tests.store.calls import make_record
-
-
-@pytest.fixture
-def db(tmp_path: Path):
-    with open_database(tmp_path / "gateway.db") as db:
-        yield db
 
 
 def put(db: Database, request_id: str, second: int, prompt: str = "Why?", tool: bool = False, **columns: Any) -> None:

@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from gateway_addon.api.base import ToolCall, ToolResult
-from gateway_addon.record import Content, Record, limited
+from gateway_addon.content import Content, limited
+from gateway_addon.record import Record
 from gateway_addon.store import database, writer
 from gateway_addon.store.database import StoreError, open_readonly
 from gateway_addon.store.writer import Loss, Writer

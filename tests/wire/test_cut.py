@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway_addon import api
 from gateway_addon.wire import cut as wire_cut
 from gateway_addon.wire.cut import MIN_TEXT, Cut, Edit, cut, fill_texts, join, split_texts
-from gateway_addon.wire.elements import MAX_ELEMENTS
+from gateway_addon.wire.elements import MAX_ELEMENTS, MAX_TAKEN_APART
 
 MEMBERS = api.members()
 LONG = "word " * MIN_TEXT
@@ -189,6 +189,15 @@ class TestEdits:
         assert (first.envelope, first.parts) == (second.envelope, second.parts)
         assert first.edits == [Edit("conversation", 1, 51, MARKED)]
         assert second.edits == [Edit("conversation", 3, 51, MARKED)]
+
+
+def test_a_huge_element_stays_in_one_piece():
+    element = compact({"role": "user", "content": "x" * MAX_TAKEN_APART, **MARKER})
+    body = f'{{"model":"m","messages":[{element}]}}'.encode()
+    pieces = cut(body, MEMBERS)
+    assert (pieces.parts["conversation"], pieces.edits) == ([element], [])
+    assert split_texts(element) == (element, [])
+    assert join(pieces, MEMBERS) == body
 
 
 class TestKindsThatCameLater:
