@@ -95,7 +95,9 @@ class _Spellings[T: (str, bytes)](NamedTuple):
     @staticmethod
     def of(secrets: Iterable[str]) -> "_Spellings[str]":
         characters = sorted(set("".join(secrets)))
-        secret = "|".join("".join(map(_any_character, one)) for one in secrets) or "(?!)"
+        # a run of backslashes is looked at from its beginning only: each of a million is the beginning of none
+        begin = r"(?:(?<!\\)|(?!\\))"
+        secret = "|".join(begin + "".join(map(_any_character, one)) for one in secrets) or "(?!)"
         codes = f"(?:{'|'.join(map(_code, characters))})"
         escapes = [rf"\\u00{codes}", f"%{codes}", f"%25(?:25)*{codes}"] if characters else []
         escapes += [rf"\\{re.escape(one)}" for one in characters if one in _SHORT_ESCAPES]

@@ -10,6 +10,7 @@ import sys
 
 from gateway_addon.captures.finder import Finder
 from gateway_addon.credentials import ECHOED, LOOKS_LIKE_A_KEY, credential_kind, environment_secrets, holds_secret
+from gateway_addon.masking import Mask
 from gateway_addon.review.secrets import find_in
 
 REPEATED = [
@@ -31,6 +32,7 @@ REPEATED = [
     *("sk-", "AKIA", "aws", "aws key ", "NPM TOKEN", "SG." + "a" * 22 + ".", "M" + "a" * 23 + ".", ".aaaaaa", "a-us1"),
     *("AC" + "a" * 32, "eyJ" + "a" * 8 + ".", "-----BEGIN ", "-----END ", "-----BEGIN PRIVATE KEY-----", "://", "://a"),
     *('name="token"\r\n', "a\r\n", "_a", "-a", "a.", "a:", "a==", "u005c", '\\"', "\\n", "{", "[", '["', '{"token":"'),
+    *("%25", "\\u00", "\\u0073", "sk-a-key-of-the-gateway-081"),
     *("sk-" + "a1" * 9 + " ", "[redacted:a:00000000] ", "x@", "&amp;", "=a", ": ", "a: "),
 ]
 """What the texts consist of."""
@@ -52,6 +54,10 @@ def search(text: str) -> None:
     environment_secrets({text: text})
     LOOKS_LIKE_A_KEY.search(text)
     ECHOED.sub("", text)
+    # an escape, so that the text is searched for every spelling
+    masked = Mask(["sk-a-key-of-the-gateway-0815"])
+    masked.text(f"\\u0073{text}")
+    masked.data(f"%73{text}".encode())
 
 
 def main() -> None:

@@ -10,8 +10,8 @@ import pytest
     ("characters", "seconds", "every"),
     [
         # a search that reads a text again from each of its characters takes minutes
-        (100_000, 40, 9),
-        pytest.param(300_000, 300, 1, marks=pytest.mark.long),
+        (60_000, 60, 9),
+        pytest.param(100_000, 400, 1, marks=pytest.mark.long),
     ],
 )
 def test_no_text_takes_long(characters: int, seconds: int, every: int):
