@@ -1,7 +1,7 @@
 """In what two requests differ, apart from what was said: prompt, tools, cache markers, betas, parameters. No I/O."""
 
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +9,18 @@ from gateway_addon.api import KINDS, members
 from gateway_addon.api.base import Json
 from gateway_addon.api.values import items, mapping, objects, text
 from gateway_addon.composition import Tool, tools_offered
-from gateway_addon.wire.cut import CONVERSATION
+from gateway_addon.wire.cut import CONVERSATION, TOOLS
 
 MARKER = "cache_control"
 
 BETAS = ("betas", "anthropic_beta")
 """Where a body names the betas that it wants, as it does where there is no header for them."""
+
+HOLDERS = ("function",)
+"""Types of tools that may be described in a member of that name."""
+
+SCHEMA = "input_schema"
+"""What describes a tool's arguments, here; elsewhere they are `parameters`."""
 
 OF_ONE_CONVERSATION = frozenset({"previous_response_id", "conversation", "thread", "container", "client_metadata"})
 """Members that say which conversation a request belongs to, besides those by which somebody is tracked."""
@@ -57,7 +63,7 @@ class Comparison:
     betas: Names | None
     """None: what either asked for is not known."""
     cache_markers: Names
-    """Each as its place and, where one is given, how long it lives; in the conversation counted from its end."""
+    """Each as its place and, where one is given, how long it lives; turns are counted from the last, which is -1."""
     tools: Names
     changed_tools: list[ChangedTool]
     system_prompt: list[str]
@@ -138,8 +144,20 @@ def _parameters(asked: Asked) -> Json:
 
 
 def _tools(asked: Asked) -> dict[str, Json]:
-    tools: Sequence[Tool] = list(tools_offered(asked.api_kind, asked.body))
-    return {tool.name: tool.definition for tool in tools}
+    return {tool.name: _described(tool) for tool in tools_offered(asked.api_kind, asked.body)}
+
+
+def _described(tool: Tool) -> Json:
+    """A tool in the words of one kind, so that those of another do not count as changes."""
+    definition = dict(tool.definition)
+    for holder in HOLDERS:
+        definition |= mapping(definition.pop(holder, None))
+    if SCHEMA in definition or definition.get("type") in HOLDERS:
+        definition.pop("type", None)
+    schema = definition.pop(SCHEMA, definition.pop("parameters", None))
+    # its name tells which one is compared with it
+    definition.pop("name", None)
+    return definition if schema is None else definition | {SCHEMA: schema}
 
 
 def _system_prompt(asked: Asked) -> list[str]:
@@ -169,11 +187,13 @@ def _markers(asked: Asked) -> Iterator[str]:
     for tool in tools_offered(asked.api_kind, asked.body):
         if marker := _marker_of(tool.definition):
             yield _marker(f"tools {tool.name}", marker)
-    for member, part in KINDS[asked.api_kind].MEMBERS.items():
-        elements = items(asked.body.get(member)) if part != "tools" else []
+    kind = KINDS[asked.api_kind]
+    for member, part in kind.MEMBERS.items():
+        elements = items(asked.body.get(member)) if part != TOOLS else []
         for at, element in enumerate(elements):
             blocks = [mapping(element), *objects(mapping(element).get("content"))]
-            number = at - len(elements) if part == CONVERSATION and at else at
+            is_turn = part == CONVERSATION and mapping(element).get("role") not in kind.SYSTEM_ROLES
+            number = at - len(elements) if is_turn else at
             yield from (_marker(f"{member}[{number}]", found) for block in blocks if (found := _marker_of(block)))
 
 
