@@ -43,7 +43,7 @@ class Context(NamedTuple):
     @property
     def notes(self) -> list[str]:
         told = {
-            f"{self.left_out} more calls: their requests or tokens are unknown": self.left_out,
+            f"calls left out, as their requests or tokens are unknown: {self.left_out}": self.left_out,
             f"what is of {UNSIZED} counts among the others": self.has_unsized,
         }
         return [note for note, holds in told.items() if holds]
