@@ -86,7 +86,8 @@ def _version(db: Database, reference: str) -> list[str]:
 
 def _asked(call: Sent) -> Asked:
     assert call.body is not None
-    return Asked(api_kind=call.record.api_kind, body=call.body)
+    betas = call.record.betas
+    return Asked(api_kind=call.record.api_kind, body=call.body, betas=None if betas is None else frozenset(betas))
 
 
 def _told(call: Sent) -> str:

@@ -149,3 +149,11 @@ def test_what_is_many_lines_is_cut(path: Path):
     write(path, call(1, OLD), call(2, OLD | {"system": "\n".join(map(str, range(100)))}))
     assert run("diff", path, "00000001", "00000002").stdout.splitlines()[-1] == "… 63 more lines (--full)"
     assert run("diff", path, "00000001", "00000002", "--full").stdout.splitlines()[-1] == "+ 99"
+
+
+def test_betas_of_the_headers(path: Path):
+    write(path, call(1, OLD, betas=("a-2025",)), call(2, OLD, betas=("a-2025", "b-2026")), call(3, OLD))
+    shown = run("diff", path, "00000001", "00000002")
+    assert (shown.exit_code, shown.stdout.splitlines()[-2:]) == (1, ["── betas", "  + b-2026"])
+    # of which nobody knows
+    assert run("diff", path, "00000001", "00000003").exit_code == 0
