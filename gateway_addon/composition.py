@@ -69,6 +69,9 @@ MEDIA: Mapping[str, Category] = {
 }
 """By the type of a part: what it is if it is no text."""
 
+SEALED = {"reasoning": "encrypted_content", "redacted_thinking": "data", "reasoning.encrypted": "data"}
+"""By the type of a part: where it has reasoning that only its provider can read."""
+
 UNSIZED = "size unknown"
 """The name of a part of whose tokens nothing is known."""
 
@@ -109,7 +112,7 @@ def compose(api_kind: str, body: Json, usage: Usage, price: ListPrice | None = N
     the call costs where it went; `model`: by which pictures are counted.
     """
     things = list(_things(api_kind, body, model))
-    if all(thing.name == UNSIZED for thing in things):
+    if not any(thing.is_sized for thing in things):
         things.append(_Thing("other", None, 0))
     counts = _counted(things, usage.input_tokens)
     costs = _costs(counts, usage, price)
@@ -160,7 +163,8 @@ def summed_up(calls: Iterable[Iterable[Part]]) -> list[Sum]:
         total.bytes += part.bytes
         total.tokens = _known_plus(total.tokens, part.tokens)
         total.usd = _known_plus(total.usd, part.usd)
-        total.unknown_costs += part.usd is None
+        # what an unsized part cost is among the costs of the others
+        total.unknown_costs += part.usd is None and part.tokens is not None
     return sorted(sums.values(), key=lambda total: (-(total.tokens or 0), total.tokens is None))
 
 
@@ -211,11 +215,13 @@ class _Thing(NamedTuple):
     name: str | None
     bytes: int
     tokens: int | None = None
-    """As a formula says; None: a text."""
+    """As a formula says."""
+    is_sized: bool = True
+    """False: nothing tells how many tokens it takes."""
 
     @property
     def is_text(self) -> bool:
-        return self.tokens is None and self.name != UNSIZED
+        return self.tokens is None and self.is_sized
 
 
 def _things(api_kind: str, body: Json, model: str) -> Iterator[_Thing]:
@@ -259,7 +265,8 @@ def _written(item: HistoryItem, calls: Mapping[str | None, ToolCall], element: o
             yield _Thing("system prompt", None, _size(words))
         case HistoryItem(role="user", text=str(words)):
             own = min(_size(strip_wrappers(words)), _size(words))
-            yield _Thing("person", None, own)
+            if own:
+                yield _Thing("person", None, own)
             if own < _size(words):
                 yield _Thing("harness", None, _size(words) - own)
         case HistoryItem(text=str(words)):
@@ -285,15 +292,16 @@ def _unwritten(element: object, model: str) -> Iterator[_Thing]:
         elif kind in MEDIA and not _is_text(value):
             data = _data(value)
             tokens = _picture_tokens(model, value, data) if MEDIA[kind] == "image" else None
-            yield _Thing(MEDIA[kind], UNSIZED if tokens is None else None, len(data) * 3 // 4, tokens)
+            size, is_sized = len(data) * 3 // 4, tokens is not None
+            yield _Thing(MEDIA[kind], None if is_sized else UNSIZED, size, tokens, is_sized)
         else:
-            pending += reversed([inner for inner in value.values() if isinstance(inner, dict | list)])
+            # what a model has written as arguments is text, whatever it looks like
+            pending += reversed([inner for name, inner in value.items() if name != "input"])
 
 
 def _sealed(part: Json) -> str | None:
     """Reasoning that only its provider can read, in base64."""
-    members = {"reasoning": "encrypted_content", "redacted_thinking": "data"}
-    return text(part.get(members.get(text(part.get("type")) or "", "")))
+    return text(part.get(SEALED.get(text(part.get("type")) or "", "")))
 
 
 def _is_text(part: Json) -> bool:
@@ -340,7 +348,7 @@ def _json(value: Json) -> str:
 
 def _counted(things: Sequence[_Thing], total: int | None) -> list[int | None]:
     """How many tokens each thing has."""
-    known = [at for at, thing in enumerate(things) if thing.name != UNSIZED]
+    known = [at for at, thing in enumerate(things) if thing.is_sized]
     counts: list[int | None] = [None] * len(things)
     if total is None:
         return counts

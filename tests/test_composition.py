@@ -195,6 +195,25 @@ def test_a_request_of_nothing_that_is_known():
     assert tokens_of(composition("messages", {})) == {("other", None): 1_000}
 
 
+def test_a_file_may_be_called_anything():
+    call = {"type": "tool_use", "id": "1", "name": "Read", "input": {"path": UNSIZED, "x": {"type": "image"}}}
+    result = {"type": "tool_result", "tool_use_id": "1", "content": RESULT}
+    turns = [{"role": "assistant", "content": [call]}, {"role": "user", "content": [result]}]
+    parts = composition("messages", {"messages": turns})
+    assert [(part.category, part.name) for part in parts] == [("tool call", "Read"), ("file read", UNSIZED)]
+    assert sum(part.tokens or 0 for part in parts) == 1_000
+
+
+def test_what_is_of_unknown_size_is_no_unknown_cost():
+    (image,) = [each for each in summed_up([composition("responses")]) if each.category == "image"]
+    assert (image.tokens, image.usd, image.unknown_costs, image.sent) == (None, None, 0, 1)
+
+
+def test_a_harness_alone_is_no_person():
+    reminder = {"role": "user", "content": "<system-reminder>Be kind.</system-reminder>"}
+    assert tokens_of(composition("messages", {"messages": [reminder]})) == {("harness", None): 1_000}
+
+
 # ---- Costs ----
 
 HALVES: dict[str, Any] = {"system": "a" * 10, "messages": [{"role": "user", "content": "b" * 10}]}

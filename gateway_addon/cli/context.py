@@ -77,7 +77,7 @@ def _context(calls: list[list[Part]], of: int) -> Context:
     sums = summed_up(calls)
     total = sum(each.tokens or 0 for each in sums)
     rows = [_row(each, cost, total) for each, cost in zip(sums, in_microdollars(sums), strict=True)]
-    return Context(rows, of - len(calls), any(each.name == UNSIZED for each in sums))
+    return Context(rows, of - len(calls), any(each.tokens is None for each in sums))
 
 
 def _row(part: Sum, cost: int | None, total: int) -> Row:
