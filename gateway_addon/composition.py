@@ -241,7 +241,7 @@ def _things(api_kind: str, body: Json, model: str) -> Iterator[_Thing]:
             if is_continued:
                 yield _Thing("earlier", None, 0)
                 is_continued = False
-            # a result may be of several items
+            # of one message, pictures before its words: of few it is told what they stand between
             for element in elements[seen + 1 : item.message + 1]:
                 yield from _unwritten(element, model)
             seen = item.message
