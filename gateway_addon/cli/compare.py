@@ -60,6 +60,8 @@ def diff(path: Path, words: tuple[str, ...], full: bool, as_json: bool) -> None:
     else:
         for name, call in (("A", before), ("B", after)):
             say(_fitted(f"{name}  {_told(call)}"))
+        if compared.betas is None:
+            say("betas: unknown of A or B")
         for heading, lines in _sections(compared):
             print_heading(heading)
             _print(lines, full)

@@ -55,6 +55,7 @@ def versions(path: Path) -> Path:
 SHOWN = """\
 A  00000001  2026-11-22 10:00:01  claude-code@1.0  messages  claude-sonnet-4-6
 B  00000004  2026-11-22 10:00:04  claude-code@2.0  messages  claude-sonnet-4-6
+betas: unknown of A or B
 
 ── parameters
     max_tokens: 1024 → 2048
