@@ -234,6 +234,12 @@ METERED_KEYS = ("sk-api-",)
 """How keys begin that pay by the token at a host that serves a plan too: MiniMax's."""
 
 
+BETA_HEADERS = ("anthropic-beta", "openai-beta")
+"""Each is a list."""
+
+BETA = re.compile(r"[\w.=-]{1,100}", re.ASCII)
+
+
 def is_subscription(headers: Headers, host: str, path: str) -> bool:
     """Whether a login or plan with a flat fee pays for a call: what its tokens would cost is notional.
 
@@ -241,7 +247,7 @@ def is_subscription(headers: Headers, host: str, path: str) -> bool:
     """
     scheme, _, token = headers.get("authorization", "").partition(" ")
     key = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-    if key.startswith(PLAN_KEYS) or any(beta.startswith("oauth-") for beta in _betas(headers)):
+    if key.startswith(PLAN_KEYS) or any(beta.startswith("oauth-") for beta in betas(headers)):
         return True
     return not key.startswith(METERED_KEYS) and PLANS.match(host.lower() + path) is not None
 
@@ -256,14 +262,15 @@ def _name(headers: Headers, facts: RequestFacts) -> tuple[str | None, str | None
         name, version = _told_by(SDKS, headers)
     if name is None:
         name, version = _told_by(BORROWED, headers)
-    if name is None and any(beta.startswith("claude-code-") for beta in _betas(headers)):
+    if name is None and any(beta.startswith("claude-code-") for beta in betas(headers)):
         name = "claude-code"
     return name, version
 
 
-def _betas(headers: Headers) -> list[str]:
-    """The values of `anthropic-beta`, which is a list."""
-    return [beta.strip() for beta in headers.joined("anthropic-beta").split(",")]
+def betas(headers: Headers) -> tuple[str, ...]:
+    """The names of the betas that a request asks for, as far as they are names; each once."""
+    named = (beta.strip() for header in BETA_HEADERS for beta in headers.joined(header).split(","))
+    return tuple(dict.fromkeys(beta for beta in named if BETA.fullmatch(beta)))
 
 
 def _told_by(table: Mapping[str, Iterable[Sign]], headers: Headers) -> tuple[str | None, str | None]:

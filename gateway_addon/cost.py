@@ -169,6 +169,22 @@ class ListPrice:
         """What uses cost that have a fee of their own, in USD. Raises `NoPrice`."""
         return self._sum(fees, "_kcount", 0) / 1000
 
+    def of_input(self, usage: Usage) -> list[tuple[int, Decimal | None]]:
+        """The input as the prompt is read, each stretch as its tokens and USD per token: what came from the cache, what
+        was written to it for an hour, what was for five minutes, and the rest. None: there is no price for it."""
+        given = max(usage.input_tokens or 0, 0)
+        read = _within(usage.cache_read_tokens, given)
+        written = _within(usage.cache_write_tokens, given - read)
+        for_1h = _within(usage.cache_write_1h_tokens, written)
+        stretches = {
+            "cache_read_mtok": read,
+            "cache_write_1h_mtok": for_1h,
+            "cache_write_mtok": written - for_1h,
+            "input_mtok": given - read - written,
+        }
+        rates = ((count, self._rate(key, given)) for key, count in stretches.items() if count)
+        return [(count, None if rate is None else rate / 1_000_000) for count, rate in rates]
+
     def has_long_context(self, input_tokens: int) -> bool:
         """Whether a pass of so much input costs more a token than a short one."""
         return any(input_tokens > tier.start for rate in self.rates.values() for tier in getattr(rate, "tiers", ()))

@@ -121,6 +121,7 @@ def opening_record(call: Call) -> Record:
         agent_id=client.agent_id,
         parent_agent_id=client.parent_agent_id,
         traceparent=call.request.headers.get("traceparent"),
+        betas=clients.betas(call.request.headers),
         side_request=passage.side_request or facts.side_request or client.side_request,
         request_bytes=call.request.size,
         rewrites=passage.rewrites,

@@ -73,6 +73,8 @@ class Record:
     parent_agent_id: str | None = None
     traceparent: str | None = None
     """W3C trace context, as the client's header has it."""
+    betas: tuple[str, ...] | None = None
+    """The names of the betas that the client's headers ask for; None where nobody has looked."""
     side_request: SideRequest | None = None
     time_to_first_byte_ms: float | None = None
     time_to_first_token_ms: float | None = None
@@ -107,6 +109,7 @@ def _json_or_null(value: object) -> str | None:
 
 TEXTS: Mapping[str, tuple[Callable[[Any], str | None], Callable[[Any], Any]]] = {
     "started_at": (times.timestamp, times.seconds),
+    "betas": (_json_or_null, lambda text: None if text is None else tuple(json.loads(text))),
     "usage": (_json_or_null, lambda text: jsontext.parse_object(text or "")),
     "cost_flags": (_json_list, lambda text: tuple(json.loads(text))),
     "rewrites": (jsontext.dumps, lambda text: tuple(jsontext.parse(text))),

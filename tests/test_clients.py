@@ -14,6 +14,7 @@ from gateway_addon.clients import (
     PARENT_HEADERS,
     SESSION_HEADERS,
     Client,
+    betas,
     identify,
     is_subscription,
     with_own_prompts,
@@ -480,3 +481,16 @@ def test_identify_never_raises_and_tells_text_or_nothing(headers, body, facts):
     told = identify(Headers(headers), body, facts)
     for value in (told.client_version, told.session_id, told.agent_id, told.parent_agent_id, told.conversation_id):
         assert value is None or (isinstance(value, str) and value)
+
+
+@pytest.mark.parametrize(
+    ("headers", "names"),
+    [
+        ([], ()),
+        ([("anthropic-beta", "a-2025-01-01, b"), ("Anthropic-Beta", "b,c")], ("a-2025-01-01", "b", "c")),
+        ([("openai-beta", "responses_multi_agent=v1")], ("responses_multi_agent=v1",)),
+        ([("anthropic-beta", "two words, \x1b[31m, ," + "x" * 101)], ()),
+    ],
+)
+def test_betas(headers: list[tuple[str, str]], names: tuple[str, ...]):
+    assert betas(Headers(headers)) == names

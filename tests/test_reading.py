@@ -63,7 +63,7 @@ def test_what_is_unknown_is_none():
     assert known == {
         *("id", "run_id", "started_at", "source", "api_kind", "outcome", "dialect", "duration_ms", "request_bytes"),
         *("upstream_host", "upstream_path", "request_model", "upstream_model", "max_tokens", "error_message"),
-        *("cost_flags", "rewrites", "warnings"),
+        *("betas", "cost_flags", "rewrites", "warnings"),
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from gateway_addon.cli import export, files, findings, keep, live, look, share, sums, telemetry
+from gateway_addon.cli import compare, export, files, findings, keep, live, look, share, sums, telemetry
 from gateway_addon.cli.output import plain
 
 
@@ -62,6 +62,7 @@ COMMANDS = (
     look.show,
     look.search,
     look.body,
+    compare.diff,
     export.export,
     keep.verify,
     keep.prune_calls,

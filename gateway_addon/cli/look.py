@@ -10,6 +10,7 @@ import click
 from rich.text import Text
 from rich.tree import Tree
 
+from gateway_addon.cli import context
 from gateway_addon.cli.columns import identity, money, number, when, words
 from gateway_addon.cli.options import (
     NotFound,
@@ -96,18 +97,27 @@ def _print_paged(texts: Iterable[str]) -> None:
 @click.command()
 @database_and("ID|SESSION")
 @click.option("--full", is_flag=True, help="Fold no system prompt, reasoning, tool arguments or results.")
+@click.option("--composition", is_flag=True, help="What fills the context, instead: tools, files, words; and its cost.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: columns as stored, times UTC, null: unknown.")
 @in_utc
-def show(path: Path, reference: str, full: bool, as_json: bool) -> None:
+def show(path: Path, reference: str, full: bool, composition: bool, as_json: bool) -> None:
     """A call and the conversation before it; or a session: its calls and sub-agents.
 
     What is meant: an id, `last`, a session, or the beginning of an id or session. What was said before a call is read
     from the body of its own request; where that is not stored, from the calls before it. As JSON: all there is of the
     call; the calls before it in `turns`; in `history` all that was said before its answer, in order; in `missing` what
     of that is not there. Of a session: its `calls`, oldest first.
+
+    --composition divides the input that the provider has counted: texts by their size, pictures by its formula, and the
+    cost by list price, cached tokens first. What was sent again and again is on top; `sent`: by how many calls of the
+    session.
     """
     with reading(path) as db:
         ids, session = meant(db, path, reference)
+        if composition:
+            filled = context.of_calls(db, ids) if session else context.of_call(db, ids[0])
+            context.print_context(filled, as_json=as_json)
+            return
         told = [] if session else [turn_of_row(row) for row in queries.told(db, ids[0])]
         before = queries.conversation(db, ids[0]) if as_json and not session else []
         calls = queries.calls_by_id(db, ids) if session else []

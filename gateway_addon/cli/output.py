@@ -119,7 +119,7 @@ def print_ndjson(rows: Iterable[Row]) -> None:
         say(_ascii(jsontext.dumps(_decoded(row))))
 
 
-JSON_COLUMNS = frozenset({"usage", "cost_flags", "rewrites", "warnings"})
+JSON_COLUMNS = frozenset({"betas", "usage", "cost_flags", "rewrites", "warnings"})
 """Columns whose text is JSON."""
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import click
 
+from gateway_addon.cli import context
 from gateway_addon.cli.columns import identity, money, number, percent, when, words
 from gateway_addon.cli.options import database, limited, reading, selecting
 from gateway_addon.cli.output import (
@@ -165,8 +166,8 @@ def with_unknown_costs(calls: list[Row]) -> list[Row]:
     ]
 
 
-CACHE_BREAK, TOOL, ERROR = "cache-break", "tool", "error"
-ALONE = (TOOL, ERROR, CACHE_BREAK)
+CACHE_BREAK, TOOL, ERROR, CONTEXT = "cache-break", "tool", "error", "context"
+ALONE = (TOOL, ERROR, CONTEXT, CACHE_BREAK)
 """What is reported on by itself, as it is not summed up from calls."""
 
 
@@ -279,5 +280,11 @@ def _breaks(db: Database, by: tuple[str, ...], selection: Selection, limit: int,
     return [Section(rows, BREAKS, "no cache breaks", Totals(in_all, time="total"), note=rest)]
 
 
-REPORTS = {TOOL: _tool_usage, ERROR: _errors, CACHE_BREAK: _breaks}
+def _filling(db: Database, by: tuple[str, ...], selection: Selection, limit: int, output: Output) -> list[Section]:
+    filled = context.of_calls(db, queries.selected_ids(db, selection))
+    section = _cut(Section(filled.rows, context.COLUMNS, totals=filled.totals), limit, output)
+    return [section._replace(note="\n".join(filter(None, (section.note, *filled.notes))))]
+
+
+REPORTS = {TOOL: _tool_usage, ERROR: _errors, CONTEXT: _filling, CACHE_BREAK: _breaks}
 """What is reported on by itself."""

@@ -520,7 +520,12 @@ def cache_breaks(db: Database) -> None:
     db.executescript(CACHE_BREAKS)
 
 
-STEPS = (create_calls, bodies, conversations, review, answers, finishes, traceparent, histories, cache_breaks)
+def betas(db: Database) -> None:
+    if "betas" not in db["requests"].columns_dict:
+        db.execute("ALTER TABLE requests ADD COLUMN betas TEXT")
+
+
+STEPS = (create_calls, bodies, conversations, review, answers, finishes, traceparent, histories, cache_breaks, betas)
 """Migrations, oldest first. Their names are recorded in every file: never rename, reorder or edit one; add another."""
 
 MIGRATIONS = Migrations("gateway_addon")
