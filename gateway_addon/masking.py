@@ -6,7 +6,7 @@ looks for it. What goes to disk or console passes a `Mask` last.
 
 import re
 from base64 import b64encode
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import fields, is_dataclass, replace
 from operator import is_
 from typing import Any, NamedTuple
@@ -40,19 +40,13 @@ class Mask:
         for spelling in self._literals:
             if spelling in text:
                 text = text.replace(spelling, "*" * len(spelling))
-        if any(escape.search(text) for escape in self._spellings.escapes):
-            masked = self._spellings.secret.sub(lambda found: "*" * len(found[0]), text)
-            return text if masked == text else masked
-        return text
+        return self._spellings.masked(text, "*", "\\")
 
     def data(self, data: bytes) -> bytes:
         for spelling in self._literals_bytes:
             if spelling in data:
                 data = data.replace(spelling, b"*" * len(spelling))
-        if any(escape.search(data) for escape in self._spellings_bytes.escapes):
-            masked = self._spellings_bytes.secret.sub(lambda found: b"*" * len(found[0]), data)
-            return data if masked == data else masked
-        return data
+        return self._spellings_bytes.masked(data, b"*", b"\\")
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Where secrets stand in a text, from left to right."""
@@ -84,30 +78,52 @@ class Mask:
 
 
 class _Spellings[T: (str, bytes)](NamedTuple):
-    """Regexes for secrets of which any character may be escaped."""
+    """Regexes for secrets of which any character may be escaped. Each begins with literals, by which Python's engine is
+    fast: it looks no closer at what is something else."""
 
-    secret: re.Pattern[T]
-    """Any secret, in any spelling."""
+    plain: list[re.Pattern[T]]
+    """Any secret, in any spelling that begins with no backslash."""
+    escaped: list[re.Pattern[T]]
+    """The others, from the last backslash of those at the beginning."""
     escapes: list[re.Pattern[T]]
-    """One of these is found wherever a character of theirs is escaped. Each begins with a literal, by which Python's
-    engine is fast: most texts are done with here."""
+    """One of these is found wherever a character of theirs is escaped: most texts are done with here."""
 
     @staticmethod
-    def of(secrets: Iterable[str]) -> "_Spellings[str]":
+    def of(secrets: Sequence[str]) -> "_Spellings[str]":
         characters = sorted(set("".join(secrets)))
-        # a run of backslashes is looked at from its beginning only: each of a million is the beginning of none
-        begin = r"(?:(?<!\\)|(?!\\))"
-        secret = "|".join(begin + "".join(map(_any_character, one)) for one in secrets) or "(?!)"
         codes = f"(?:{'|'.join(map(_code, characters))})"
         escapes = [rf"\\u00{codes}", f"%{codes}", f"%25(?:25)*{codes}"] if characters else []
         escapes += [rf"\\{re.escape(one)}" for one in characters if one in _SHORT_ESCAPES]
-        return _Spellings(re.compile(secret), [re.compile(escape) for escape in escapes])
+        plain, escaped = [], []
+        for first, rest in ((one[0], "".join(map(_any_character, one[1:]))) for one in secrets):
+            plain += [begin + rest for begin in (re.escape(first), f"%{_code(first)}", f"%25(?:25)*{_code(first)}")]
+            escaped.append(rf"\\u00{_code(first)}" + rest)
+            if first in _SHORT_ESCAPES:
+                escaped.append(rf"\\{re.escape(first)}" + rest)
+        return _Spellings(*(list(map(re.compile, regexes)) for regexes in (plain, escaped, escapes)))
 
     def in_bytes(self) -> "_Spellings[bytes]":
-        def compiled(regex: re.Pattern[T]) -> re.Pattern[bytes]:
-            return re.compile(str(regex.pattern).encode())
+        def compiled(regexes: list[re.Pattern[T]]) -> list[re.Pattern[bytes]]:
+            return [re.compile(str(regex.pattern).encode()) for regex in regexes]
 
-        return _Spellings(compiled(self.secret), list(map(compiled, self.escapes)))
+        return _Spellings(compiled(self.plain), compiled(self.escaped), compiled(self.escapes))
+
+    def masked(self, text: T, mask: T, backslash: T) -> T:
+        """`text` with each secret replaced by as many `mask`; `text` itself if there is none."""
+        if not any(escape.search(text) for escape in self.escapes):
+            return text
+        for secret in self.escaped:
+            pieces: list[T] = []
+            done = 0
+            for found in secret.finditer(text):
+                before = text[done : found.start()].rstrip(backslash)
+                pieces += before, mask * (found.end() - done - len(before))
+                done = found.end()
+            if pieces:
+                text = mask[:0].join([*pieces, text[done:]])
+        for secret in self.plain:
+            text = secret.sub(lambda found: mask * len(found[0]), text)
+        return text
 
 
 _SHORT_ESCAPES = '"\\/'
