@@ -120,7 +120,8 @@ class _Spellings[T: (str, bytes)](NamedTuple):
                 pieces += before, mask * (found.end() - done - len(before))
                 done = found.end()
             if pieces:
-                text = mask[:0].join([*pieces, text[done:]])
+                pieces.append(text[done:])
+                text = mask[:0].join(pieces)
         for secret in self.plain:
             text = secret.sub(lambda found: mask * len(found[0]), text)
         return text

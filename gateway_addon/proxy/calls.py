@@ -78,6 +78,9 @@ _NO_SUCH_NAME = re.compile(r"\[Errno -\d+\]|getaddrinfo|name resolution|servname
 LONG, LONG_ENCODED = 1_000_000, 16_000
 """Bytes of a request's body, as sent, from which it is read in a thread of its own. Few bytes may be many, encoded."""
 
+MANY = 4_000
+"""Objects in a body from which it is, too: no agent's history has so many that are new, and each costs something."""
+
 MAX_FAILURES = 64
 """Failed attempts to reach a server that are remembered until their calls have ended, which is at once."""
 
@@ -143,8 +146,10 @@ class Calls:
         """Whether reading a request would take longer than a chunk of another call may wait (`open_long`)."""
         if flow.id not in self._arrived or flow.response:
             return False
-        size = len(flow.request.raw_content or b"")
-        return size > (LONG_ENCODED if "content-encoding" in flow.request.headers else LONG)
+        body = flow.request.raw_content or b""
+        if "content-encoding" in flow.request.headers:
+            return len(body) > LONG_ENCODED
+        return len(body) > LONG or body.count(b"{") > MANY
 
     async def open_long(self, flow: http.HTTPFlow) -> None:
         """`open`, with all that takes long in a thread: what holds the interpreter there are many short steps."""

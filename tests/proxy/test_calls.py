@@ -212,6 +212,7 @@ class TestALongRequest:
     """Its client waits for it to be read; the other calls do not."""
 
     LONG = json.dumps(BODY | {"messages": [{"role": "user", "content": "word " * 250_000}]}).encode()
+    MANY = json.dumps(BODY | {"messages": [{"role": "user", "content": "hi"}] * 5_000}).encode()
     PACKED = gzip.compress(
         json.dumps(BODY | {"messages": [{"role": "user", "content": os.urandom(20_000).hex()}]}).encode()
     )
@@ -228,7 +229,9 @@ class TestALongRequest:
         return flow
 
     @pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/gateway/chat/completions"])
-    @pytest.mark.parametrize(("body", "encoding"), [(LONG, None), (PACKED, "gzip")], ids=["long", "packed"])
+    @pytest.mark.parametrize(
+        ("body", "encoding"), [(LONG, None), (MANY, None), (PACKED, "gzip")], ids=["long", "many", "packed"]
+    )
     def test_is_read_in_a_thread_of_its_own(
         self, body: bytes, encoding: str | None, path: str, addon: GatewayAddon, tmp_path: Path, monkeypatch
     ):
