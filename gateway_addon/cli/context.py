@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from gateway_addon.cli.columns import money, number, percent, words
+from gateway_addon.cli.columns import money, number, percent, usd, words
 from gateway_addon.cli.output import print_json, say, tracked
 from gateway_addon.cli.tables import Totals, print_table, summed
 from gateway_addon.composition import UNSIZED, Part, Sum, composed, in_microdollars, summed_up
 from gateway_addon.cost import PriceTable
+from gateway_addon.record import Record
+from gateway_addon.sinks.console import tokens
 from gateway_addon.store import asked
 from gateway_addon.store.database import Database
 from gateway_addon.store.queries import Row
@@ -33,6 +35,8 @@ class Context(NamedTuple):
     left_out: int
     """Calls that are not counted: their request or their usage is unknown."""
     has_unsized: bool
+    bill: Sequence[str] = ()
+    """Of one call: how its cost comes about."""
 
     @property
     def totals(self) -> Totals:
@@ -46,7 +50,7 @@ class Context(NamedTuple):
             f"calls left out, as their requests or tokens are unknown: {self.left_out}": self.left_out,
             f"what is of {UNSIZED} counts among the others": self.has_unsized,
         }
-        return [note for note, holds in told.items() if holds]
+        return [*(self.bill if self.rows else ()), *(note for note, holds in told.items() if holds)]
 
 
 def of_calls(db: Database, ids: Sequence[str]) -> Context:
@@ -61,7 +65,19 @@ def of_call(db: Database, request_id: str) -> Context:
     context = _context([parts[request_id]] if request_id in parts else [], 1)
     rows = [row | {"calls": sent[row["part"], row["name"]]} for row in context.rows]
     rows.sort(key=lambda row: -(row["tokens"] or 0) * row["calls"])
-    return context._replace(rows=rows)
+    ((record, _),) = asked.sent(db, [request_id])
+    return context._replace(rows=rows, bill=_bill(record, context.totals["cost_microdollars"]))
+
+
+def _bill(record: Record, cost_of_input: int | None) -> list[str]:
+    counts = {
+        "read": record.input_tokens,
+        "from the cache": record.cache_read_tokens,
+        "written to it": record.cache_write_tokens,
+        "answered": record.output_tokens,
+    }
+    told = ", ".join(f"{name} {tokens(count)}" for name, count in counts.items() if count is not None)
+    return [f"tokens: {told}", f"cost: {usd(record.cost_microdollars)}, of that {usd(cost_of_input)} for the input"]
 
 
 def _composed(db: Database, ids: Sequence[str]) -> Iterable[tuple[str, list[Part]]]:

@@ -97,6 +97,13 @@ def test_no_calls(path: Path):
     assert output("report", path, "--by", "context") == "no calls\n"
 
 
+def test_how_the_cost_of_a_call_comes_about():
+    assert output("show", DEMO, "9f3504e9", "--composition").splitlines()[-2:] == [
+        "tokens: read 676, from the cache 433, written to it 231, answered 111",
+        "cost: $0.0027, of that $0.0010 for the input",
+    ]
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_hostile_names(path: Path, width: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("COLUMNS", str(width))
