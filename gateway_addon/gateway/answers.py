@@ -53,6 +53,8 @@ class AnswerChange:
             if self.fails_closed and not _is_bare(event):
                 raise UnreadableError
             return event.raw
+        if not data:
+            return event.raw
         operations = self.operations(data)
         if operations is None:
             # the second half of a CRLF belongs to the event before, which has gone on already
@@ -231,13 +233,15 @@ def _literal(name: str) -> bytes:
     return jsontext.dumps(name).encode()
 
 
-_BARE = re.compile(rb"(?:\xef\xbb\xbf)?(?:|(?::|event:|id:|retry:).*|data(?:: *(?:\[DONE\] *)?)?)")
-"""A line of an event that tells nothing of an answer."""
+_BARE = re.compile(
+    rb"(?:(?:\xef\xbb\xbf)?(?:(?::|event:|id:|retry:)[^\r\n]*+|data(?:: *+(?:\[DONE\] *+)?)?)?(?:[\r\n]++|\Z))*+"
+)
+"""Lines of an event that tell nothing of an answer."""
 
 
 def _is_bare(event: Event) -> bool:
     """Whether an event holds nothing but names, comments and the end marker."""
-    return all(_BARE.fullmatch(line) for line in re.split(rb"[\r\n]+", event.raw))
+    return _BARE.fullmatch(event.raw) is not None
 
 
 _DATA_LINE = re.compile(rb"(?:\A(\xef\xbb\xbf)?|(?<=[\r\n]))data(?:: ?([^\r\n]*))?(\r\n|\r|\n|\Z)")
