@@ -31,7 +31,7 @@ SCANT = 32
 """Bytes. An event with less data, or none, says next to nothing; so does one that is no JSON."""
 
 MAX_SCANT = 2_000
-"""Such events with data, or four times as many without, after which an answer is read no further."""
+"""Such events with data, or twice as many without, after which an answer is read no further."""
 
 MAX_BODY = 64 * 1024 * 1024
 """Bytes. A longer answer that is not a stream is forwarded but not read."""
@@ -127,7 +127,7 @@ class AnswerFeed:
         self._events = (self._framing or sse.EventParser)()
         self._body = bytearray()
         self._ended = False
-        self._scant = 0  # quarters of events
+        self._scant = 0  # halves of events
         self._given_up = False
         self._out: list[bytes] = []
         try:
@@ -243,10 +243,11 @@ class AnswerFeed:
 
     def _take_stream(self, data: bytes) -> None:
         for start in range(0, len(data), _SLICE):
+            piece = data[start : start + _SLICE]
             if self._given_up:
-                self._pass_on(lambda change: data[start:])
-                return
-            self._take_events(self._events.feed(data[start : start + _SLICE] if len(data) > _SLICE else data))
+                self._pass_on(partial(_unchanged, piece))
+            else:
+                self._take_events(self._events.feed(piece))
 
     def _take_events(self, events: list[sse.Event]) -> None:
         if isinstance(self._events, aws_events.EventParser):
@@ -258,22 +259,22 @@ class AnswerFeed:
         for number, event in enumerate(events):
             data: object = None
             if len(event.data) < SCANT and not _is_idle(event):
-                self._scant += 4 if event.data else 1
-            if event.data.startswith(b"[DONE]") or event.data[:64].lstrip().startswith(b"[DONE]"):
+                self._scant += 2 if event.data else 1
+            if event.data[:64].lstrip().startswith(b"[DONE]"):
                 # every kind ends with it on some gateway
                 self._reader.done()
             elif event.data:
                 data = self._parsed(event.data)
                 if isinstance(data, list):
-                    self._scant += 4 * len(data)
+                    self._scant += 2 * len(data[1:])
                 elif data is None:
-                    self._scant += 4
-                if data and self.failure is None and self._scant <= 4 * MAX_SCANT:
+                    self._scant += 2
+                if data and self.failure is None and self._scant <= 2 * MAX_SCANT:
                     try:
                         self._reader.event(data, event.name)
                     except Exception as error:
                         self._fail(error)
-            if self._scant > 4 * MAX_SCANT:
+            if self._scant > 2 * MAX_SCANT:
                 self._give_up(events[number:])
                 return
             if self._change:
@@ -316,8 +317,13 @@ _SLICE = 32 * 1024
 
 
 def _is_idle(event: sse.Event) -> bool:
-    """Whether it is no event at all: blank lines and comments, which keep a connection alive."""
-    return not event.data and not event.raw.startswith((b"data", b"event", b"\ndata", b"\nevent"))
+    """Whether it is no event at all: blank lines and comments, which keep a connection alive. A message of AWS, which
+    begins with NUL, always is one."""
+    return not event.data and not event.raw.startswith((b"data", b"event", b"\ndata", b"\nevent", b"\0"))
+
+
+def _unchanged(data: bytes, change: AnswerChange) -> bytes:
+    return data
 
 
 def _object(data: object) -> api.Json | None:

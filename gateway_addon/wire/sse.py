@@ -19,7 +19,7 @@ _BOM = b"\xef\xbb\xbf"
 _BLANK = re.compile(rb"(?>\r\n|\r|\n)(?:\r\n|\r|\n)")
 """The end of a line, and a blank line."""
 
-_IDLE = re.compile(rb"(?:(?:(?!(?:data|event)[:\r\n])[^\r\n]++(?>\r\n|\r|\n))*+(?:\r\n|\r|\n))++")
+_IDLE = re.compile(rb"(?:(?:(?!(?:data|event)[:\r\n])[^\r\n]++(?>\r\n|\r|\n))*+[\r\n]++)++")
 """A run of blank lines, and of events of comments and other lines that say nothing: millions of them take no time."""
 
 
@@ -50,8 +50,8 @@ class Event(NamedTuple):
     """The `data:` fields joined by newlines. Empty, like the name, for bytes that hold no event to read: comments,
     part of an event over the limit, or what follows the last event."""
     raw: bytes
-    """Every byte since the previous event, comments included: the `raw`s joined are the stream. A run of blank lines and
-    comments that comes in one piece is one event."""
+    """Every byte since the previous event, comments included: the `raw`s joined are the stream. Blank lines and comments
+    that come in one piece are one event."""
 
     @property
     def line_end(self) -> bytes:
@@ -93,14 +93,15 @@ class EventParser:
         return events + self._feed(rest) if rest else events
 
     def _is_usual(self, data: bytes) -> bool:
-        """Whether lines end with LF, and nothing but one blank line is between two events."""
+        """Whether lines end with LF and say something, and nothing but one blank line is between two events."""
         return not (
             data.startswith((b"\n", b":"))
             or b"\r" in data
             or b"\n\n\n" in data
             or b"\n\n:" in data
             or len(data) > self._max_event
-            or data.count(b"\n") > self._max_lines
+            or 8 * (lines := data.count(b"\n")) > len(data)
+            or lines > self._max_lines
         )
 
     def _append(self, data: bytes) -> int:
@@ -158,12 +159,21 @@ class EventParser:
         lines = raw[self._half :] if self._half else raw
         if self._at_start:
             lines = lines.removeprefix(_BOM)
+        line_ends = raw.count(b"\n") + raw.count(b"\r")
         is_skipped = self._skipping
-        if not is_skipped and (len(raw) > self._max_event or raw.count(b"\n") + raw.count(b"\r") > self._max_lines):
+        if not is_skipped and (len(raw) > self._max_event or line_ends > self._max_lines):
             self.skipped += 1
             is_skipped = True
         self._half, self._at_start, self._skipping = 0, False, False
-        return Event("", b"", raw) if is_skipped else _read(lines, raw)
+        if is_skipped:
+            return Event("", b"", raw)
+        if line_ends <= _LAST and lines.startswith(b"data: "):
+            last = lines[-_LAST:]
+            behind = len(last) - len(last.rstrip(b"\r\n"))
+            if behind == line_ends:
+                # one line, which may be long: copied once
+                return Event("", lines[6 : len(lines) - behind], raw)
+        return _read(lines, raw)
 
     def _give_away(self) -> list[Event]:
         """What is beyond the limit of the event in the buffer, but for a line end that a blank line may follow."""
@@ -178,6 +188,9 @@ class EventParser:
         del buffer[:given]
         self._half, self._at_start = 0, False
         return [event] if given else []
+
+
+_LAST = len(b"\r\n\r\n")
 
 
 def _whole(lines: bytes) -> Event:
