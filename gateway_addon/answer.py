@@ -30,8 +30,11 @@ FRAMINGS: dict[str, type[sse.EventParser] | type[aws_events.EventParser]] = {
 SCANT = 32
 """Bytes. An event with less data, or none, says next to nothing; so does one that is no JSON."""
 
-MAX_SCANT = 2_000
-"""Such events with data, or twice as many without, after which an answer is read no further."""
+MAX_SCANT = 2_500
+"""Such events after which an answer is read no further: with a few bytes each they would keep a proxy busy."""
+
+IDLE = 512
+"""Bytes of comments and blank lines that come in one piece and count as one such event."""
 
 MAX_BODY = 64 * 1024 * 1024
 """Bytes. A longer answer that is not a stream is forwarded but not read."""
@@ -127,7 +130,7 @@ class AnswerFeed:
         self._events = (self._framing or sse.EventParser)()
         self._body = bytearray()
         self._ended = False
-        self._scant = 0  # halves of events
+        self._scant = 0
         self._given_up = False
         self._out: list[bytes] = []
         try:
@@ -258,23 +261,23 @@ class AnswerFeed:
             self._withhold()
         for number, event in enumerate(events):
             data: object = None
-            if len(event.data) < SCANT and not _is_idle(event):
-                self._scant += 2 if event.data else 1
+            if len(event.data) < SCANT:
+                self._scant += len(event.raw) // IDLE if _is_idle(event) else 1
             if event.data[:64].lstrip().startswith(b"[DONE]"):
                 # every kind ends with it on some gateway
                 self._reader.done()
             elif event.data:
                 data = self._parsed(event.data)
                 if isinstance(data, list):
-                    self._scant += 2 * len(data[1:])
+                    self._scant += len(data[1:])
                 elif data is None:
-                    self._scant += 2
-                if data and self.failure is None and self._scant <= 2 * MAX_SCANT:
+                    self._scant += 1
+                if data and self.failure is None and self._scant <= MAX_SCANT:
                     try:
                         self._reader.event(data, event.name)
                     except Exception as error:
                         self._fail(error)
-            if self._scant > 2 * MAX_SCANT:
+            if self._scant > MAX_SCANT:
                 self._give_up(events[number:])
                 return
             if self._change:
@@ -312,7 +315,7 @@ class AnswerFeed:
         self._pass_on(partial(AnswerChange.body, source=body, data=_object(data)))
 
 
-_SLICE = 32 * 1024
+_SLICE = 16 * 1024
 """Bytes of a stream that are cut into events at once: more are read only if these say something."""
 
 

@@ -276,6 +276,13 @@ def test_any_number_of_comments_and_blank_lines_is_no_trouble(idle: bytes):
     assert answer.ended
 
 
+@pytest.mark.parametrize("idle", [b"\n", b"\r", b": wait\n\n"])
+def test_a_megabyte_of_nothing_at_once_is_too_much(idle: bytes):
+    feed, answer = read(b"data: {}\n\n" + idle * 2_000_000 + GOOD)
+    assert feed.warning == "response_too_large"
+    assert not answer.ended
+
+
 def test_a_list_of_one_object_is_an_event_like_any_other():
     feed, answer = read(stream(*[[SAYS]] * 2 * MAX_SCANT, [STOPS]))
     assert feed.warning is None

@@ -50,8 +50,8 @@ class Event(NamedTuple):
     """The `data:` fields joined by newlines. Empty, like the name, for bytes that hold no event to read: comments,
     part of an event over the limit, or what follows the last event."""
     raw: bytes
-    """Every byte since the previous event, comments included: the `raw`s joined are the stream. Blank lines and comments
-    that come in one piece are one event."""
+    """Every byte since the previous event, comments included: the `raw`s joined are the stream. Blank lines and
+    comments that come in one piece are one event."""
 
     @property
     def line_end(self) -> bytes:
