@@ -33,8 +33,8 @@ SCANT = 32
 MAX_SCANT = 2_500
 """Such events after which an answer is read no further: with a few bytes each they would keep a proxy busy."""
 
-IDLE = 512
-"""Bytes of comments and blank lines that come in one piece and count as one such event."""
+IDLE = 200
+"""Comments and blank lines that come in one piece and count as one such event."""
 
 MAX_BODY = 64 * 1024 * 1024
 """Bytes. A longer answer that is not a stream is forwarded but not read."""
@@ -262,7 +262,7 @@ class AnswerFeed:
         for number, event in enumerate(events):
             data: object = None
             if len(event.data) < SCANT:
-                self._scant += len(event.raw) // IDLE if _is_idle(event) else 1
+                self._scant += _lines(event.raw) // IDLE if _is_idle(event) else 1
             if event.data[:64].lstrip().startswith(b"[DONE]"):
                 # every kind ends with it on some gateway
                 self._reader.done()
@@ -323,6 +323,10 @@ def _is_idle(event: sse.Event) -> bool:
     """Whether it is no event at all: blank lines and comments, which keep a connection alive. A message of AWS, which
     begins with NUL, always is one."""
     return not event.data and not event.raw.startswith((b"data", b"event", b"\ndata", b"\nevent", b"\0"))
+
+
+def _lines(data: bytes) -> int:
+    return data.count(b"\n") + data.count(b"\r")
 
 
 def _unchanged(data: bytes, change: AnswerChange) -> bytes:
