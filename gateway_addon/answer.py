@@ -27,6 +27,15 @@ FRAMINGS: dict[str, type[sse.EventParser] | type[aws_events.EventParser]] = {
 }
 """How a stream is cut into events, by its media type; where that says nothing, as server-sent events."""
 
+SCANT = 32
+"""Bytes. An event with less data, or none, says next to nothing; so does one that is no JSON."""
+
+MAX_SCANT = 2_500
+"""Such events after which an answer is read no further: with a few bytes each they would keep a proxy busy."""
+
+IDLE = 200
+"""Comments and blank lines that come in one piece and count as one such event."""
+
 MAX_BODY = 64 * 1024 * 1024
 """Bytes. A longer answer that is not a stream is forwarded but not read."""
 
@@ -121,6 +130,8 @@ class AnswerFeed:
         self._events = (self._framing or sse.EventParser)()
         self._body = bytearray()
         self._ended = False
+        self._scant = 0
+        self._given_up = False
         self._out: list[bytes] = []
         try:
             self._decoder: encodings.Decoder | None = encodings.decoder(headers.joined("content-encoding"))
@@ -209,8 +220,11 @@ class AnswerFeed:
             self.stop("response_undecodable")
 
     def _take(self, piece: bytes) -> None:
+        if self._given_up:
+            self._pass_on(lambda change: piece)
+            return
         if self.streamed:
-            self._take_events(self._events.feed(piece))
+            self._take_stream(piece)
             return
         if self.warning == "response_too_large":
             self._pass_on(lambda change: piece)
@@ -220,7 +234,7 @@ class AnswerFeed:
             self.streamed = sse.is_stream(self._body, is_labelled=self._framing is not None)
             if self.streamed:
                 piece, self._body = bytes(self._body), bytearray()
-                self._take_events(self._events.feed(piece))
+                self._take_stream(piece)
         elif len(self._body) > self._max_body:
             if self._change is None:
                 self.stop("response_too_large")
@@ -230,23 +244,54 @@ class AnswerFeed:
                 self._pass_on(lambda change: bytes(self._body))
             self._body.clear()
 
+    def _take_stream(self, data: bytes) -> None:
+        for start in range(0, len(data), _SLICE):
+            piece = data[start : start + _SLICE]
+            if self._given_up:
+                self._pass_on(partial(_unchanged, piece))
+            else:
+                self._take_events(self._events.feed(piece))
+
     def _take_events(self, events: list[sse.Event]) -> None:
-        if self._events.skipped or isinstance(self._events, aws_events.EventParser):
-            # what cannot be read, or is packed so that no text of it can be changed
+        if isinstance(self._events, aws_events.EventParser):
+            # packed so that no text of it can be changed
             self._withhold()
-        for event in events:
+        elif self._events.skipped:
+            self.warning = self.warning or "response_too_large"
+            self._withhold()
+        for number, event in enumerate(events):
             data: object = None
-            if event.data.lstrip().startswith(b"[DONE]"):
+            if len(event.data) < SCANT:
+                self._scant += _lines(event.raw) // IDLE if _is_idle(event) else 1
+            if event.data[:64].lstrip().startswith(b"[DONE]"):
                 # every kind ends with it on some gateway
                 self._reader.done()
             elif event.data:
                 data = self._parsed(event.data)
-                if self.failure is None:
+                if isinstance(data, list):
+                    self._scant += len(data[1:])
+                elif data is None:
+                    self._scant += 1
+                if data and self.failure is None and self._scant <= MAX_SCANT:
                     try:
                         self._reader.event(data, event.name)
                     except Exception as error:
                         self._fail(error)
-            self._pass_on(partial(AnswerChange.event, event=event, data=_object(data)), event.line_end)
+            if self._scant > MAX_SCANT:
+                self._give_up(events[number:])
+                return
+            if self._change:
+                self._pass_on(partial(AnswerChange.event, event=event, data=_object(data)), event.line_end)
+
+    def _give_up(self, events: list[sse.Event]) -> None:
+        """Read nothing more of a stream that says nothing, from these events on."""
+        self._given_up = True
+        self.warning = "response_too_large"
+        self._withhold(events[0].line_end)
+        rest = b"".join([event.raw for event in (*events, *self._events.finish())])
+        self._pass_on(lambda change: rest)
+        if self._change is None:
+            self._decoder = None
 
     def _parsed(self, data: bytes) -> object:
         try:
@@ -268,6 +313,24 @@ class AnswerFeed:
             except Exception as error:
                 self._fail(error)
         self._pass_on(partial(AnswerChange.body, source=body, data=_object(data)))
+
+
+_SLICE = 16 * 1024
+"""Bytes of a stream that are cut into events at once: more are read only if these say something."""
+
+
+def _is_idle(event: sse.Event) -> bool:
+    """Whether it is no event at all: blank lines and comments, which keep a connection alive. A message of AWS, which
+    begins with NUL, always is one."""
+    return not event.data and not event.raw.startswith((b"data", b"event", b"\ndata", b"\nevent", b"\0"))
+
+
+def _lines(data: bytes) -> int:
+    return data.count(b"\n") + data.count(b"\r")
+
+
+def _unchanged(data: bytes, change: AnswerChange) -> bytes:
+    return data
 
 
 def _object(data: object) -> api.Json | None:

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway_addon.answer import AnswerFeed, AnswerReader
+from gateway_addon.answer import MAX_SCANT, AnswerFeed, AnswerReader
 from gateway_addon.api import KINDS
 from gateway_addon.api.base import Answer, RequestFacts
 from gateway_addon.gateway.answers import AnswerChange
 from gateway_addon.wire import encodings, jsontext
 from gateway_addon.wire.headers import Headers
+from gateway_addon.wire.sse import MAX_EVENT
 from tests.chat_answers import COUNTS, ERROR, GOOD, SAYS, STOPS, WHOLE, stream
 from tests.provider.delivery import aws_event_stream
 
@@ -248,3 +249,78 @@ def test_what_has_too_many_values_is_not_parsed(content_type: str, monkeypatch: 
     feed, answer = read(body, content_type)
     assert feed.warning == "response_too_large"
     assert not answer.recognised
+
+
+SCANT = [b"data: {}\n\n", b"data: 1\n\n", b"data: [DONE]\n\n", b'data: {"a":1}\r\n\r\n', b"event: a\n\n", b"data:\n\n"]
+
+
+@pytest.mark.parametrize("event", [*SCANT, b"data: " + b"x" * 50 + b"\n\n"])
+def test_of_a_stream_that_says_nothing_little_is_read(event: bytes, monkeypatch: pytest.MonkeyPatch):
+    parse, parsed = jsontext.parse_any, []
+
+    def count(data: bytes) -> object:
+        parsed.append(data)
+        return parse(data)
+
+    monkeypatch.setattr(jsontext, "parse_any", count)
+    feed, answer = read(event * 10 * MAX_SCANT, cuts=(100_000,))
+    assert feed.warning == "response_too_large"
+    assert len(parsed) <= MAX_SCANT + 1
+    assert not answer.text
+
+
+@pytest.mark.parametrize("idle", [b"\n", b"\r\n", b": wait\n\n", b"id: 7\n\n", b"retry: 1\r\n\r\n"])
+def test_any_number_of_comments_and_blank_lines_is_no_trouble(idle: bytes):
+    feed, answer = read(GOOD[:-14] + idle * 10 * MAX_SCANT + GOOD, cuts=(*range(len(GOOD), 20_000, 50),))
+    assert feed.warning is None
+    assert answer.ended
+
+
+@pytest.mark.parametrize("idle", [b"\n", b"\r", b": wait\n\n"])
+def test_a_megabyte_of_nothing_at_once_is_too_much(idle: bytes):
+    feed, answer = read(b"data: {}\n\n" + idle * 2_000_000 + GOOD)
+    assert feed.warning == "response_too_large"
+    assert not answer.ended
+
+
+def test_a_list_of_one_object_is_an_event_like_any_other():
+    feed, answer = read(stream(*[[SAYS]] * 2 * MAX_SCANT, [STOPS]))
+    assert feed.warning is None
+    assert answer.ended
+
+
+def test_what_was_read_before_a_stream_said_nothing_more_stays():
+    feed, answer = read(GOOD + b"data: {}\n\n" * 2 * MAX_SCANT + stream(COUNTS | {"usage": {"prompt_tokens": 99}}))
+    assert feed.warning == "response_too_large"
+    assert (answer.text, answer.usage.input_tokens) == ("höher als gedacht", 12)
+
+
+def test_the_objects_of_a_list_count_as_events():
+    feed, answer = read(b"data: [" + b'{"x": "a thing that nobody knows"},' * 2 * MAX_SCANT + b"{}]\n\n")
+    assert feed.warning == "response_too_large"
+    assert not answer.recognised
+
+
+@pytest.mark.parametrize("size", [1000, 10_000_000])
+@pytest.mark.parametrize("event", SCANT)
+def test_a_changed_stream_that_says_nothing_is_withheld_or_passed_on(event: bytes, size: int):
+    body = GOOD + event * 5 * MAX_SCANT + GOOD + b"data: {}"
+    cuts = tuple(range(size, len(body), size))
+    pieces, _ = changed(body, "text/event-stream", cuts=cuts)
+    client = b"".join(pieces)
+    assert client.startswith(PUBLIC)
+    assert client.endswith(FREE.error_event())
+    assert b'"m"' not in client
+
+    pieces, _ = changed(body, "text/event-stream", AnswerChange(CHAT, hide_usage=True), cuts=cuts)
+    hidden, _ = changed(GOOD, "text/event-stream", AnswerChange(CHAT, hide_usage=True))
+    assert b"".join(pieces) == b"".join(hidden) + event * 5 * MAX_SCANT + GOOD + b"data: {}"
+
+
+def test_an_event_too_large_to_be_read_is_told_of():
+    """What comes behind it is read."""
+    large = stream(SAYS | {"x": "y" * 2 * MAX_EVENT})
+    feed, answer = read(large + GOOD, cuts=(*range(1000, len(large), 60_000),))
+    assert feed.warning == "response_too_large"
+    assert answer.usage_final
+    assert answer.text == "höher als gedacht"

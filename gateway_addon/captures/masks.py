@@ -121,7 +121,7 @@ def _decoded(raw: bytes, encoding: str) -> bytes:
 
 def _mask_events(stream: bytes, mask: Mask) -> bytes:
     """A stream without the secrets that are spread over the deltas of one block."""
-    parser = sse.EventParser(max_event=len(stream))
+    parser = sse.EventParser(max_event=len(stream), max_lines=len(stream))
     events = [*parser.feed(stream), *parser.finish()]
     texts = [event.data.decode("utf-8", "surrogateescape") for event in events]
     spans: list[list[Span]] = [[] for _ in events]

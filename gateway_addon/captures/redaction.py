@@ -116,7 +116,7 @@ class Redactor:
     def _stream(self, text: str) -> str:
         """Server-sent events, each in its own framing."""
         data = _encode(text)
-        parser = sse.EventParser(max_event=len(data))
+        parser = sse.EventParser(max_event=len(data), max_lines=len(data))
         events = [*parser.feed(data), *parser.finish()]
         redacted = self._finder.events([_decode(event.data) for event in events])
         raw = [_decode(event.raw) for event in events]

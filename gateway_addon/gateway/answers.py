@@ -53,7 +53,7 @@ class AnswerChange:
             if self.fails_closed and not _is_bare(event):
                 raise UnreadableError
             return event.raw
-        operations = self.operations(data)
+        operations = self.operations(data) if data else []
         if operations is None:
             # the second half of a CRLF belongs to the event before, which has gone on already
             return b"\n" if event.raw.startswith(b"\n") else b""
@@ -219,10 +219,20 @@ def _renamed(source: bytes, operations: list[Operation]) -> bytes | None:
     for operation in operations:
         if operation["op"] != "replace" or not operation["path"].endswith("/model"):
             return None
-    edited, times = _MODEL.subn(lambda found: found[1] + _literal(operations[0]["value"]), source)
-    return edited if times == len(operations) == source.count(b'"model"') else None
+    literal, done = _literal(operations[0]["value"]), 0
+    pieces: list[bytes] = []
+    at = source.find(_MODEL_NAME)
+    while at >= 0:
+        found = _MODEL.match(source, at)
+        if found is None or len(pieces) == 2 * len(operations):
+            return None
+        pieces += [source[done : found.end(1)], literal]
+        done = found.end()
+        at = source.find(_MODEL_NAME, done)
+    return b"".join([*pieces, source[done:]]) if len(pieces) == 2 * len(operations) else None
 
 
+_MODEL_NAME = b'"model"'
 _MODEL = re.compile(rb'("model"\s*:\s*)"[^"\\]*"')
 
 
@@ -231,13 +241,15 @@ def _literal(name: str) -> bytes:
     return jsontext.dumps(name).encode()
 
 
-_BARE = re.compile(rb"(?:\xef\xbb\xbf)?(?:|(?::|event:|id:|retry:).*|data(?:: *(?:\[DONE\] *)?)?)")
-"""A line of an event that tells nothing of an answer."""
+_BARE = re.compile(
+    rb"(?:(?:\xef\xbb\xbf)?(?:(?::|event:|id:|retry:)[^\r\n]*+|data(?:: *+(?:\[DONE\] *+)?)?)?(?:[\r\n]++|\Z))*+"
+)
+"""Lines of an event that tell nothing of an answer."""
 
 
 def _is_bare(event: Event) -> bool:
     """Whether an event holds nothing but names, comments and the end marker."""
-    return all(_BARE.fullmatch(line) for line in re.split(rb"[\r\n]+", event.raw))
+    return _BARE.fullmatch(event.raw) is not None
 
 
 _DATA_LINE = re.compile(rb"(?:\A(\xef\xbb\xbf)?|(?<=[\r\n]))data(?:: ?([^\r\n]*))?(\r\n|\r|\n|\Z)")
@@ -246,9 +258,11 @@ _DATA_LINE = re.compile(rb"(?:\A(\xef\xbb\xbf)?|(?<=[\r\n]))data(?:: ?([^\r\n]*)
 
 def _with_data(event: Event, data: bytes) -> bytes:
     """The event's bytes with other data where its first data line was; other fields and comments stay in place."""
-    if b"\n" not in event.data and event.raw.count(event.data) == 1:
-        # the data is one line, and stands nowhere else in the event
-        return event.raw.replace(event.data, data)
+    if b"\n" not in event.data:
+        # as in nearly all: its data is one line
+        found = None if event.raw.startswith(b"data: ") else _DATA_LINE.search(event.raw)
+        at = found.start(2) if found else len(b"data: ")
+        return b"%b%b%b" % (event.raw[:at], data, event.raw[at + len(event.data) :])
     lines = list(_DATA_LINE.finditer(event.raw))
     if b"\n".join([line[2] or b"" for line in lines]) != event.data:
         raise UnreadableError

@@ -7,14 +7,20 @@ of the data, where the standard drops an event without its blank line: what it s
 import re
 from typing import NamedTuple
 
-MAX_EVENT = 32 * 1024 * 1024
-"""Bytes of one event, comments before it included, above which it is passed on unread."""
+MAX_EVENT = 8 * 1024 * 1024
+"""Bytes of one event, comments in it included, above which it is passed on unread."""
+
+MAX_LINES = 10_000
+"""Lines of one event above which it is passed on unread: each takes time, however short it is."""
 
 MEDIA_TYPE = "text/event-stream"
 
 _BOM = b"\xef\xbb\xbf"
-# Not splitlines(): on str it also breaks at U+2028 and U+0085, which JSON strings may contain
-_LINE_END = re.compile(rb"\r\n|\n|\r")
+_BLANK = re.compile(rb"(?>\r\n|\r|\n)(?:\r\n|\r|\n)")
+"""The end of a line, and a blank line."""
+
+_IDLE = re.compile(rb"(?:(?:(?!(?:data|event)[:\r\n])[^\r\n]++(?>\r\n|\r|\n))*+[\r\n]++)++")
+"""A run of blank lines, and of events of comments and other lines that say nothing: millions of them take no time."""
 
 
 _STREAM_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
@@ -44,7 +50,8 @@ class Event(NamedTuple):
     """The `data:` fields joined by newlines. Empty, like the name, for bytes that hold no event to read: comments,
     part of an event over the limit, or what follows the last event."""
     raw: bytes
-    """Every byte since the previous event, comments and blank lines included: the `raw`s joined are the stream."""
+    """Every byte since the previous event, comments included: the `raw`s joined are the stream. Blank lines and
+    comments that come in one piece are one event."""
 
     @property
     def line_end(self) -> bytes:
@@ -55,108 +62,135 @@ class Event(NamedTuple):
 class EventParser:
     """Cuts a stream into events as it arrives, in any pieces. Never raises."""
 
-    def __init__(self, max_event: int = MAX_EVENT) -> None:
+    def __init__(self, max_event: int = MAX_EVENT, *, max_lines: int = MAX_LINES) -> None:
         self.skipped = 0
         """Events too large to be read so far."""
         self._max_event = max_event
-        self._buffer = bytearray()  # everything since the last event; all of it has been scanned for line ends
-        self._line = 0  # where the current line begins; negative when that part of the buffer was given away
+        self._max_lines = max_lines
+        self._buffer = bytearray()  # an event whose end has not come; no blank line is in it
+        self._half = 0  # 1: the buffer begins with the LF of a CRLF, whose CR ended the event before
         self._at_start = True
         self._after_cr = False
         self._skipping = False
-        self._name = ""
-        self._data = bytearray()  # each data line with a newline behind it
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that `data` completes. Takes time linear in `data`, however long the current event is."""
         if not data:
             return []
-        if self._at_start or self._after_cr or self._skipping or len(data) > self._max_event:
-            return self._feed(data)
-        if b"\r" in data or b"\n\n\n" in data:
-            return self._feed(data)
         events: list[Event] = []
-        if self._buffer:
-            end = data.find(b"\n\n") + 2
-            if end < 2:
-                return self._feed(data)
-            events, data = self._feed(data[:end]), data[end:]
-        if self._buffer or data.startswith(b"\n"):
+        if self._skipping or len(self._buffer) > self._half:
+            buffered = len(self._buffer)
+            end = self._append(data)
+            if end < 0:
+                return self._give_away()
+            del self._buffer[end:]
+            events, data = [self._take_buffer()], data[end - buffered :]
+        if self._buffer or self._at_start or self._after_cr or not self._is_usual(data):
             return events + self._feed(data)
         # what servers really send: whole events between blank lines, and perhaps the beginning of one
         *whole, rest = data.split(b"\n\n")
         events += map(_whole, whole)
         return events + self._feed(rest) if rest else events
 
+    def _is_usual(self, data: bytes) -> bool:
+        """Whether lines end with LF and say something, and nothing but one blank line is between two events."""
+        return not (
+            data.startswith((b"\n", b":"))
+            or b"\r" in data
+            or b"\n\n\n" in data
+            or b"\n\n:" in data
+            or len(data) > self._max_event
+            or 8 * (lines := data.count(b"\n")) > len(data)
+            or lines > self._max_lines
+        )
+
+    def _append(self, data: bytes) -> int:
+        """Add to the event in the buffer. Returns where it ends; -1: not yet."""
+        buffer = self._buffer
+        # the last line end may be the one before the blank line
+        scanned = max(self._half, len(buffer) - 2)
+        buffer += data
+        if buffer.find(b"\r", scanned) < 0:
+            end = buffer.find(b"\n\n", scanned)
+            return end if end < 0 else end + 2
+        found = _BLANK.search(buffer, scanned)
+        return found.end() if found else -1
+
     def _feed(self, data: bytes) -> list[Event]:
-        """`feed` for any bytes, line by line."""
+        """`feed` for any bytes, at the beginning of an event."""
         if not data:
             return []
-        events = []
-        buffer, start, scanned = self._buffer, 0, len(self._buffer)
-        buffer += data
-        # A CR was taken for a whole line end when it came; this LF is its second half
-        half = self._after_cr and data.startswith(b"\n")
-        if half:
-            self._line += 1
-        for line_end in _LINE_END.finditer(data, half):
-            end, after = scanned + line_end.start(), scanned + line_end.end()
-            if end > self._line:
-                if not self._skipping:
-                    self._read(buffer[self._line : end])
+        if self._buffer:
+            data = bytes(self._buffer) + data
+            self._buffer.clear()
+        elif self._after_cr and data.startswith(b"\n"):
+            # a CR was taken for a whole line end when it came; this LF is its second half
+            self._half = 1
+        self._after_cr = False
+        events, start = [], 0
+        while start < len(data):
+            content = start + self._half
+            # a line that begins with a byte order mark may be one of data
+            self._at_start = self._at_start and _BOM.startswith(data[:1])
+            if not self._at_start and (idle := _IDLE.match(data, content)):
+                end = idle.end()
+                events.append(Event("", b"", data[start:end]))
+            elif found := _BLANK.search(data, content):
+                end = found.end()
+                events.append(self._event(data[start:end]))
             else:
-                # also without data, which is no event to the standard: a comment that keeps a connection alive
-                # must not wait for one
-                events.append(self._event(bytes(buffer[start:after])))
-                start = after
-            self._line = after
+                self._buffer += data[start:]
+                return events + self._give_away()
+            start, self._half = end, 0
         self._after_cr = data.endswith(b"\r")
-        self._give_away(start)
-        if self._skipping or len(buffer) > self._max_event:
-            self._skip()
-            if buffer:
-                events.append(Event("", b"", bytes(buffer)))
-                self._give_away(len(buffer))
         return events
 
     def finish(self) -> list[Event]:
         """What the end of the data leaves: the event whose blank line is missing, or bytes that hold none."""
-        if not self._buffer:
-            return []
-        if not self._skipping:
-            self._read(self._buffer[self._line :])
+        return [self._take_buffer()] if self._buffer else []
+
+    def _take_buffer(self) -> Event:
         event = self._event(bytes(self._buffer))
-        self._give_away(len(self._buffer))
-        return [event]
-
-    def _read(self, line: bytearray) -> None:
-        if self._at_start:
-            line = line.removeprefix(_BOM)
-            self._at_start = False
-        field, _, value = line.partition(b":")
-        if field == b"data":
-            self._data += value.removeprefix(b" ")
-            self._data += b"\n"
-        elif field == b"event":
-            self._name = value.removeprefix(b" ").decode(errors="replace")
-
-    def _event(self, raw: bytes) -> Event:
-        if len(raw) > self._max_event:
-            self._skip()
-        event = Event(self._name, bytes(self._data[:-1]), raw) if self._data else Event("", b"", raw)
-        self._name, self._skipping = "", False
-        self._data.clear()
+        self._buffer.clear()
+        self._after_cr = event.raw.endswith(b"\r")
         return event
 
-    def _skip(self) -> None:
+    def _event(self, raw: bytes) -> Event:
+        lines = raw[self._half :] if self._half else raw
+        if self._at_start:
+            lines = lines.removeprefix(_BOM)
+        line_ends = raw.count(b"\n") + raw.count(b"\r")
+        is_skipped = self._skipping
+        if not is_skipped and (len(raw) > self._max_event or line_ends > self._max_lines):
+            self.skipped += 1
+            is_skipped = True
+        self._half, self._at_start, self._skipping = 0, False, False
+        if is_skipped:
+            return Event("", b"", raw)
+        if line_ends <= _LAST and lines.startswith(b"data: "):
+            last = lines[-_LAST:]
+            behind = len(last) - len(last.rstrip(b"\r\n"))
+            if behind == line_ends:
+                # one line, which may be long: copied once
+                return Event("", lines[6 : len(lines) - behind], raw)
+        return _read(lines, raw)
+
+    def _give_away(self) -> list[Event]:
+        """What is beyond the limit of the event in the buffer, but for a line end that a blank line may follow."""
+        buffer = self._buffer
         if not self._skipping:
+            if len(buffer) <= self._max_event:
+                return []
             self.skipped += 1
             self._skipping = True
-            self._data.clear()
+        given = len(buffer) - (2 if buffer.endswith(b"\r\n") else buffer.endswith((b"\r", b"\n")))
+        event = Event("", b"", bytes(buffer[:given]))
+        del buffer[:given]
+        self._half, self._at_start = 0, False
+        return [event] if given else []
 
-    def _give_away(self, size: int) -> None:
-        del self._buffer[:size]
-        self._line -= size
+
+_LAST = len(b"\r\n\r\n")
 
 
 def _whole(lines: bytes) -> Event:
@@ -164,8 +198,13 @@ def _whole(lines: bytes) -> Event:
     raw = lines + b"\n\n"
     if lines.startswith(b"data: ") and b"\n" not in lines:
         return Event("", lines[6:], raw)
+    return _read(lines, raw)
+
+
+def _read(lines: bytes, raw: bytes) -> Event:
     name, values = "", []
-    for line in lines.split(b"\n"):
+    # of bytes it knows no other line ends than the standard
+    for line in lines.splitlines():
         field, _, value = line.partition(b":")
         if field == b"data":
             values.append(value.removeprefix(b" "))

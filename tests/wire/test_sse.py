@@ -111,12 +111,23 @@ def test_any_split_gives_what_the_standard_says_and_every_byte(data: st.DataObje
     assert b"".join(event.raw for event in events) == stream
 
 
+def joined(events: list[Event]) -> list[Event]:
+    """The events, those in a row that hold none as one: how many they are depends on the pieces."""
+    found: list[Event] = []
+    for event in events:
+        if found and not (event.data or event.name or found[-1].data or found[-1].name):
+            found[-1] = Event("", b"", found[-1].raw + event.raw)
+        else:
+            found.append(event)
+    return found
+
+
 @given(st.data(), streams)
 def test_with_plain_line_ends_any_split_gives_the_very_events_that_single_bytes_give(
     data: st.DataObject, stream: bytes
 ):
     stream = stream.replace(b"\r", b"")
-    assert parsed(*data.draw(cut(stream))) == parsed(*[bytes([byte]) for byte in stream])
+    assert joined(parsed(*data.draw(cut(stream)))) == joined(parsed(*[bytes([byte]) for byte in stream]))
 
 
 @pytest.mark.parametrize(
@@ -157,11 +168,48 @@ def test_crlf_cut_in_two_is_one_line_end(chunks: list[bytes]):
 
 
 def test_comments_do_not_wait_for_an_event():
-    assert parsed(b": wait\n\n: wait\n\ndata: 1\n\n") == [
-        Event("", b"", b": wait\n\n"),
-        Event("", b"", b": wait\n\n"),
-        Event("", b"1", b"data: 1\n\n"),
-    ]
+    parser = EventParser()
+    assert parser.feed(b": wait\n\n") == [Event("", b"", b": wait\n\n")]
+    assert parser.feed(b": wait\n\n: wa") == [Event("", b"", b": wait\n\n")]
+    assert parser.feed(b"it\n\ndata: 1\n\n") == [Event("", b"", b": wait\n\n"), Event("", b"1", b"data: 1\n\n")]
+
+
+@pytest.mark.parametrize(
+    "idle",
+    [b"\n", b"\r", b"\r\n", b": \n\n", b":\r\r", b": wait\r\n\r\n", b"x\n\n", b"id: 7\n\n\n", b": a\n: b\n\n\r\n"],
+)
+def test_a_run_of_what_is_no_event_is_one(idle: bytes):
+    run = idle * 2000
+    first, last = b"data: 0\n\n", b"data: 1\n\n"
+    events = parsed(first + run + last, max_event=10**6)
+    assert [event.data for event in events if event.data] == [b"0", b"1"]
+    assert len(events) == 3
+    assert b"".join(event.raw for event in events) == first + run + last
+
+    pieces = [(first + run + last)[start : start + 100] for start in range(0, len(first + run + last), 100)]
+    assert len(parsed(*pieces, max_event=10**6)) <= 2 * len(pieces) + 2
+
+
+@pytest.mark.parametrize("line", [b"data:\n", b"event: a\n", b":\n", b"data: x\r\n", b"data: x\r"])
+def test_an_event_of_too_many_lines_is_passed_on_unread(line: bytes):
+    parser = EventParser(max_lines=100)
+    stream = b"data: 0\n\n" + b"data: 1\n" + line * 200 + b"\n\ndata: 2\n\n"
+    events = [event for start in range(0, len(stream), 64) for event in parser.feed(stream[start : start + 64])]
+    assert [event.data for event in events if event.data] == [b"0", b"2"]
+    assert parser.skipped == 1
+    assert b"".join(event.raw for event in events) == stream
+
+
+@given(st.data(), st.lists(st.sampled_from([b"data: x\n", b"event: a\n", b"\n", b": comment\n"]), max_size=40))
+def test_how_many_lines_are_too_many_does_not_depend_on_the_split(data: st.DataObject, lines: list[bytes]):
+    stream = b"".join(lines)
+    found = []
+    for pieces in ([stream], data.draw(cut(stream))):
+        parser = EventParser(max_lines=5)
+        events = [event for piece in pieces for event in parser.feed(piece)] + parser.finish()
+        found.append([event[:2] for event in events if event.data])
+        assert b"".join(event.raw for event in events) == stream
+    assert found[0] == found[1]
 
 
 def test_bytes_behind_the_last_event_come_at_the_end():
@@ -179,7 +227,7 @@ def test_nothing_is_left_after_the_end():
 @pytest.mark.parametrize("size", [pytest.param(size, id=f"in pieces of {size}") for size in (1024, 25_000_000)])
 def test_event_of_many_megabytes(size: int):
     stream = b'event: big\ndata: "' + b"x" * 20_000_000 + b'"\n\n'
-    parser = EventParser()
+    parser = EventParser(len(stream))
     events = [event for start in range(0, len(stream), size) for event in parser.feed(stream[start : start + size])]
 
     assert [(event.name, len(event.data)) for event in events] == [("big", 20_000_002)]
