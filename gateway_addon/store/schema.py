@@ -520,7 +520,24 @@ def cache_breaks(db: Database) -> None:
     db.executescript(CACHE_BREAKS)
 
 
-STEPS = (create_calls, bodies, conversations, review, answers, finishes, traceparent, histories, cache_breaks)
+PLAUSIBLE = """
+-- Counts that were stored before they had a bound: the sum of two may be more than an integer holds, and end every report
+UPDATE requests SET {column} = NULL WHERE {column} > 1000000000000;
+"""
+
+
+def plausible_counts(db: Database) -> None:
+    for column in (
+        *("input_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens"),
+        *("output_tokens", "reasoning_tokens"),
+    ):
+        db.execute(PLAUSIBLE.format(column=column))
+
+
+STEPS = (
+    *(create_calls, bodies, conversations, review, answers, finishes, traceparent, histories, cache_breaks),
+    plausible_counts,
+)
 """Migrations, oldest first. Their names are recorded in every file: never rename, reorder or edit one; add another."""
 
 MIGRATIONS = Migrations("gateway_addon")
