@@ -521,7 +521,7 @@ def cache_breaks(db: Database) -> None:
 
 
 PLAUSIBLE = """
--- Counts that were stored before they had a bound: the sum of two may be more than an integer holds, and end every report
+-- Counts that were stored before they had a bound: the sum of two may be more than an integer holds
 UPDATE requests SET {column} = NULL WHERE {column} > 1000000000000;
 """
 
