@@ -85,7 +85,10 @@ class AnswerReader:
 
     def finish(self) -> Answer:
         """What was read, complete. Called once, last."""
-        return self._reader.finish()
+        answer = self._reader.finish()
+        # the marker is no answer by itself, whatever the kind makes of it: the stream was whole, and said nothing
+        answer.ended = answer.ended or (self._done and not answer.recognised)
+        return answer
 
     def _choose_reader(self, first: api.Json) -> None:
         """Some servers answer in another kind's format than the path promises: the first object tells."""

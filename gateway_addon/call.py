@@ -98,12 +98,16 @@ def _parsed(body: bytes) -> Json | None:
     return jsontext.parse_object(body)
 
 
+MAX_STRANGE = 256
+"""Characters of a header's value, beyond which it is nothing to a row of somebody who was turned away."""
+
+
 def unread_request(head: Head) -> Request:
     """The request of a caller who was turned away for its head: nothing is known of its body."""
     return Request(
         method=head.method,
         path=head.path,
-        headers=head.headers,
+        headers=Headers({name: value for name, value in head.headers.items() if len(value) <= MAX_STRANGE}),
         size=None,
         body=None,
         json=None,

@@ -58,8 +58,8 @@ def without_text(content: Content) -> Content:
 def limited(record: Record, content: Content, mode: str) -> tuple[Record, Content]:
     """What the option `gateway_content` lets through to the disk: the one place that decides it.
 
-    `full`: all. `prompts`: what the `prompts` view shows, and error texts. `none`, and any other word: numbers, names
-    and hashes only. What was given is not changed.
+    `full`: all. `prompts`: what the `prompts` view shows, and error texts, but none of an unreadable 2xx. `none`, and
+    any other word: numbers, names and hashes only. What was given is not changed.
     """
     if mode == "full":
         return record, content
@@ -67,6 +67,9 @@ def limited(record: Record, content: Content, mode: str) -> tuple[Record, Conten
     if mode == "prompts":
         spoken = tuple(f"/body/{name}" for name in api.members())
         record = replace(record, rewrites=_without_values(record.rewrites, spoken))
+        if record.outcome == "unreadable":
+            # a 2xx that is no JSON: it is rather a model's answer than an error
+            record.error_message = None
         return record, replace(bare, system_prompt=content.system_prompt, user_prompt=content.user_prompt)
     return _without_words(replace(record, rewrites=_without_values(record.rewrites, ("",)))), bare
 

@@ -390,7 +390,7 @@ def _why_uncounted(answer: Answer) -> CostFlag | None:
     """Why there are no counts to price, if there are none."""
     usage = answer.usage
     if answer.usage_final:
-        if usage.input_tokens is None or usage.output_tokens is None:
+        if usage.input_tokens is None or usage.output_tokens is None or "usage_implausible" in answer.warnings:
             return "no_usage"
         return "hidden_tokens" if answer.hidden_tokens else None
     is_counted = usage.input_tokens is not None or usage.output_tokens is not None

@@ -41,6 +41,8 @@ def outcome_of(
         return "http_error"
     if answer.recognised and answer.error:
         return "stream_error"
+    if answer.ended and not answer.recognised:
+        return end.outcome or "unreadable"
     if answer.ended:
         # clients hang up as soon as they have read the last event
         return "complete"
@@ -60,8 +62,8 @@ def outcome_unread(end: End) -> Outcome:
 def problem_of(answer: Answer, end: End, outcome: Outcome, http_status: int | None) -> Problem | None:
     """The error that the row tells beside its outcome, with the status to tell; None if there was none."""
     problem = answer.error
-    if outcome == end.outcome and (problem is None or end.error_message):
-        # what there is of a broken answer says less of it than how it broke
+    if outcome == end.outcome and (problem is None or end.error_message or not answer.recognised):
+        # what there is of a broken answer says less of it than how it broke, and may be a model's words
         problem = Problem(message=end.error_message, type=end.error_type)
     return replace(problem, status=_error_status(problem, http_status)) if problem else None
 

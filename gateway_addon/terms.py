@@ -66,6 +66,7 @@ type Warning = Literal[
     "response_undecodable",
     "secret_masked",
     "usage_ambiguous",
+    "usage_implausible",  # a count above any that a call can have is unknown
 ]
 """What a row could not know, and why; and what was done to its call beside the changes of the gateway."""
 

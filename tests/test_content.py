@@ -9,6 +9,7 @@ import pytest
 from gateway_addon.api.base import ToolCall, ToolResult
 from gateway_addon.content import Content, arguments_valid, limited
 from gateway_addon.record import Record, as_row
+from gateway_addon.terms import Outcome
 from gateway_addon.wire import jsontext
 from tests.store.calls import make_record
 
@@ -80,6 +81,23 @@ def test_what_was_given_is_not_changed(mode: str):
     record, content = deepcopy(RECORD), deepcopy(CONTENT)
     limited(record, content, mode)
     assert (record, content) == (RECORD, CONTENT)
+
+
+@pytest.mark.parametrize(
+    ("mode", "outcome", "is_kept"),
+    [
+        ("full", "unreadable", True),
+        ("prompts", "unreadable", False),
+        ("none", "unreadable", False),
+        ("prompts", "http_error", True),
+        ("prompts", "upstream_cut", True),
+        ("none", "http_error", False),
+    ],
+)
+def test_the_text_of_an_unreadable_answer_may_be_a_models(mode: str, outcome: Outcome, is_kept: bool):
+    given = replace(RECORD, outcome=outcome, error_message="Dear Ann, ...")
+    record, _ = limited(given, Content(), mode)
+    assert (record.outcome, record.error_message) == (outcome, "Dear Ann, ..." if is_kept else None)
 
 
 def test_limiting_twice_is_limiting_once():

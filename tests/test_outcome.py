@@ -64,13 +64,29 @@ def test_a_stream_that_could_not_be_read_to_its_end_was_not_cut():
     assert unreadable == "unreadable"
 
 
+NOTHING = b'data: null\n\ndata: 5\n\ndata: "x"\n\ndata: []\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("body", [DONE, NOTHING + DONE, DONE + NOTHING, DONE + DONE], ids=repr)
+@pytest.mark.parametrize(("end", "outcome"), [(CLEAN, "unreadable"), (LEFT, "client_aborted"), (CUT, "upstream_cut")])
+def test_a_stream_that_only_says_it_is_done_is_no_answer(kind: str, body: bytes, end: End, outcome: str):
+    feed = AnswerFeed(KINDS[kind], RequestFacts(), 200, Headers(SSE))
+    feed.feed(body)
+    answer = feed.finish()
+    assert outcome_of(answer, end, http_status=200, streamed=feed.streamed, stopped=feed.warning) == outcome
+
+
 @pytest.mark.parametrize(("end", "outcome"), [(CLEAN, "unreadable"), (CUT, "upstream_cut"), (STOPPED, "interrupted")])
 def test_where_a_bug_of_ours_kept_it_from_being_read_the_transport_tells(end: End, outcome: str):
     assert outcome_unread(end) == outcome
 
 
-@pytest.mark.parametrize("body", [None, b"", b'{"id": "c1", "choi'], ids=["no head", "no byte", "half a body"])
-@pytest.mark.parametrize("end", [LEFT, CUT])
+@pytest.mark.parametrize(
+    "body", [None, b"", b'{"id": "c1", "choi', b"Dear Ann,"], ids=["no head", "no byte", "half", "text"]
+)
+@pytest.mark.parametrize("end", [LEFT, CUT, STOPPED])
 def test_how_an_answer_broke_is_what_the_error_says(body: bytes | None, end: End):
     assert ended(body, end) == (end.outcome, Problem(message=end.error_message))
 

@@ -33,8 +33,9 @@ from gateway_addon.api.gateways import read_gateway, read_own_cost
 from gateway_addon.api.parts import note, role_of, with_notes, words
 from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_prompt, side_request
 from gateway_addon.api.refusals import anthropic_error_body, anthropic_error_event, check_model, check_object
-from gateway_addon.api.values import count, items, mapping, objects, text, written
-from gateway_addon.terms import Executor, Role, SideRequest
+from gateway_addon.api.usage import has_implausible_count
+from gateway_addon.api.values import count, is_implausible, items, mapping, objects, text, written
+from gateway_addon.terms import Executor, Role, SideRequest, Warning
 from gateway_addon.wire import jsontext
 from gateway_addon.wire.cut import CONVERSATION, SYSTEM, TOOLS
 
@@ -523,6 +524,8 @@ class MessagesReader:
         """How often an index has come again: what follows stands behind what came before."""
         self._output_counted = False
         """False as long as `output_tokens` is the placeholder that a stream starts with."""
+        self._implausible = False
+        """Whether the message has named a count that no call can have."""
 
     def event(self, event: Json, name: str = "") -> None:
         # nearly every event goes on where the one before it stopped
@@ -589,6 +592,7 @@ class MessagesReader:
         self._current.clear()
         # with a stop reason this is no start but all there is, as for calls made from code
         self._output_counted = text(message.get("stop_reason")) is not None
+        self._implausible = False
         self._read_message(message)
 
     def _read_message(self, message: Json) -> None:
@@ -607,6 +611,7 @@ class MessagesReader:
         self._read_stop(delta)
         usage = mapping(event.get("usage")) or mapping(delta.get("usage"))
         self._output_counted |= count(usage.get("output_tokens")) is not None
+        self._implausible |= has_implausible_count(usage)
         self._take_usage(_updated(self.answer.reported_usage or {}, usage))
 
     def _announce(self, event: Json) -> None:
@@ -676,7 +681,12 @@ class MessagesReader:
         answer.passes = [_pass(each) for each in iterations if _type(each) in LOOP_PASSES]
         if self._output_counted:
             answer.hidden_tokens = _hides_tokens(usage, answer.usage)
-            answer.warnings = ["usage_ambiguous"] if _is_ambiguous(usage) else []
+        self._implausible |= has_implausible_count(usage) or is_implausible(_whole_input(usage))
+        marks: dict[Warning, bool] = {
+            "usage_ambiguous": self._output_counted and _is_ambiguous(usage),
+            "usage_implausible": self._implausible,
+        }
+        answer.warnings = [warning for warning, holds in marks.items() if holds]
 
     def _note_final(self) -> None:
         self.answer.usage_final = self.answer.ended and self.answer.usage.output_tokens is not None
@@ -713,7 +723,7 @@ def _read_usage(usage: Json, output_counted: bool) -> Usage:
     total_input = None
     if uncached is not None:
         includes_cache = output is not None and count(usage.get("total_tokens")) == uncached + output
-        total_input = count(uncached if includes_cache else uncached + (written or 0) + (read or 0))
+        total_input = count(uncached if includes_cache else _whole_input(usage))
     return Usage(
         input_tokens=total_input or (None if output else total_input),  # no answer comes from nothing
         cache_read_tokens=read,
@@ -722,6 +732,11 @@ def _read_usage(usage: Json, output_counted: bool) -> Usage:
         output_tokens=output,
         reasoning_tokens=count(thinking) if output_counted else None,
     )
+
+
+def _whole_input(usage: Json) -> int:
+    """The input with what was cached, where `input_tokens` leaves that out."""
+    return sum(count(usage.get(key)) or 0 for key in INPUT_COUNTS)
 
 
 def _hides_tokens(usage: Json, counts: Usage) -> bool:

@@ -35,7 +35,7 @@ from gateway_addon.api.gateways import read_gateway, read_own_cost
 from gateway_addon.api.parts import note, role_of, with_notes
 from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_prompt, side_request
 from gateway_addon.api.refusals import check_model, check_object, openai_error_body, responses_error_event
-from gateway_addon.api.usage import take_usage
+from gateway_addon.api.usage import has_implausible_count, take_usage
 from gateway_addon.api.values import count, items, mapping, objects, text
 from gateway_addon.terms import Executor, Role, SideRequest
 from gateway_addon.wire.cut import CONVERSATION, SYSTEM, TOOLS
@@ -802,6 +802,8 @@ class _Reader:
         # as `tool_usage` says; where it says nothing as `usage` does, else by the calls
         fees = _called_fees(outputs) | answer.fees | _named_fees(self._tool_usage)
         answer.fees = {unit: times for unit, times in fees.items() if times}
+        if has_implausible_count(self._tool_usage) and "usage_implausible" not in answer.warnings:
+            answer.warnings.append("usage_implausible")
         return answer
 
     def _read_response(self, response: Json) -> None:

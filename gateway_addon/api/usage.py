@@ -6,15 +6,33 @@ Field names: OpenAI API reference, "Chat" and "Responses"; other providers add n
 from itertools import product
 
 from gateway_addon.api.base import Answer, Json, Usage
-from gateway_addon.api.values import count, mapping
+from gateway_addon.api.values import count, is_implausible, items, mapping
+
+COUNTED = ("_tokens", "_requests", "_sessions")
+"""How the names of counts end, in the usage objects of all kinds."""
+
+DEEPEST = 4
+"""Objects and lists within each other in which counts are looked for."""
+
+
+def has_implausible_count(usage: object, depth: int = DEEPEST) -> bool:
+    """Whether a count in a usage object of any kind is more than a call can have, and so unknown."""
+    if depth == 0:
+        return False
+    if isinstance(usage, dict):
+        return any(
+            is_implausible(value) if name.endswith(COUNTED) else has_implausible_count(value, depth - 1)
+            for name, value in usage.items()
+        )
+    return any(has_implausible_count(item, depth - 1) for item in items(usage))
 
 
 def take_usage(answer: Answer, usage: Json, given: str, made: str) -> None:
     """Take `usage` as the newest an answer has reported: its counts, what they hide, and whether they are in doubt.
 
     `given` and `made` are the kind's words for input and output: "prompt" and "completion", or "input" and "output".
-    Sets `reported_usage`, `usage`, `fees`, `hidden_tokens` and the warning `usage_ambiguous`; an empty object changes
-    nothing.
+    Sets `reported_usage`, `usage`, `fees`, `hidden_tokens` and the warnings `usage_ambiguous` and `usage_implausible`;
+    an empty object changes nothing.
 
     The output of OpenAI's own answers includes reasoning, and the input what was cached. Only `total_tokens` tells
     where that is not so: xAI leaves the reasoning out of the output, and some proxies write Anthropic's cache counts
@@ -35,9 +53,9 @@ def take_usage(answer: Answer, usage: Json, given: str, made: str) -> None:
     cached_apart, reasoned_apart = fitting[0] if len(fitting) == 1 else (0, 0)
     if input_tokens is not None:
         # z.ai says 0 where it does not know
-        input_tokens = input_tokens + cached_apart or None
+        input_tokens = count(input_tokens + cached_apart) or None
     if output_tokens is not None:
-        output_tokens += reasoned_apart
+        output_tokens = count(output_tokens + reasoned_apart)
 
     answer.reported_usage = usage
     answer.usage = Usage(
@@ -63,7 +81,10 @@ def take_usage(answer: Answer, usage: Json, given: str, made: str) -> None:
     answer.fees |= {unit: number for unit, number in fees.items() if number}
     is_known = input_tokens is not None and output_tokens is not None and total is not None
     answer.hidden_tokens = is_known and (total or 0) > counted + cached_apart + reasoned_apart
-    answer.warnings = [warning for warning in answer.warnings if warning != "usage_ambiguous"]
+    own = ("usage_ambiguous", "usage_implausible")
+    answer.warnings = [warning for warning in answer.warnings if warning not in own]
+    if has_implausible_count(usage) or is_implausible(max(counted + cached_apart + reasoned_apart, total or 0)):
+        answer.warnings.append("usage_implausible")
     if beside and input_tokens is not None and len(fitting) != 1:
         answer.warnings.append("usage_ambiguous")
 

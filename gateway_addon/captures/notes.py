@@ -25,6 +25,12 @@ METADATA = "gateway"
 PACE = "gateway_pace"
 """The key in `flow.metadata` of the answer's pace: a list of [milliseconds since the request's start, body bytes]."""
 
+CUT = "gateway_cut"
+"""The key in `flow.metadata` of what `cut_head` has taken out of a request: names of its parts."""
+
+MAX_METHOD, MAX_PATH, MAX_FIELD, MAX_FIELDS = 20, 1000, 200, 800
+"""Characters that `cut_head` leaves of a method, a path, a header with its value, and of all headers."""
+
 UNSEEN: tuple[Warning, ...] = ("response_truncated", "response_undecodable", "answer_withheld", "secret_masked")
 """Warnings of a call that its flow may not show: what was left out of it, or was never in it."""
 
@@ -81,10 +87,43 @@ def leave_refusal(flow: http.HTTPFlow) -> None:
     flow.metadata[METADATA] = {"outcome": "rejected"}
 
 
+def cut_head(flow: http.HTTPFlow) -> None:
+    """Leave of a refused request what a file may keep of a stranger's: its size is bounded, whatever was sent.
+
+    Headers that are too long are left out, and those behind what is enough. The one that says whether the connection
+    goes on stays: mitmproxy reads it once more, behind the answer.
+    """
+    data = flow.request.data
+    kept: list[tuple[bytes, bytes]] = []
+    room = MAX_FIELDS
+    for name, value in data.headers.fields:
+        # with what a file writes around them
+        size = len(name) + len(value) + 20
+        if name.lower() == b"connection" and size > MAX_FIELD:
+            value = b"close"
+        elif name.lower() != b"connection" or any(kept_name.lower() == b"connection" for kept_name, _ in kept):
+            if size > min(MAX_FIELD, room):
+                continue
+            room -= size
+        kept.append((name, value))
+    cut = {
+        "path": len(data.path) > MAX_PATH,
+        "headers": len(kept) < len(data.headers.fields),
+        "method": len(data.method) > MAX_METHOD,
+        "authority": len(data.authority) > MAX_FIELD,
+        "trailers": data.trailers is not None,
+    }
+    data.path, data.headers = data.path[:MAX_PATH], http.Headers(kept)
+    data.method, data.authority, data.trailers = data.method[:MAX_METHOD], data.authority[:MAX_FIELD], None
+    if parts := [name for name, is_cut in cut.items() if is_cut]:
+        flow.metadata[CUT] = parts
+
+
 def remove(flow: http.HTTPFlow) -> None:
     """Forget what an earlier call left in a flow that is sent again: it is not true of the new one."""
     flow.metadata.pop(METADATA, None)
     flow.metadata.pop(PACE, None)
+    flow.metadata.pop(CUT, None)
     flow.comment = ""
 
 

@@ -9,6 +9,7 @@ in pictures and other binary formats, in the headers within an AWS event, writte
 flows or two TCP messages, or of which only a part was sent.
 """
 
+import codecs
 import hashlib
 import re
 from collections import Counter
@@ -28,8 +29,8 @@ class Redactor:
     def __init__(self, finder: Finder) -> None:
         self._finder = finder
         self.unread: Counter[str] = Counter()
-        """What nobody has looked into, and how often, in the flows of `redact`: pictures and the like, in which only
-        bytes that are text were searched, and bodies that cannot be decoded."""
+        """What nobody has looked into, and how often, in the flows of `redact`: pictures, text in UTF-16 and the
+        like, in which only bytes that are UTF-8 were searched, and bodies that cannot be decoded."""
 
     def learn(self, state: State) -> None:
         """Note the credentials in a flow."""
@@ -100,8 +101,9 @@ class Redactor:
             self.unread[f"body in the encoding {encoding!r} (replaced as a whole)"] += 1
             return self._finder.whole(_decode(content), "body").encode()
         text = _decode(plain)
-        if b"\0" in plain and media_type(headers) != aws_events.CONTENT_TYPE:
-            self.unread[media_type(headers) or "binary data"] += 1
+        if (b"\0" in plain or not _is_utf_8(plain)) and media_type(headers) != aws_events.CONTENT_TYPE:
+            utf_16 = " in UTF-16" if plain.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else ""
+            self.unread[f"{media_type(headers) or 'binary data'}{utf_16}"] += 1
         if media_type(headers) == aws_events.CONTENT_TYPE:
             redacted = self._aws_stream(plain)
         elif sse.is_stream(plain, is_labelled=media_type(headers) == sse.MEDIA_TYPE):
@@ -162,6 +164,15 @@ def with_data(raw: str, data: str, others: Callable[[str], str] = str) -> str:
         return f"{field}{colon}{space}{next(new_lines, '')}"
 
     return re.sub(r"[^\r\n]+", line, raw)
+
+
+def _is_utf_8(data: bytes) -> bool:
+    """Whether bytes are text as far as they go: the last character may be cut off."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(data)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _decode(data: bytes) -> str:

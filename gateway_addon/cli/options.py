@@ -77,11 +77,14 @@ def is_flow_file(path: Path) -> bool:
     beginning = _beginning(path)
     # a tnetstring: its length in digits, then a colon
     by_content = re.match(rb"[0-9]{1,12}:", beginning) is not None
-    return by_content or (path.suffix == ".flow" and path.exists() and not beginning.startswith(b"SQLite format 3"))
+    return by_content or (path.suffix == ".flow" and path.is_file() and not beginning.startswith(b"SQLite format 3"))
 
 
 def _beginning(path: Path) -> bytes:
     try:
+        if not path.is_file():
+            # opening a pipe would wait for its other end; whoever reads the file refuses it
+            return b""
         with path.open("rb") as file:
             return file.read(16)
     except OSError:
@@ -150,7 +153,7 @@ def writing(path: Path) -> Iterator[Database]:
         with reported(path):
             if not path.exists():
                 raise StoreError(f"{path}: no such file")
-            if path.stat().st_size == 0:
+            if path.is_file() and path.stat().st_size == 0:
                 # opening it to write would make a database of it
                 raise StoreError(f"{path}: not a gateway database")
             with closing(open_to_change(path)) as db:

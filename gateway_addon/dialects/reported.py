@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from gateway_addon.api.base import Answer
-from gateway_addon.api.values import count, mapping
+from gateway_addon.api.values import mapping, whole
 from gateway_addon.dialects.amounts import amount, flags_of
 from gateway_addon.dialects.base import Bill
 
@@ -75,7 +75,7 @@ def _total(cost: object) -> object:
 def _from_ticks(value: object) -> Decimal | None:
     if value is None:
         return None
-    ticks = count(value)
+    ticks = whole(value)
     return Decimal("NaN") if ticks is None else Decimal(ticks) / TICKS_PER_USD
 
 

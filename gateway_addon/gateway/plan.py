@@ -18,7 +18,7 @@ from gateway_addon.gateway import access, models, rewrites
 from gateway_addon.gateway.access import Caller
 from gateway_addon.gateway.answers import AnswerChange
 from gateway_addon.gateway.replies import INTERNAL_ERROR
-from gateway_addon.gateway.routing import Target, route
+from gateway_addon.gateway.routing import SHOWN, Target, route
 from gateway_addon.terms import SideRequest
 from gateway_addon.wire import jsontext
 
@@ -75,7 +75,7 @@ def _or_refused[T](decide: Callable[[], T | Refusal]) -> T | Refusal:
 def _admit(head: Head, caller: Caller, settings: Settings) -> Target | Refusal:
     target = route(head.method, head.path)
     if target is None:
-        return Refusal(400, f"{head.path.partition('?')[0]} is no gateway path", "unknown_path")
+        return Refusal(400, f"{head.path.partition('?')[0][:SHOWN]} is no gateway path", "unknown_path")
     if isinstance(target, Refusal):
         return target
     if access.without_own_tokens(head.path, settings) != head.path:

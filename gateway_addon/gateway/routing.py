@@ -44,6 +44,10 @@ class Target:
     """As the client sent it, with its `?`; "" if there is none."""
 
 
+SHOWN = 200
+"""Characters of a method or path that a refusal repeats: its flow is kept."""
+
+
 def route(method: str, path: str) -> Target | Refusal | None:
     """Find the way of a request; `path` is as on the request line, with query.
 
@@ -60,7 +64,7 @@ def route(method: str, path: str) -> Target | Refusal | None:
     rest = path[prefix.end() :].removesuffix("/")
     found = next(_routes(method, rest), None)
     if found is None:
-        return Refusal(400, f"the gateway has no {method} {path}", "unknown_path")
+        return Refusal(400, f"the gateway has no {method[:SHOWN]} {path[:SHOWN]}", "unknown_path")
     return Target(found, rest, mark + query)
 
 

@@ -230,11 +230,12 @@ class Calls:
     def close(self, flow: http.HTTPFlow) -> None:
         """The call has ended: make its record, once, whichever hooks said so."""
         self._arrived.pop(flow.id, None)
-        self._forwarder.forget(flow)
         self.keys.conceal(flow)
         if self.options.rewrite and forward.is_for_gateway(flow):
             # its client may have left before the request was complete, and `open` never saw it
             hide_own_tokens(flow, self.options.settings)
+        # behind that, as what it cuts may end within a token
+        self._forwarder.forget(flow)
         if (followed := self._under_way.get(flow)) is not None:
             end = flows.end_of(
                 flow, followed.reading, is_live=followed.is_live, idle=followed.idle(), failures=self._failures

@@ -122,7 +122,8 @@ class Forwarder:
 
     def forget(self, flow: http.HTTPFlow) -> None:
         """A flow has been answered or has ended: its body is not waited for any more."""
-        self._verdicts.pop(flow.id, None)
+        if (waited := self._verdicts.pop(flow.id, None)) and isinstance(waited[1], Refusal):
+            notes.cut_head(flow)
 
     def _turned_away(
         self, flow: http.HTTPFlow, head: Head, refusal: Refusal, settings: Settings
@@ -134,8 +135,12 @@ class Forwarder:
             self._answer(flow, refusal)
             hide_own_tokens(flow, settings)
             self._turn_away()
-            return None
-        return self._refuse(flow, request, refusal, settings)
+            opened = None
+        else:
+            opened = self._refuse(flow, request, refusal, settings)
+        # mitmproxy saves every flow, and whoever reaches the listener can have a head refused
+        notes.cut_head(flow)
+        return opened
 
     def _refuse(
         self, flow: http.HTTPFlow, request: Request, refusal: Refusal, settings: Settings

@@ -525,7 +525,24 @@ def betas(db: Database) -> None:
         db.execute("ALTER TABLE requests ADD COLUMN betas TEXT")
 
 
-STEPS = (create_calls, bodies, conversations, review, answers, finishes, traceparent, histories, cache_breaks, betas)
+PLAUSIBLE = """
+-- Counts that were stored before they had a bound: the sum of two may be more than an integer holds
+UPDATE requests SET {column} = NULL WHERE {column} > 1000000000000;
+"""
+
+
+def plausible_counts(db: Database) -> None:
+    for column in (
+        *("input_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens"),
+        *("output_tokens", "reasoning_tokens"),
+    ):
+        db.execute(PLAUSIBLE.format(column=column))
+
+
+STEPS = (
+    *(create_calls, bodies, conversations, review, answers, finishes, traceparent, histories, cache_breaks, betas),
+    plausible_counts,
+)
 """Migrations, oldest first. Their names are recorded in every file: never rename, reorder or edit one; add another."""
 
 MIGRATIONS = Migrations("gateway_addon")

@@ -1,13 +1,18 @@
 """OpenAI's usage objects, and those that others make after them: a table of (usage) → counts, for both kinds' names."""
 
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway_addon.api.base import Answer, Json, Usage
+from gateway_addon.answer import AnswerReader
+from gateway_addon.api import KINDS
+from gateway_addon.api.base import Answer, Json, RequestFacts, Usage
 from gateway_addon.api.usage import take_usage
+from gateway_addon.api.values import MAX_COUNT
+from gateway_addon.cost import PriceTable, Seller, estimate
 
 
 def chat(usage: Json) -> Answer:
@@ -222,3 +227,100 @@ JSON = st.recursive(
 def test_no_usage_raises(usage: Json):
     chat(usage)
     responses(usage)
+
+
+HUGE = 2**63 - 1
+"""As large as SQLite can hold: the sum of two is not."""
+USAGES: dict[str, Json] = {
+    "chat_completions": {"prompt_tokens": 5, "completion_tokens": 1},
+    "messages": {"input_tokens": 5, "output_tokens": 1},
+    "responses": {"input_tokens": 5, "output_tokens": 1},
+}
+LIES: list[tuple[str, Json]] = [
+    *(("chat_completions", {name: HUGE}) for name in ("prompt_tokens", "completion_tokens", "total_tokens")),
+    ("chat_completions", {"prompt_tokens_details": {"cached_tokens": HUGE}}),
+    ("chat_completions", {"completion_tokens_details": {"reasoning_tokens": 10**30}}),
+    ("chat_completions", {"server_tool_use": {"web_search_requests": HUGE}}),
+    ("chat_completions", {"prompt_tokens": 10**12, "cache_read_input_tokens": 10**12, "total_tokens": 2 * 10**12 + 1}),
+    *(("messages", {name: HUGE}) for name in ("input_tokens", "output_tokens", "cache_read_input_tokens")),
+    ("messages", {"cache_creation_input_tokens": 10**12, "cache_read_input_tokens": 1}),
+    ("messages", {"server_tool_use": {"web_search_requests": HUGE}}),
+    ("messages", {"iterations": [{"type": "compaction", "input_tokens": HUGE}]}),
+    *(("responses", {name: str(HUGE)}) for name in ("input_tokens", "output_tokens")),
+    ("responses", {"input_tokens_details": {"cached_tokens": float(HUGE)}}),
+]
+
+
+def whole_body(kind: str, usage: Json) -> Json:
+    match kind:
+        case "chat_completions":
+            choice = {"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}
+            return {"id": "c", "model": "gpt-4o", "choices": [choice], "usage": usage}
+        case "messages":
+            return {
+                "type": "message",
+                "id": "m",
+                "model": "claude-sonnet-4-5",
+                "content": [{"type": "text", "text": "x"}],
+                "stop_reason": "end_turn",
+                "usage": usage,
+            }
+    return {"object": "response", "id": "r", "model": "gpt-4o", "status": "completed", "output": [], "usage": usage}
+
+
+def streamed(kind: str, usage: Json) -> list[Json]:
+    body = whole_body(kind, usage)
+    match kind:
+        case "chat_completions":
+            return [body | {"choices": [{"index": 0, "delta": {"content": "x"}, "finish_reason": "stop"}]}]
+        case "messages":
+            start = {"type": "message", "id": "m", "model": "claude-sonnet-4-5", "usage": USAGES[kind]}
+            return [
+                {"type": "message_start", "message": start},
+                {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage},
+                {"type": "message_stop"},
+            ]
+    return [{"type": "response.completed", "response": body}]
+
+
+def read_all(kind: str, usage: Json, *, is_stream: bool) -> Answer:
+    reader = AnswerReader(KINDS[kind], RequestFacts())
+    if is_stream:
+        for event in streamed(kind, usage):
+            reader.event(event)
+    else:
+        reader.body(b"", whole_body(kind, usage), is_error=False)
+    return reader.finish()
+
+
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize(("kind", "lie"), LIES)
+def test_a_count_that_no_call_can_have_is_unknown_and_gives_no_estimate(kind: str, lie: Json, is_stream: bool):
+    answer = read_all(kind, USAGES[kind] | lie, is_stream=is_stream)
+    counts = [getattr(answer.usage, name) for name in Usage.__slots__]
+    assert all(number is None or number <= MAX_COUNT for number in (*counts, *answer.fees.values()))
+    assert "usage_implausible" in answer.warnings
+    listed = estimate(answer, answer.model, Seller("openai", None, datetime(2026, 11, 1, tzinfo=UTC)), PriceTable())
+    assert listed.usd is None
+
+
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("kind", USAGES)
+def test_a_plausible_count_has_no_warning(kind: str, is_stream: bool):
+    answer = read_all(kind, USAGES[kind] | {"cost": 10**20, "created": 10**20}, is_stream=is_stream)
+    assert (answer.usage.input_tokens, answer.usage.output_tokens, answer.warnings) == (5, 1, [])
+
+
+def test_uses_of_tools_are_bounded_as_well():
+    reader = AnswerReader(KINDS["responses"], RequestFacts())
+    body = whole_body("responses", USAGES["responses"]) | {"tool_usage": {"web_search": {"num_requests": HUGE}}}
+    reader.body(b"", body, is_error=False)
+    answer = reader.finish()
+    assert (answer.fees, answer.warnings) == ({}, ["usage_implausible"])
+
+
+def test_the_newest_usage_takes_the_warning_back():
+    answer = chat({"prompt_tokens": HUGE, "completion_tokens": 1})
+    assert answer.warnings == ["usage_implausible"]
+    take_usage(answer, {"prompt_tokens": 1, "completion_tokens": 1}, "prompt", "completion")
+    assert answer.warnings == []

@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway_addon.api.values import MAX_COUNT, count, items, mapping, objects, text, written
+from gateway_addon.api.values import (
+    MAX_COUNT,
+    MAX_WHOLE,
+    count,
+    is_implausible,
+    items,
+    mapping,
+    objects,
+    text,
+    whole,
+    written,
+)
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.decimals() | st.text()
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
@@ -40,8 +51,37 @@ VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(s
         ({"a": 1}, None),
     ],
 )
-def test_count_takes_whole_numbers_that_sqlite_can_hold(value: object, expected: int | None):
+def test_count_takes_whole_numbers_that_are_plausible(value: object, expected: int | None):
     assert count(value) == expected
+
+
+@pytest.mark.parametrize(("value", "expected"), [(MAX_WHOLE, MAX_WHOLE), (MAX_WHOLE + 1, None), (-1, None)])
+def test_whole_takes_what_sqlite_can_hold(value: object, expected: int | None):
+    assert whole(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (MAX_COUNT, False),
+        (MAX_COUNT + 1, True),
+        (10**30, True),
+        (1e13, True),
+        (float("inf"), True),
+        (float("nan"), False),
+        (Decimal("sNaN"), False),
+        (Decimal("1E+999999"), True),
+        (str(MAX_COUNT + 1), True),
+        ("9" * 5000, True),
+        ("0" * 5000, False),
+        ("x", False),
+        (-(10**30), False),
+        (True, False),
+        (None, False),
+    ],
+)
+def test_what_is_implausible(value: object, expected: bool):
+    assert is_implausible(value) is expected
 
 
 @pytest.mark.parametrize(

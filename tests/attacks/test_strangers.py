@@ -1,18 +1,24 @@
 """Whoever can reach a listener: no key, no place on the disk, and nobody else made to wait."""
 
 import gzip
+import io
 import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 import pytest
+from mitmproxy.http import HTTPFlow
+from mitmproxy.io import FlowWriter
 
+from gateway_addon.captures import notes
 from tests.attacks.conftest import Gateway, exchange, request, status
 from tests.client import PATHS, Call, request_body
 from tests.gateways import CLIENT, KEYS, TOKENS, until
@@ -252,3 +258,71 @@ def test_another_machine_spends_no_key_whatever_it_says(
         assert provider.requests == []
         assert ask([f"host: {address}", f"x-api-key: {CLIENT}"]) == 200
         until(lambda: len(rows(tmp_path / "gateway.db", "SELECT id FROM requests WHERE outcome = 'complete'")) == 1)
+
+
+LARGE = "a" * 50_000
+LARGE_HEADS: dict[str, list[str]] = {
+    "headers": [*PAGE, *(f"{name}: {LARGE}" for name in ("traceparent", "user-agent", "x-session-id", "x-api-key"))],
+    "many headers": [*PAGE, *(f"x-{i}: {i}" for i in range(2000))],
+    "a header many times": [*PAGE, *["authorization: Bearer wrong"] * 2000],
+    "connection": [*PAGE, *[f"connection: {LARGE}"] * 5],
+    "host": [f"host: {LARGE}"],
+    "nothing else": PAGE,
+}
+LARGEST_FLOW = 4000
+
+
+@pytest.mark.parametrize("head", LARGE_HEADS.values(), ids=list(LARGE_HEADS))
+@pytest.mark.parametrize("method", ["POST", "HEAD", "A" * 5000])
+def test_a_refused_stranger_writes_little_whatever_the_head(head: list[str], method: str, gateway: Gateway) -> None:
+    """Each is answered as ever; mitmproxy saves every flow, and some have a row."""
+    before = len(http_flows(gateway.flows))
+    for path in (PATH, f"{PATH}?{LARGE}", f"/api/gateway/{LARGE}"):
+        for _ in range(4):
+            answer = exchange(gateway.url, request(method, path, head, BODY))
+            assert status(answer) == (401 if path.startswith(PATH) and method == "POST" else 400)
+            body = answer.split(b"\r\n\r\n", 1)[1]
+            assert body == b"" if method == "HEAD" else json.loads(body)["error"]
+    until(lambda: len(http_flows(gateway.flows)) == before + 12)
+    sizes = [size_of(flow) for flow in http_flows(gateway.flows)[before:]]
+    assert max(sizes) < LARGEST_FLOW
+    assert gateway.spent() == []
+
+
+def test_what_was_cut_is_marked_and_the_rest_stays(gateway: Gateway) -> None:
+    before = len(http_flows(gateway.flows))
+    for path, head in ((PATH, [*PAGE, "x-b: 1"]), (f"{PATH}?{LARGE}", [*PAGE, f"x-a: {LARGE}"])):
+        assert status(exchange(gateway.url, request("POST", path, head, BODY))) == 401
+    until(lambda: len(http_flows(gateway.flows)) == before + 2)
+    whole, cut = http_flows(gateway.flows)[before:]
+    assert notes.CUT not in whole.metadata
+    assert (whole.request.path, whole.request.headers["x-b"]) == (PATH, "1")
+    assert cut.metadata[notes.CUT] == ["path", "headers"]
+    assert cut.request.path == f"{PATH}?{LARGE}"[: notes.MAX_PATH]
+    assert "x-a" not in cut.request.headers
+
+
+def test_a_stranger_who_leaves_before_the_body_is_complete_writes_little_too(gateway: Gateway) -> None:
+    before = len(http_flows(gateway.flows))
+    sent = request("POST", f"{PATH}?{LARGE}", [*PAGE, f"x-a: {LARGE}"], BODY).replace(
+        b"content-length: %d" % len(BODY), b"content-length: 100000"
+    )
+    with socket.create_connection(("127.0.0.1", int(gateway.url.split(":")[-1])), timeout=20) as connection:
+        connection.sendall(sent)
+        time.sleep(0.3)
+    until(lambda: len(http_flows(gateway.flows)) == before + 1)
+    (flow,) = http_flows(gateway.flows)[before:]
+    assert size_of(flow) < LARGEST_FLOW
+
+
+def test_a_connection_goes_on_behind_a_refusal(gateway: Gateway) -> None:
+    """What is cut from the head is not what tells whether it does."""
+    sent = request("POST", f"{PATH}?{LARGE}", [*PAGE, f"x-a: {LARGE}"], BODY).replace(b"connection: close\r\n", b"")
+    answer = exchange(gateway.url, sent + sent + request("POST", PATH, PAGE, BODY))
+    assert answer.count(b"HTTP/1.1 401 ") == 3
+
+
+def size_of(flow: HTTPFlow) -> int:
+    file = io.BytesIO()
+    FlowWriter(file).add(flow)
+    return len(file.getvalue())

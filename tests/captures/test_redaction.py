@@ -520,3 +520,28 @@ def _with_marks(value: object) -> object:
 def test_no_bytes_of_a_body_raise(body: bytes, content_type: str):
     redacted(answered(body, content_type))
     redacted(answered(body, content_type, "gzip"))
+
+
+@pytest.mark.parametrize(
+    ("body", "unread"),
+    [
+        pytest.param("ключ".encode("utf-16"), {"application/json in UTF-16": 1}, id="UTF-16 without a zero byte"),
+        pytest.param(f'{{"a": "{TOKEN}"}}'.encode("utf-16"), {"application/json in UTF-16": 1}, id="UTF-16"),
+        pytest.param(f'{{"a": "{TOKEN}"}}'.encode("utf-16-be"), {"application/json": 1}, id="without a mark"),
+        pytest.param("ключ".encode("cp1251"), {"application/json": 1}, id="another character set"),
+        pytest.param('{"a": "ключ"}'.encode(), {}, id="UTF-8"),
+        pytest.param("ключ".encode()[:-1], {}, id="UTF-8, cut off"),
+        pytest.param(b"", {}, id="nothing"),
+    ],
+)
+def test_text_that_is_no_utf_8_is_counted_as_not_looked_into(body: bytes, unread: dict[str, int]):
+    redactor = Redactor(Finder(KEY))
+    redactor.redact(answered(body, "application/json").get_state())
+    assert +redactor.unread == unread
+
+
+@pytest.mark.parametrize("before", ["", "npm=", "//registry.npmjs.org/:_authToken=", "x\\n", "/", '"'])
+def test_an_npm_token_is_found(before: str):
+    token = "npm_aB3dE6gH9jK2mN5pQ8sT1vW4xY7zA0cD3fG6"
+    assert token not in (redacted(asking({"content": before + token})).request.text or token)
+    assert token not in redact_text(before + token)

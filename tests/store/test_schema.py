@@ -17,6 +17,7 @@ from gateway_addon.content import Content
 from gateway_addon.record import COLUMNS
 from gateway_addon.store.database import StoreError, open_database, open_readonly, transaction
 from gateway_addon.store.rows import KEPT, REFERENCES, replace_finished
+from gateway_addon.store.schema import MIGRATIONS
 from gateway_addon.terms import Executor
 from tests.api.test_history import SAME
 from tests.store.calls import make_record
@@ -519,3 +520,15 @@ def test_cost_by_sub_agent_is_one_query(db: Database):
     )
     rows = db.query("SELECT session_id, agent_id, cost_microdollars FROM usage_by_agent")
     assert [tuple(row.values()) for row in rows] == [("s", None, 5), ("s", "explorer", 78)]
+
+
+def test_a_count_from_before_there_was_a_bound_ends_no_report(tmp_path: Path):
+    path = tmp_path / "old.db"
+    with closing(Database(path)) as old:
+        MIGRATIONS.apply(old, stop_before="plausible_counts")
+        store(old, [turn("a", 0, **tokens(2**63 - 1, 5)), turn("b", 1, **tokens(2**63 - 1, 6))])
+        with pytest.raises(sqlite3.OperationalError, match="overflow"):
+            list(old["usage_by_day"].rows)
+    with closing(open_database(path)) as db:
+        (row,) = db["usage_by_day"].rows
+        assert (row["calls"], row["input_tokens"], row["cache_read_tokens"]) == (2, None, 11)
