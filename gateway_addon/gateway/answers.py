@@ -54,7 +54,7 @@ class AnswerChange:
         if data is None:
             if self.fails_closed and not _is_bare(event):
                 raise UnreadableError
-            return event.raw
+            return self._other_lines(event.raw)
         is_unasked = self.hide_usage and data.get("choices") == [] and data.get("usage") and not data.get("error")
         operations = None if is_unasked else self.operations(data)
         if operations is None:
@@ -67,10 +67,12 @@ class AnswerChange:
         """An event whose name, id and comments do not name the upstream model either."""
         if not (names := self._names(is_error=True)) or names.tail.encode() not in raw.lower():
             return raw
-        lines = re.split(rb"([\r\n]+)", raw)
-        return b"".join(
-            line if line.removeprefix(BOM).startswith(b"data") else self.header(line) or b":" for line in lines
-        )
+
+        def shown(line: bytes) -> bytes:
+            hidden = line if line.removeprefix(BOM).startswith(b"data") else self.header(line)
+            return b":" if hidden is None else hidden
+
+        return b"".join(map(shown, re.split(rb"([\r\n]+)", raw)))
 
     def header(self, value: bytes) -> bytes | None:
         """A header's value as the client gets it; None: it must not get it."""
