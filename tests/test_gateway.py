@@ -13,7 +13,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 from urllib.parse import unquote
 
 import anthropic
@@ -28,7 +28,7 @@ from tests.client import PATHS, Call, request_body
 from tests.gateways import ADMIN, CLIENT, ENCODE, KEYS, KINDS, LABELLED, SAID, TOKENS, answer_of, tls_address, until
 from tests.mitmdump import Mitmdump, rows
 from tests.provider import Provider
-from tests.provider.delivery import Reply
+from tests.provider.delivery import Delivery, Reply
 from tests.provider.replies import json_reply
 from tests.provider.scenarios import Scenario
 
@@ -546,10 +546,15 @@ def test_nor_does_an_error_in_a_stream(kind: str, gateway: Gateway, provider: Pr
     assert f"No endpoints found for {FREE}".encode() in received
 
 
+@pytest.mark.parametrize(
+    ("status", "framing"), [(200, "length"), (200, "chunked"), (200, "close"), (204, "length"), (503, "length")]
+)
 @pytest.mark.parametrize("kind", KINDS)
-def test_nor_does_an_answer_without_a_body(kind: str, gateway: Gateway, provider: Provider) -> None:
-    reply = Reply(status=503, content_type="text/plain", pieces=[b""], headers=NAMING)
-    provider.script(Scenario("says nothing", lambda call: reply))
+def test_nor_does_an_answer_without_a_body(
+    kind: str, status: int, framing: Literal["length", "chunked", "close"], gateway: Gateway, provider: Provider
+) -> None:
+    reply = Reply(status=status, content_type="text/plain", pieces=[], headers=NAMING)
+    provider.script(Scenario("says nothing", lambda call: reply, Delivery(framing=framing)))
     assert tells_nothing(gateway.post("/api/gateway" + PATHS[kind], request_body(kind, FREE))) == b""
 
 

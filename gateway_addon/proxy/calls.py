@@ -369,7 +369,9 @@ def _complete(followed: UnderWay) -> None:
     response = flow.response
     if response is None:
         return
+    prepared = None
     if followed.received_headers is not None:
+        prepared = response.headers.copy()
         framing.restore_head(response, followed.received_headers)
     if answer.feed is None:
         answer.start(response.status_code, flows.headers_of(response))
@@ -391,9 +393,9 @@ def _complete(followed: UnderWay) -> None:
             response.raw_content = b""
         else:
             answer.warn("response_missing")
-    if followed.is_live and followed.received_headers is None and not answer.size and answer.is_changed:
-        # no body, but a head
-        followed.instead = framing.changed_answer(followed.call.passage.change, response, [], withheld=False)
+    change = followed.call.passage.change
+    if followed.is_live and change and answer.is_changed and not answer.size:
+        followed.instead = framing.bare_answer(change, response, prepared)
     if tape.is_truncated:
         answer.warn("response_truncated")
     tape.clear()

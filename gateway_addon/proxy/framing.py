@@ -44,9 +44,18 @@ def prepare_head(flow: http.HTTPFlow, change: AnswerChange) -> None:
     assert flow.response is not None
     headers = flow.response.headers
     _hide(headers, change)
+    flow.response.data.reason = change.header(flow.response.data.reason) or b""
     headers.pop("content-encoding", None)
     if headers.pop("content-length", None) is not None and flow.request.is_http11:
         headers["transfer-encoding"] = "chunked"
+
+
+def bare_answer(change: AnswerChange, response: http.Response, prepared: http.Headers | None) -> Answer:
+    """What a client gets of an answer without a body. `prepared`: its head (`prepare_head`), by which mitmproxy may
+    still have to end it."""
+    if prepared is None:
+        return changed_answer(change, response, [], withheld=False)
+    return Answer(response.status_code, response.data.reason, prepared, b"", response.trailers)
 
 
 def side_answer(change: AnswerChange, response: http.Response) -> Answer:
