@@ -315,7 +315,7 @@ class AnswerFeed:
                 self._reader.body(body, data, is_error=self._is_error)
             except Exception as error:
                 self._fail(error)
-        self._pass_on(partial(AnswerChange.body, source=body, data=_object(data)))
+        self._pass_on(partial(AnswerChange.body, source=body, data=_object(data), is_error=self._is_error))
 
 
 _SLICE = 16 * 1024

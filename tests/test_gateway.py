@@ -13,7 +13,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 from urllib.parse import unquote
 
 import anthropic
@@ -28,6 +28,9 @@ from tests.client import PATHS, Call, request_body
 from tests.gateways import ADMIN, CLIENT, ENCODE, KEYS, KINDS, LABELLED, SAID, TOKENS, answer_of, tls_address, until
 from tests.mitmdump import Mitmdump, rows
 from tests.provider import Provider
+from tests.provider.delivery import Delivery, Reply
+from tests.provider.replies import json_reply
+from tests.provider.scenarios import Scenario
 
 STREAM = [pytest.param(True, id="stream"), pytest.param(False, id="whole")]
 PREFIXES = ["/api/gateway", "/api/gateway/v1", "/api/openrouter", "/api/openrouter/v1"]
@@ -253,6 +256,32 @@ def test_without_a_key_of_its_own_the_clients_pass_but_not_our_tokens(
     assert provider.requests[0].headers.get("authorization") == sent
 
 
+ELSEWHERE = {
+    "api-key": "{}",
+    "x-goog-api-key": "{}",
+    "proxy-authorization": "Bearer {}",
+    "cookie": "a=1; t={}",
+    "referer": "http://x/?k={}",
+    "user-agent": "agent/1 ({})",
+    "x-session-id": "{}",
+}
+
+
+@pytest.mark.parametrize("token", [CLIENT, ADMIN, CLIENT.replace("-", "%2d")])
+@pytest.mark.parametrize("model", ["keyless/text", "fake/text"])
+@pytest.mark.parametrize("path", ["/chat/completions", "/responses", "/responses/input_tokens"])
+def test_our_tokens_leave_in_no_other_header(
+    path: str, model: str, token: str, gateway: Gateway, provider: Provider
+) -> None:
+    body = request_body("responses" if "responses" in path else "chat_completions", model)
+    headers = {name: value.format(token) for name, value in ELSEWHERE.items()} | {"x-other": "stays"}
+    gateway.post("/api/gateway" + path, body, headers).read()
+    (received,) = provider.requests
+    assert token not in str(received.headers)
+    assert received.headers["x-other"] == "stays"
+    assert not set(ELSEWHERE) & set(received.headers)
+
+
 @pytest.mark.parametrize("stream", STREAM)
 def test_fields_that_are_not_anthropics_never_reach_it(stream: bool, gateway: Gateway, provider: Provider) -> None:
     foreign = {
@@ -467,6 +496,126 @@ def test_an_error_of_a_free_models_provider_passes(
     assert gateway.row()["outcome"] == "http_error"
 
 
+FREE = "acme/openrouter-byok"
+SECRET = "fake/openrouter-byok"
+HIDDEN_ERROR = {"message": f"No endpoints found for {SECRET}:free", "metadata": {"cost": 0.1, "raw": f"{SECRET} x"}}
+ERROR_SHAPES = {kind: {"error": HIDDEN_ERROR} for kind in KINDS} | {
+    "messages": {"type": "error", "error": HIDDEN_ERROR}
+}
+NAMING = {"x-model": SECRET, "openai-model": "openrouter-byok", "x-cost": "0.1", "set-cookie": f"m={SECRET}; path=/"}
+COUNTING = {
+    "/messages/count_tokens": "messages",
+    "/responses/input_tokens": "responses",
+    "/responses/compact": "responses",
+}
+
+
+def tells_nothing(call: Call) -> bytes:
+    """What a client gets, after a check that it names neither model nor cost."""
+    head = "".join(f"{name}: {value}\n" for name, value in call.response.getheaders())
+    received = call.read()
+    shown = head.encode() + received + call.response.reason.encode()
+    for hidden in (b"fake/", b": openrouter-byok", b"cost"):
+        assert hidden not in shown
+    assert call.response.headers["x-model"] == FREE
+    return received
+
+
+@pytest.mark.parametrize("stream", STREAM)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("status", [404, 500])
+def test_an_error_names_neither_a_free_model_nor_its_cost(
+    status: int, kind: str, stream: bool, gateway: Gateway, provider: Provider
+) -> None:
+    provider.script(Scenario("names it", lambda call: json_reply(ERROR_SHAPES[kind], status, NAMING)))
+    call = gateway.post("/api/gateway" + PATHS[kind], request_body(kind, FREE, stream=stream))
+    received = tells_nothing(call)
+    assert call.response.status == status
+    assert json.loads(received)["error"]["message"] == f"No endpoints found for {FREE}"
+    assert SECRET in gateway.row()["error_message"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nor_does_an_error_in_a_stream(kind: str, gateway: Gateway, provider: Provider) -> None:
+    error = {"type": "response.failed", "response": {"model": SECRET, "status": "failed", "error": HIDDEN_ERROR}}
+    shape = error if kind == "responses" else ERROR_SHAPES[kind]
+    pieces = [b": %b\n\n" % SECRET.encode(), b"data: %b\n\n" % json.dumps(shape).encode()]
+    reply = Reply(content_type="text/event-stream", pieces=pieces, headers=NAMING)
+    provider.script(Scenario("names it", lambda call: reply))
+    received = tells_nothing(gateway.post("/api/gateway" + PATHS[kind], request_body(kind, FREE)))
+    assert f"No endpoints found for {FREE}".encode() in received
+
+
+@pytest.mark.parametrize(
+    ("status", "framing"), [(200, "length"), (200, "chunked"), (200, "close"), (204, "length"), (503, "length")]
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_nor_does_an_answer_without_a_body(
+    kind: str, status: int, framing: Literal["length", "chunked", "close"], gateway: Gateway, provider: Provider
+) -> None:
+    reply = Reply(status=status, content_type="text/plain", pieces=[], headers=NAMING)
+    provider.script(Scenario("says nothing", lambda call: reply, Delivery(framing=framing)))
+    assert tells_nothing(gateway.post("/api/gateway" + PATHS[kind], request_body(kind, FREE))) == b""
+
+
+@pytest.mark.parametrize("status", [200, 404])
+@pytest.mark.parametrize("path", COUNTING)
+def test_nor_does_an_answer_on_a_side_path(
+    path: str, status: int, gateway: Gateway, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reply = json_reply(ERROR_SHAPES[COUNTING[path]] | {"model": SECRET}, status, NAMING)
+    monkeypatch.setattr("tests.provider.server.side_reply", lambda *_: reply)
+    received = tells_nothing(gateway.post("/api/gateway" + path, request_body(COUNTING[path], FREE)))
+    assert json.loads(received)["model"] == FREE
+    assert provider.requests[0].json["model"] == SECRET
+
+
+def test_an_answer_on_a_side_path_that_cannot_be_read_is_withheld(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reply = Reply(content_type="text/html", pieces=[SECRET.encode()], headers=NAMING)
+    monkeypatch.setattr("tests.provider.server.side_reply", lambda *_: reply)
+    call = gateway.post("/api/gateway/messages/count_tokens", request_body("messages", FREE))
+    assert call.response.status == 502
+    assert SECRET.encode() not in call.read()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_others_errors_pass_byte_for_byte(kind: str, gateway: Gateway, provider: Provider) -> None:
+    provider.script(Scenario("names it", lambda call: json_reply(ERROR_SHAPES[kind], 404, NAMING)))
+    call = gateway.post("/api/gateway" + PATHS[kind], request_body(kind, "fake/text"))
+    assert call.read() == answer_of(provider.requests[0])
+    assert call.response.headers["x-model"] == SECRET
+
+
+# -- side paths --------------------------------------------------------------------------------------------------------
+
+OWN = {
+    "/messages/count_tokens": ("claude/strict", "/claude/v1", "fake/strict", ("x-api-key", KEYS["CLAUDE_KEY"])),
+    "/responses/input_tokens": ("secure/text", "/v1", "fake/text", ("authorization", f"Bearer {KEYS['SECURE_KEY']}")),
+    "/responses/compact": ("secure/text", "/v1", "fake/text", ("authorization", f"Bearer {KEYS['SECURE_KEY']}")),
+}
+
+
+@pytest.mark.parametrize("path", COUNTING)
+def test_a_side_path_goes_to_the_models_own_provider(
+    path: str, gateway: Gateway, provider: Provider, secure: Provider
+) -> None:
+    model, base, upstream, (header, key) = OWN[path]
+    gateway.post("/api/gateway" + path, request_body(COUNTING[path], model)).read()
+    (received,) = provider.requests + secure.requests
+    assert received.path == base + path
+    assert (received.json["model"], received.headers[header]) == (upstream, key)
+
+
+@pytest.mark.parametrize("path", COUNTING)
+def test_a_side_path_has_no_reserved_model(path: str, gateway: Gateway, provider: Provider) -> None:
+    call = gateway.post("/api/gateway" + path, request_body(COUNTING[path], "acme/nonexistent"))
+    assert call.response.status == 404
+    assert b"there is no model 'acme/nonexistent'" in call.read()
+    assert provider.requests == []
+
+
 # -- refusals ----------------------------------------------------------------------------------------------------------
 
 WRONG = {"chat_completions": {"messages": "hi"}, "responses": {"input": 5}, "messages": {"messages": "hi"}}
@@ -620,8 +769,9 @@ def _port_of(gateway: Gateway, address: str) -> str:
     return behind.split(".")[0]
 
 
-def test_a_token_in_the_url_is_refused(gateway: Gateway, provider: Provider) -> None:
-    call = gateway.post(f"/api/gateway/messages?key={CLIENT}", request_body("messages", "fake/text"))
+@pytest.mark.parametrize("token", [CLIENT, CLIENT.replace("-", "%2d"), ADMIN.replace("-", "%252D")])
+def test_a_token_in_the_url_is_refused(token: str, gateway: Gateway, provider: Provider) -> None:
+    call = gateway.post(f"/api/gateway/messages?key={token}", request_body("messages", "fake/text"))
     assert call.response.status == 401
     assert provider.requests == []
 

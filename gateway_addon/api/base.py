@@ -225,6 +225,8 @@ class SidePath:
     """Matches the whole path behind the gateway's prefix, as sent; no dot segments, nothing that is still encoded."""
     logged: bool = False
     side_request: SideRequest | None = None
+    names_model: bool = False
+    """Its body may name a model, which is chosen as for a call."""
 
 
 class Of(Protocol):

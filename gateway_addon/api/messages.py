@@ -44,7 +44,7 @@ SUFFIX = "/messages"
 VENDOR = "anthropic"
 USAGE_ON_REQUEST = False
 OWN_HEADER = "anthropic-version"
-SIDE_PATHS = (SidePath(("POST",), re.compile("/messages/count_tokens")),)
+SIDE_PATHS = (SidePath(("POST",), re.compile("/messages/count_tokens"), names_model=True),)
 MEMBERS = {"system": SYSTEM, "tools": TOOLS, "messages": CONVERSATION}
 SYSTEM_ROLES = ("system", "developer")
 VOLATILE_MEMBERS = frozenset({"cache_control", "encrypted_content", "id", "role", "signature", "tool_use_id", "type"})

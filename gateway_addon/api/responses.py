@@ -47,8 +47,8 @@ VENDOR = "openai"
 USAGE_ON_REQUEST = False
 OWN_HEADER = None
 SIDE_PATHS = (
-    SidePath(("POST",), re.compile("/responses/input_tokens")),
-    SidePath(("POST",), re.compile("/responses/compact"), logged=True, side_request="compaction"),
+    SidePath(("POST",), re.compile("/responses/input_tokens"), names_model=True),
+    SidePath(("POST",), re.compile("/responses/compact"), logged=True, side_request="compaction", names_model=True),
     SidePath(("GET", "POST"), re.compile(r"/responses/(?!\.{1,2}(?:/|$))[\w.:~-]+(?:/cancel)?", re.ASCII)),
 )
 MEMBERS = {"instructions": SYSTEM, "tools": TOOLS, "input": CONVERSATION}

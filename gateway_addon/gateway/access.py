@@ -1,10 +1,13 @@
 """Who may spend a provider's key, and which credentials leave."""
 
+import base64
+import binascii
 import hmac
 import ipaddress
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gateway_addon.api import first_kind
 from gateway_addon.api.base import ApiKind, Refusal
@@ -96,28 +99,89 @@ def _names_listener(host: str, caller: Caller) -> bool:
 
 
 def withheld(headers: Headers, provider: Provider, settings: Settings) -> list[str]:
-    """The names of the credential headers that must not go to `provider`.
+    """The names of the headers that must not go to `provider`.
 
-    All of them where the gateway puts in a key of its own. Else the client's credentials are the provider's to judge,
-    but the gateway's tokens are nobody else's: without them the request goes out bare, which a local server takes and
-    any other answers with its own 401.
+    All credentials where the gateway puts in a key of its own. Else the client's are the provider's to judge, but the
+    gateway's tokens are nobody else's, in whatever header they stand: without them the request goes out bare, which a
+    local server takes and any other answers with its own 401.
     """
-    if settings.provider_key(provider):
-        return [name for name in CREDENTIALS if name in headers]
-    return own_tokens(headers, settings)
+    held = CREDENTIALS if settings.provider_key(provider) else ()
+    own = own_tokens(headers, settings)
+    return [*(name for name in held if name in headers), *(name for name in own if name not in held)]
+
+
+FRAMING = ("content-length", "transfer-encoding")
+"""Headers that say where a body ends: a number in them is no token, and a request without them is another one."""
 
 
 def own_tokens(headers: Headers, settings: Settings) -> list[str]:
-    """The names of the credential headers that show a token of the gateway's own, or that might."""
-    shown = _showing(headers, settings, settings.access.client_token_env, settings.access.admin_token_env)
-    return [name for name in CREDENTIALS if name in shown or len(headers.joined(name)) > MAX_CREDENTIAL]
+    """The names of the headers that hold a token of the gateway's own, or might: clients and tools also put their API
+    key into `api-key`, `cookie`, `proxy-authorization`, a session's id."""
+    written = _written_tokens(settings)
+    return [name for name in headers if name not in FRAMING and _may_hold(name, headers.joined(name), written)]
+
+
+def without_tokens(headers: Headers, settings: Settings) -> Headers:
+    """The headers of which something may be made that leaves."""
+    own = own_tokens(headers, settings)
+    return headers if not own else headers.without(own)
+
+
+def _may_hold(name: str, value: str, written: "list[_Written]") -> bool:
+    if name in CREDENTIALS and len(value) > MAX_CREDENTIAL:
+        return True
+    texts = (name, value, *_decoded_basic(value))
+    return any(token.is_in(text) for token in written for text in texts)
+
+
+_BASIC = re.compile(r"(?i)\bbasic[ \t]{1,20}([a-z0-9+/=_-]+)")
+
+
+def _decoded_basic(value: str) -> Iterator[str]:
+    """The `user:password` of basic authentication."""
+    for found in _BASIC.finditer(value):
+        coded = found[1].rstrip("=").translate({ord("-"): "+", ord("_"): "/"})
+        try:
+            yield base64.b64decode(coded + "=" * (-len(coded) % 4)).decode("latin-1")
+        except binascii.Error:
+            continue
 
 
 def without_own_tokens(text: str, settings: Settings) -> str:
-    """A text, such as a URL, with `OWN_TOKEN` for each of the gateway's own tokens in it."""
-    for token in _tokens(settings, settings.access.client_token_env, settings.access.admin_token_env):
-        text = text.replace(token, OWN_TOKEN)
+    """A text, such as a URL, with `OWN_TOKEN` for each of the gateway's own tokens in it, percent-encoded ones too."""
+    for token in _written_tokens(settings):
+        if token.is_in(text):
+            text = token.pattern.sub(OWN_TOKEN, text)
     return text
+
+
+SHORT_TOKEN = 8
+"""Characters below which a token counts only as a word of its own: it may well be a part of one."""
+
+
+class _Written:
+    """A token as it may stand in a text: any character of it percent-encoded, also more than once; in any case, since
+    HTTP/2 has names of headers in lower case only."""
+
+    def __init__(self, token: str) -> None:
+        pattern = "".join(f"(?:{re.escape(character)}|%(?:25)*{ord(character):02x})" for character in token)
+        if len(token) < SHORT_TOKEN:
+            pattern = f"(?<![A-Za-z0-9]){pattern}(?![A-Za-z0-9])"
+        self.pattern = re.compile(pattern, re.IGNORECASE)
+        self._token = token.lower()
+
+    def is_in(self, text: str) -> bool:
+        # to look for the pattern takes a hundred times as long
+        return ("%" in text or self._token in text.lower()) and self.pattern.search(text) is not None
+
+
+def _written_tokens(settings: Settings) -> list[_Written]:
+    tokens = _tokens(settings, settings.access.client_token_env, settings.access.admin_token_env)
+    # the longer first: one may be the beginning of the other
+    return [_written(token) for token in sorted(tokens, key=len, reverse=True)]
+
+
+_written = lru_cache(16)(_Written)
 
 
 def provider_credentials(provider: Provider, kind: ApiKind | None, settings: Settings) -> dict[str, str]:

@@ -32,6 +32,8 @@ class AnswerChange:
     kind: ApiKind
     public_model: str | None = None
     """The name a free model goes by; None: it is not free, and names and costs stay."""
+    upstream_model: str | None = None
+    """The name that it has at its provider, and that stands nowhere in what the client gets."""
     hide_usage: bool = False
     """Chat Completions: the gateway asked for the usage chunk, not the client."""
 
@@ -52,20 +54,45 @@ class AnswerChange:
         if data is None:
             if self.fails_closed and not _is_bare(event):
                 raise UnreadableError
-            return event.raw
-        operations = self.operations(data) if data else []
+            return self._other_lines(event.raw)
+        is_unasked = self.hide_usage and data.get("choices") == [] and data.get("usage") and not data.get("error")
+        operations = None if is_unasked else self.operations(data) if data else []
         if operations is None:
             # the second half of a CRLF belongs to the event before, which has gone on already
             return b"\n" if event.raw.startswith(b"\n") else b""
-        return _with_data(event, _edited(event.data, operations)) if operations else event.raw
+        changed = _with_data(event, _edited(event.data, operations)) if operations else event.raw
+        return self._other_lines(changed)
 
-    def body(self, source: bytes, data: Json | None) -> bytes:
-        """What the client gets of a whole body. `data`: the same, parsed. Raises `UnreadableError` like `event`."""
+    def _other_lines(self, raw: bytes) -> bytes:
+        """An event whose name, id and comments do not name the upstream model either."""
+        if not (names := self._names(is_error=True)) or names.tail.encode() not in raw.lower():
+            return raw
+
+        def shown(line: bytes) -> bytes:
+            hidden = line if line.removeprefix(BOM).startswith(b"data") else self.header(line)
+            return b":" if hidden is None else hidden
+
+        return b"".join(map(shown, re.split(rb"([\r\n]+)", raw)))
+
+    def header(self, value: bytes) -> bytes | None:
+        """A header's value as the client gets it; None: it must not get it."""
+        names = self._names(is_error=True)
+        text = value.decode("utf-8", "surrogateescape")
+        if names is None or (hidden := names.hidden_in(text)) is None:
+            return value
+        return hidden.encode() if hidden.isascii() and (hidden.isprintable() or not hidden) else None
+
+    def body(self, source: bytes, data: Json | None, *, is_error: bool = False) -> bytes:
+        """What the client gets of a whole body. `data`: the same, parsed; `is_error`: its status says that it is one.
+
+        Raises `UnreadableError` like `event`.
+        """
         if data is None:
             if self.fails_closed and source.strip():
                 raise UnreadableError
             return source
-        return _edited(source, self.operations(data) or [])
+        operations = self.operations(data, is_error=is_error)
+        return b"{}" if operations is None else _edited(source, operations)
 
     def error_event(self) -> bytes:
         """The last event of a stream of which no more may be seen."""
@@ -76,20 +103,48 @@ class AnswerChange:
         """The body in place of a whole answer."""
         return jsontext.dumps(self.kind.error_body(WITHHELD)).encode()
 
-    def operations(self, answer: Json) -> list[Operation] | None:
-        """The change to one event, or to a whole answer; None: nothing of it is left to be seen."""
-        if self.hide_usage and answer.get("choices") == [] and answer.get("usage") and not answer.get("error"):
+    def _names(self, *, is_error: bool) -> "_Names | None":
+        if self.public_model is None or self.upstream_model is None:
             return None
+        return _names(self.upstream_model, self.public_model, is_error)
+
+    def operations(self, answer: Json, *, is_error: bool = False) -> list[Operation] | None:
+        """The change to one event, or to a whole answer; None: nothing of it is left to be seen."""
         if self.public_model is None:
             return []
         found = _Found()
         _look(_places(self.kind), answer, "", found)
+        if is_error or answer.get("type") == "error" or answer.get("object") == "error":
+            is_error = True
+            _take_costs_of_error(answer, "", found)
+        if names := self._names(is_error=is_error or found.is_error):
+            names.take(answer, found)
+        found.hidden = _outermost(found.hidden)
+        gone = set(found.hidden)
         if found.hidden and _is_empty(answer, found.hidden):
             return None
         return [
-            *({"op": "replace", "path": place, "value": self.public_model} for place in found.names),
-            *({"op": "remove", "path": place} for place in dict.fromkeys(found.hidden)),
+            *(
+                {"op": "replace", "path": place, "value": value}
+                for place, value in (found.texts | dict.fromkeys(found.names, self.public_model)).items()
+                if not _is_within(place, gone)
+            ),
+            *({"op": "remove", "path": place} for place in found.hidden),
         ]
+
+
+def _outermost(places: list[str]) -> list[str]:
+    """Each once, and none inside another."""
+    all_of_them = set(places)
+    return [place for place in dict.fromkeys(places) if not _is_within(place.rpartition("/")[0], all_of_them)]
+
+
+def _is_within(place: str, places: set[str]) -> bool:
+    while place:
+        if place in places:
+            return True
+        place = place.rpartition("/")[0]
+    return False
 
 
 @dataclass(slots=True)
@@ -114,6 +169,83 @@ class _Found:
     """Of names of the model that served."""
     hidden: list[str] = field(default_factory=list)
     """Of what must go."""
+    texts: dict[str, str] = field(default_factory=dict)
+    """Of other texts that name it, with what they are to say."""
+    is_error: bool = False
+    """An error stands in the answer."""
+
+
+BOM = b"\xef\xbb\xbf"
+MIN_NAME, MIN_BARE_NAME = 5, 8
+"""Characters of a model's name, and of one without its vendor or variant, from which it is looked for in texts."""
+
+
+class _Names:
+    """The names of a free model at its provider as they may stand in a text: in any case, with or without a variant
+    (`:free`), with the slash as JSON in JSON and URLs write it; in errors also without the vendor."""
+
+    def __init__(self, upstream: str, public: str, *, is_error: bool) -> None:
+        self._public = public.strip()
+        core, _, variant = upstream.partition(":")
+        if variant and not _is_distinctive(core, MIN_BARE_NAME):
+            core = upstream
+        bare = core.rpartition("/")[2]
+        self.tail = bare.lower()
+        wanted = [core] if _is_distinctive(core, MIN_NAME) else []
+        if is_error and bare != core and _is_distinctive(bare, MIN_BARE_NAME):
+            wanted.append(bare)
+        names = "|".join(
+            ("" if "/" in name else r"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt]))")
+            + r"(?:\\*/|\\+u002f|%(?:25)*2f)".join(map(re.escape, name.split("/")))
+            for name in wanted
+        )
+        self._pattern = (
+            # the public name may hold the other
+            re.compile(
+                rf"{re.escape(self._public)}(?![A-Za-z0-9])|(?:{names})(?::[\w-]+)?(?![A-Za-z0-9])", re.IGNORECASE
+            )
+            if wanted
+            else None
+        )
+
+    def hidden_in(self, text: str) -> str | None:
+        """The text under the public name; None if it does not name the model."""
+        if self._pattern is None or self.tail not in text.lower():
+            return None
+        hidden = self._pattern.sub(self._instead, text)
+        return None if hidden == text else hidden
+
+    def _instead(self, found: re.Match[str]) -> str:
+        return found[0] if found[0].lower() == self._public.lower() else self._public
+
+    def take(self, answer: Json, found: _Found) -> None:
+        """Find every text of an answer that names the model; a member whose own name does must go."""
+        pending: list[tuple[object, str]] = [(answer, "")]
+        while pending:
+            value, place = pending.pop()
+            for key, member in _members(value):
+                if isinstance(key, str) and self.hidden_in(key) is not None:
+                    found.hidden.append(place + pointer(key))
+                elif isinstance(member, str):
+                    if (hidden := self.hidden_in(member)) is not None:
+                        found.texts.setdefault(place + pointer(key), hidden)
+                elif isinstance(member, dict | list):
+                    pending.append((member, place + pointer(key)))
+
+
+def _is_distinctive(name: str, length: int) -> bool:
+    return len(name) >= length and not name.isalpha()
+
+
+@lru_cache(256)
+def _names(upstream: str, public: str, is_error: bool) -> _Names:
+    return _Names(upstream, public, is_error=is_error)
+
+
+def _members(value: object) -> Iterator[tuple[str | int, object]]:
+    if isinstance(value, dict):
+        return iter(value.items())
+    return iter(enumerate(value)) if isinstance(value, list) else iter(())
 
 
 _TREES: dict[str, _Place] = {}
@@ -132,6 +264,7 @@ def _tree(kind: ApiKind) -> _Place:
         root.at(pattern).look = _take_name
     for holder in kind.METADATA_PLACES:
         root.at(holder).look = _take_costs
+        root.at(f"{holder}/error").look = _take_error
         for dialect in DIALECTS.values():
             for member in dialect.HIDDEN_MEMBERS:
                 root.at(f"{holder}/{member}").look = _hide
@@ -174,14 +307,33 @@ def _take_nested_costs(usage: object, at: str, found: _Found) -> None:
     pending = [(usage, at)]
     while pending:
         value, place = pending.pop()
-        members: Iterator[tuple[str | int, object]] = iter(())
-        if isinstance(value, dict):
-            members = iter(value.items())
-        elif isinstance(value, list):
-            members = iter(enumerate(value))
-        for key, member in members:
+        for key, member in _members(value):
             if isinstance(key, str) and (_names_a_cost(key) or key == "is_byok"):
                 found.hidden.append(place + pointer(key))
+            elif isinstance(member, dict | list):
+                pending.append((member, place + pointer(key)))
+
+
+_HIDDEN_MEMBERS = {member for dialect in DIALECTS.values() for member in dialect.HIDDEN_MEMBERS}
+
+
+def _take_error(error: object, at: str, found: _Found) -> None:
+    if error:
+        found.is_error = True
+        _take_costs_of_error(error, at, found)
+
+
+def _take_costs_of_error(error: object, at: str, found: _Found) -> None:
+    """Costs and the gateways' own members at any depth; and whole texts that are another server's JSON with a cost."""
+    pending = [(error, at)]
+    while pending:
+        value, place = pending.pop()
+        for key, member in _members(value):
+            if isinstance(key, str) and (_names_a_cost(key) or key == "is_byok" or key in _HIDDEN_MEMBERS):
+                found.hidden.append(place + pointer(key))
+            elif isinstance(member, str):
+                if "cost" in member.lower() and member.lstrip().startswith(("{", "[")):
+                    found.texts[place + pointer(key)] = ""
             elif isinstance(member, dict | list):
                 pending.append((member, place + pointer(key)))
 
@@ -218,6 +370,8 @@ def _renamed(source: bytes, operations: list[Operation]) -> bytes | None:
     """
     for operation in operations:
         if operation["op"] != "replace" or not operation["path"].endswith("/model"):
+            return None
+        if operation["value"] != operations[0]["value"]:
             return None
     literal, done = _literal(operations[0]["value"]), 0
     pieces: list[bytes] = []

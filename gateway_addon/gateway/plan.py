@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway_addon.api.base import ApiKind, Operation, Refusal
-from gateway_addon.api.values import text
+from gateway_addon.api.refusals import check_model, check_object
 from gateway_addon.call import Head, Request
 from gateway_addon.config import Provider, ReverseTarget, Settings
 from gateway_addon.gateway import access, models, rewrites
@@ -85,35 +85,49 @@ def _admit(head: Head, caller: Caller, settings: Settings) -> Target | Refusal:
 
 def _plan(request: Request, target: Target, reverse_target: ReverseTarget, settings: Settings) -> Plan | Refusal:
     kind = target.route.kind
-    if kind is not None and target.route.rewritten:
+    if kind is not None and (target.route.rewritten or target.route.names_model):
         return _model_call(request, reverse_target, settings, target, kind)
+    return _as_it_came(request, reverse_target, settings, target)
+
+
+def _as_it_came(request: Request, reverse_target: ReverseTarget, settings: Settings, target: Target) -> Plan | Refusal:
+    kind = target.route.kind
     provider = models.choose_provider(kind, settings, reverse_target)
     if isinstance(provider, Refusal):
         return provider
-    model = text(request.json.get("model")) if request.json and target.route.logged else None
-    return _assemble(request, settings, target, provider, upstream_model=model)
+    return _assemble(request, settings, target, provider, upstream_model=None)
 
 
 def _model_call(
     request: Request, reverse_target: ReverseTarget, settings: Settings, target: Target, kind: ApiKind
 ) -> Plan | Refusal:
     body = request.json
-    if refusal := kind.validate(body):
+    is_side = not target.route.rewritten
+    if refusal := check_object(body) if is_side else kind.validate(body):
         return refusal
     assert body is not None
     assert request.body is not None
     if _is_named_twice("model", request.body):
         return Refusal(400, "`model` is named twice.", "invalid_body")
+    if is_side and body.get("model") is None and "models" not in body:
+        # it asks about an answer that the provider has
+        return _as_it_came(request, reverse_target, settings, target)
+    if refusal := check_model(body):
+        return refusal
     model = body["model"]
     mode = request.headers.get("x-kilocode-mode")
     choice = models.choose(model, kind, mode, settings, reverse_target)
     if isinstance(choice, Refusal):
         return choice
-    call = rewrites.RuleContext(kind=kind, body=body, headers=request.headers, choice=choice, settings=settings)
+    headers = access.without_tokens(request.headers, settings)
+    call = rewrites.RuleContext(
+        kind=kind, body=body, headers=headers, choice=choice, settings=settings, is_side=is_side
+    )
     operations = rewrites.operations(call)
     change = AnswerChange(
         kind,
         public_model=model if choice.free else None,
+        upstream_model=choice.upstream_model,
         hide_usage=rewrites.asks_for_usage(operations),
     )
     return _assemble(
@@ -156,7 +170,7 @@ def _assemble(
     credentials = access.provider_credentials(provider, kind, settings)
     for name in credentials.keys() - set(access.CREDENTIALS):
         # the client's own `anthropic-version` says what the client can read
-        set_headers[name] = request.headers.get(name, credentials[name])
+        set_headers[name] = access.without_tokens(request.headers, settings).get(name, credentials[name])
     withheld = access.withheld(request.headers, provider, settings)
     body_operations = _under("/body", operations)
     # a changed body leaves as it is: not every provider takes compressed ones
@@ -165,7 +179,7 @@ def _assemble(
         kind=kind,
         provider=provider,
         url=provider.api_url + target.path + target.query,
-        remove_headers=[*(name for name in withheld if name not in credentials), *encoding],
+        remove_headers=[*(name for name in withheld if name not in credentials | set_headers), *encoding],
         set_headers={name: value for name, value in set_headers.items() if request.headers.get(name) != value},
         secret_headers={name: value for name, value in credentials.items() if name in access.CREDENTIALS},
         operations=body_operations,

@@ -33,6 +33,8 @@ class RuleContext:
     headers: Headers
     choice: Choice
     settings: Settings
+    is_side: bool = False
+    """It is no model call, but a request on a path beside."""
 
     @property
     def dialect(self) -> Dialect:
@@ -48,12 +50,16 @@ class Rule:
     condition: Callable[[RuleContext], bool] = lambda call: True
     kinds: Collection[str] | None = None
     """Names of the kinds whose bodies the rule knows; None: it asks the kind's module."""
+    on_side_paths: bool = False
+    """It holds for bodies that are no model call, too."""
 
 
 def operations(call: RuleContext) -> list[Operation]:
     """All that the rules change in a call, in the order of the table, nothing twice."""
     found: dict[str, Operation] = {}
     for rule in RULES:
+        if call.is_side and not rule.on_side_paths:
+            continue
         if (rule.kinds is None or call.kind.NAME in rule.kinds) and rule.condition(call):
             for operation in rule.change(call):
                 # what one rule removes, another need not hash: of two on one place the first holds
@@ -318,9 +324,9 @@ def _is_foreign_to_its_vendor(call: RuleContext) -> bool:
 CHAT = ("chat_completions",)
 
 RULES = (
-    Rule(model_name),
+    Rule(model_name, on_side_paths=True),
     Rule(effort),
-    Rule(strip_models, lambda call: call.settings.rewrite.strip_models),
+    Rule(strip_models, lambda call: call.settings.rewrite.strip_models, on_side_paths=True),
     Rule(include_usage, _needs_to_ask_for_usage),
     Rule(keep_known_fields, _is_foreign_to_its_vendor),
     Rule(betas_header, _is_foreign_to_its_vendor),

@@ -28,9 +28,11 @@ class Route:
     kind: ApiKind | None
     """None: the path tells no kind (lists of models)."""
     rewritten: bool = False
-    """A model call: validated, its model resolved, its body rewritten. Else only path and credentials change."""
+    """A model call: validated, its model resolved, its body rewritten. Else path, credentials and model change."""
     logged: bool = False
     side_request: SideRequest | None = None
+    names_model: bool = False
+    """The body may name a model: it is resolved as for a model call, and nothing else of the body changes."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -78,7 +80,7 @@ def _routes(method: str, path: str) -> Iterator[Route]:
     for kind in KINDS.values():
         for side in kind.SIDE_PATHS:
             if method in side.methods and side.path.fullmatch(path):
-                yield Route(kind, logged=side.logged, side_request=side.side_request)
+                yield Route(kind, logged=side.logged, side_request=side.side_request, names_model=side.names_model)
 
 
 def _lists_models(path: str) -> bool:

@@ -211,7 +211,7 @@ class Calls:
         followed = self._under_way.get(flow)
         if response is None or followed is None or followed.reading.feed is not None:
             if response is not None and forwarded and flow.live:
-                response.stream = True
+                response.stream = flow not in self._forwarder.unrecorded_changes
             return
         if flow.live:
             # first of all, so that whatever fails below cannot turn a stream into a buffered answer
@@ -242,7 +242,9 @@ class Calls:
             )
             self._close(followed, end)
         else:
-            self._veil.draw(flow, self.options.mask)
+            change, response = self._forwarder.unrecorded_changes.pop(flow, None), flow.response
+            instead = framing.side_answer(change, response) if change and response and flow.error is None else None
+            self._veil.draw(flow, self.options.mask, instead=instead)
 
     def pass_on(self, flow: http.HTTPFlow) -> None:
         """mitmproxy goes on with a flow: what it sends next must be what is to be sent."""
@@ -373,7 +375,9 @@ def _complete(followed: UnderWay) -> None:
     response = flow.response
     if response is None:
         return
+    prepared = None
     if followed.received_headers is not None:
+        prepared = response.headers.copy()
         framing.restore_head(response, followed.received_headers)
     if answer.feed is None:
         answer.start(response.status_code, flows.headers_of(response))
@@ -388,13 +392,16 @@ def _complete(followed: UnderWay) -> None:
         changed = answer.receive(response.raw_content, at)
         if followed.is_live and changed is not None:
             followed.instead = framing.changed_answer(
-                followed.call, response, [*changed, *(answer.end() or [])], withheld=answer.is_withheld
+                followed.call.passage.change, response, [*changed, *(answer.end() or [])], withheld=answer.is_withheld
             )
     elif response.raw_content is None:
         if followed.is_live:
             response.raw_content = b""
         else:
             answer.warn("response_missing")
+    change = followed.call.passage.change
+    if followed.is_live and change and answer.is_changed and not answer.size:
+        followed.instead = framing.bare_answer(change, response, prepared)
     if tape.is_truncated:
         answer.warn("response_truncated")
     tape.clear()

@@ -16,6 +16,7 @@ from gateway_addon.config import Settings
 from gateway_addon.credentials import credential_kind
 from gateway_addon.gateway import patch
 from gateway_addon.gateway.access import TOKEN_NEEDED, Caller
+from gateway_addon.gateway.answers import AnswerChange
 from gateway_addon.gateway.plan import Plan, admit, plan
 from gateway_addon.gateway.replies import INTERNAL_ERROR, reply
 from gateway_addon.gateway.routing import PREFIX, Target, route
@@ -74,6 +75,8 @@ class Forwarder:
         self._strangers = Quota(self.STRANGERS_A_SECOND)
         self._verdicts: dict[str, tuple[Head, Target | Refusal]] = {}
         """Heads that have arrived without their body yet, and what was made of them, by flow id."""
+        self.unrecorded_changes: dict[http.HTTPFlow, AnswerChange] = {}
+        """How answers are to be changed of what was sent and is no call to record; whoever does so takes it out."""
 
     def admit(self, flow: http.HTTPFlow, caller: Caller, settings: Settings) -> None:
         """A gateway call's head has arrived: judge it before anything of its body is looked at, and answer it here at
@@ -107,6 +110,8 @@ class Forwarder:
             self._keys.hold(flow, Sent(planned.provider, planned.secret_headers))
             send(flow, planned, settings)
             if planned.kind is None or not planned.logged:
+                if planned.answer:
+                    self.unrecorded_changes[flow] = planned.answer
                 return None
             return request, _passage(flow, request, planned, planned.kind)
         except Exception as error:

@@ -95,9 +95,11 @@ class Keys:
 def hide_own_tokens(flow: http.HTTPFlow, settings: Settings) -> None:
     """The gateway's own tokens have done their work: they stay in no flow."""
     headers = flow.request.headers
-    shown = Headers((name, value) for name in access.CREDENTIALS for value in headers.get_all(name))
-    for name in access.own_tokens(shown, settings):
-        flow.request.headers[name] = access.OWN_TOKEN
+    for name in access.own_tokens(Headers(headers.items(multi=True)), settings):
+        if access.without_own_tokens(name, settings) == name:
+            headers[name] = access.OWN_TOKEN
+        else:
+            del headers[name]
     flow.request.path = access.without_own_tokens(flow.request.path, settings)
 
 

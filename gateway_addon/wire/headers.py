@@ -1,6 +1,6 @@
 """Header fields with one meaning for whoever reads them, live and from a file."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 
 class Headers(Mapping[str, str]):
@@ -32,6 +32,10 @@ class Headers(Mapping[str, str]):
     def __repr__(self) -> str:
         # values may be credentials
         return f"Headers({list(self._values)})"
+
+    def without(self, names: Collection[str]) -> "Headers":
+        """The same, but for the fields of these names."""
+        return Headers((name, value) for name, values in self._values.items() if name not in names for value in values)
 
     def joined(self, name: str) -> str:
         """All values of a name with ", " between them; "" if it is not there."""

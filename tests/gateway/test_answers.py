@@ -16,16 +16,19 @@ from gateway_addon.wire.headers import Headers
 CHAT, RESPONSES, MESSAGES = KINDS["chat_completions"], KINDS["responses"], KINDS["messages"]
 
 
-def free(kind=CHAT) -> AnswerChange:
-    return AnswerChange(kind, public_model="acme/free")
+UPSTREAM = "internal/secret-name-7b"
+
+
+def free(kind=CHAT, upstream: str | None = None) -> AnswerChange:
+    return AnswerChange(kind, public_model="acme/free", upstream_model=upstream)
 
 
 HIDING = AnswerChange(CHAT, hide_usage=True)
 
 
-def run(change: AnswerChange, content_type: str, *pieces: bytes) -> bytes:
+def run(change: AnswerChange, content_type: str, *pieces: bytes, status: int = 200) -> bytes:
     """All that a client gets, after a check that no element would end a chunked body."""
-    feed = AnswerFeed(change.kind, RequestFacts(), 200, Headers({"content-type": content_type}), change)
+    feed = AnswerFeed(change.kind, RequestFacts(), status, Headers({"content-type": content_type}), change)
     out = [element for piece in pieces for element in feed.feed(piece)] + feed.end()
     assert b"" not in out
     return b"".join(out)
@@ -35,8 +38,8 @@ def stream(change: AnswerChange, *pieces: bytes) -> bytes:
     return run(change, "text/event-stream", *pieces)
 
 
-def body(change: AnswerChange, *pieces: bytes) -> bytes:
-    return run(change, "application/json", *pieces)
+def body(change: AnswerChange, *pieces: bytes, status: int = 200) -> bytes:
+    return run(change, "application/json", *pieces, status=status)
 
 
 def piecewise(change: AnswerChange, *pieces: bytes) -> list[list[bytes]]:
@@ -151,6 +154,125 @@ FREE = [
         id="digits",
     ),
 ]
+
+
+ERROR_BODIES = {
+    "openrouter": '{"error":{"message":"No endpoints found for NAME.","code":404,"metadata":{"cost":0.1,"n":1.50}}}',
+    "messages": '{"type":"error","error":{"type":"x","message":"no NAME","usage":{"total_cost":1}},"request_id":"r"}',
+    "vllm": '{"object":"error","message":"NAME broke","meta":{"cost":1},"code":404}',
+    "fastapi": '{"detail":[{"msg":"NAME","costs":[1]}]}',
+    "vercel": '{"error":{"message":"x","provider_metadata":{"gateway":{"cost":"1","model":"NAME"}}}}',
+    "raw": '{"error":{"message":"x","metadata":{"raw":"{\\"cost\\":1,\\"m\\":\\"NAME\\"}","is_byok":true}}}',
+    "name": '{"error":{"message":"x","tried":{"NAME":1,"y":2}}}',
+}
+ERROR_EVENTS = {
+    "chat_completions": '{"choices":[{"delta":{},"error":{"message":"NAME"}}],"error":{"message":"NAME","cost":1}}',
+    "messages": '{"type":"error","error":{"type":"x","message":"no NAME","metadata":{"cost":1}}}',
+    "responses": '{"type":"error","code":"x","message":"no NAME","meta":{"cost":1}}',
+    "responses: failed": '{"type":"response.failed","response":{"error":{"message":"no NAME","meta":{"cost":1}}}}',
+}
+WRITTEN = (
+    UPSTREAM,
+    f"{UPSTREAM}:free",
+    UPSTREAM.upper(),
+    UPSTREAM.replace("/", "\\/"),
+    UPSTREAM.replace("/", "\\\\/"),
+    UPSTREAM.replace("/", "%2F"),
+    "secret-name-7b",
+    f"'{UPSTREAM}'",
+    f"openrouter/{UPSTREAM}",
+    f"{UPSTREAM}-0711",
+    f"\\n{UPSTREAM}",
+    f"\\\\n{UPSTREAM}",
+)
+
+
+class TestErrorsOfFreeModels:
+    """Whatever goes wrong at the provider, its message says neither what served nor what it cost."""
+
+    def check(self, received: bytes) -> None:
+        for hidden in (b"secret", b"cost", b"byok"):
+            assert hidden not in received.lower()
+
+    @pytest.mark.parametrize("name", WRITTEN)
+    @pytest.mark.parametrize("upstream", [UPSTREAM, f"{UPSTREAM}:free"])
+    @pytest.mark.parametrize("text", ERROR_BODIES.values(), ids=list(ERROR_BODIES))
+    @pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
+    def test_a_body(self, kind, text, upstream, name):
+        received = body(free(kind, upstream), text.replace("NAME", name).encode(), status=404)
+        self.check(received)
+        assert isinstance(jsontext.parse(received), dict)
+
+    @pytest.mark.parametrize("name", WRITTEN)
+    @pytest.mark.parametrize("kind", ERROR_EVENTS)
+    def test_an_event(self, kind, name):
+        change = free(KINDS[kind.partition(":")[0]], UPSTREAM)
+        text = ERROR_EVENTS[kind].replace("NAME", name).encode()
+        received = stream(change, b"data: " + text + b"\n\n")
+        self.check(received)
+        assert b"acme/free" in received
+
+    def test_says_the_public_name_and_keeps_every_other_byte(self):
+        text = ERROR_BODIES["openrouter"].replace("NAME", f"{UPSTREAM}:free").encode()
+        assert body(free(CHAT, UPSTREAM), text, status=404) == (
+            b'{"error":{"message":"No endpoints found for acme/free.","code":404,"metadata":{"n":1.50}}}'
+        )
+
+    def test_lines_of_an_event_beside_its_data(self):
+        first = b": internal/secret-name-7b\nevent: x-secret-name-7b\r\nid: 5\ndata: {}\n\n: secret-name-7b\n\n"
+        received = stream(free(CHAT, UPSTREAM), first)
+        assert received == b": acme/free\nevent: x-acme/free\r\nid: 5\ndata: {}\n\n: acme/free\n\n"
+
+    @pytest.mark.parametrize("text", ERROR_BODIES.values(), ids=list(ERROR_BODIES))
+    def test_others_errors_stay_as_they_are(self, text):
+        source = text.replace("NAME", UPSTREAM).encode()
+        assert body(HIDING, source, status=404) == source
+        assert not HIDING.concerns(404)
+
+    @pytest.mark.parametrize("public", ["acme/secret-name-7b", UPSTREAM, f"x/{UPSTREAM}", "acme/y"])
+    def test_a_public_name_that_is_like_it_is_said_once(self, public):
+        change = AnswerChange(CHAT, public_model=public, upstream_model=UPSTREAM)
+        text = jsontext.dumps({"error": {"message": f"{public} is {UPSTREAM}"}}).encode()
+        assert jsontext.parse(body(change, text, status=400)) == {"error": {"message": f"{public} is {public}"}}
+
+    @pytest.mark.parametrize("upstream", ["t", "o1", "free", "model", "code"])
+    def test_a_name_that_may_be_any_word_is_left_in_texts(self, upstream):
+        text = b'{"error":{"code":"o1","message":"t model free code"}}'
+        assert body(free(CHAT, upstream), text, status=400) == text
+
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            (b"internal/secret-name-7b", b"acme/free"),
+            (b"m=secret-name-7b:free; path=/", b"m=acme/free; path=/"),
+            (b"/x/internal%2Fsecret-name-7b", b"/x/acme/free"),
+            (b"req-\xff1", b"req-\xff1"),
+        ],
+    )
+    def test_headers(self, value, expected):
+        assert free(CHAT, UPSTREAM).header(value) == expected
+        assert HIDING.header(value) == value
+
+    def test_a_public_name_that_no_header_can_carry_takes_the_header_away(self):
+        change = AnswerChange(CHAT, public_model="acme/\u00e9", upstream_model=UPSTREAM)
+        assert change.header(UPSTREAM.encode()) is None
+
+
+class TestTextsOfFreeModels:
+    def test_a_whole_answer_names_it_nowhere(self):
+        text = jsontext.dumps(
+            {"id": f"gen-{UPSTREAM}", "model": UPSTREAM, "choices": [{"message": {"content": f"I am {UPSTREAM}"}}]}
+        )
+        received = jsontext.parse(body(free(CHAT, UPSTREAM), text.encode()))
+        assert received == {
+            "id": "gen-acme/free",
+            "model": "acme/free",
+            "choices": [{"message": {"content": "I am acme/free"}}],
+        }
+
+    def test_what_is_no_error_may_use_its_words(self):
+        text = b'{"choices":[{"message":{"content":"a secret-name-7b in x/secret-name-7b"}}]}'
+        assert body(free(CHAT, UPSTREAM), text) == text
 
 
 class TestFreeModels:

@@ -168,6 +168,48 @@ class TestCredentials:
         assert found.remove_headers == ["authorization"]
         assert found.secret_headers == {}
 
+    PLACES = (
+        ("api-key", "client-token"),
+        ("x-goog-api-key", "client-token"),
+        ("proxy-authorization", "Bearer client-token"),
+        ("proxy-authorization", "Basic dTpjbGllbnQtdG9rZW4="),
+        ("cookie", "a=1; t=client-token; b=2"),
+        ("referer", "http://x/?key=client%2dtoken"),
+        ("referer", "http://x/?key=%63lient%252Dtoken"),
+        ("user-agent", "agent/1 (client-token)"),
+        ("x-session-id", "client-token"),
+        ("anthropic-beta", "client-token"),
+        ("x-api-key", "x:client-token"),
+        ("client-token", "1"),
+        ("x-admin", "the-admins-token"),
+    )
+
+    @pytest.mark.parametrize(("name", "value"), PLACES)
+    @pytest.mark.parametrize("path", list(SHAPES))
+    @pytest.mark.parametrize("key", [{}, {"OPENROUTER_API_KEY": "provider-key"}], ids=["keyless", "key"])
+    def test_no_header_that_holds_a_token_of_the_gateways_leaves(self, key, path, name, value):
+        env = {"GATEWAY_TOKEN": "client-token", "GATEWAY_ADMIN_TOKEN": "the-admins-token"} | key
+        headers = {name: value, "x-other": "client token", "content-length": "12"}
+        body = SHAPES[path] | {"model": "anthropic/claude-x", "stream": True}
+        found = planned("/api/gateway" + path, body, headers=headers, env=env, config="")
+        assert name in [*found.remove_headers, *found.set_headers]
+        assert not {"x-other", "content-length"} & {*found.remove_headers}
+        assert "token" not in str(found.set_headers)
+
+    @pytest.mark.parametrize(
+        "query",
+        ["key=client-token", "key=client%2dtoken", "a=%63lient-token&b", "client%252Dtoken", "x=1&Client-Token"],
+    )
+    @pytest.mark.parametrize("path", ["/models", *SHAPES])
+    def test_no_query_that_holds_one_leaves(self, path, query):
+        method = "GET" if path == "/models" else "POST"
+        found = refused(f"/api/gateway{path}?{query}", SHAPES.get(path), method=method, config="")
+        assert found == (401, "invalid_api_key")
+
+    def test_a_short_token_is_one_as_a_word_only(self):
+        headers = {"x-a": "abc", "x-b": "k=abc;", "x-c": "xabcx"}
+        assert planned(body=CHAT, headers=headers, env={"GATEWAY_TOKEN": "abc"}).remove_headers == ["x-a", "x-b"]
+
     def test_no_secret_shows(self):
         found = planned(body=CHAT, headers={"authorization": "Bearer client-token"})
         assert "provider-key" not in repr(found)
@@ -234,7 +276,7 @@ class TestAnswer:
 
 class TestExtras:
     def test_change_in_path_and_credentials_only(self):
-        text = b'{"models": [1], "model": "acme/unknown"'
+        text = b'{"temperature": 1.50, "model": "vendor/x", "stream_options": 5, "effort":1.0}\n'
         found = planned("/api/gateway/v1/messages/count_tokens?beta=true", text, headers={"x-api-key": "mine"})
         assert found.url == "https://openrouter.ai/api/v1/messages/count_tokens?beta=true"
         assert found.body == text
@@ -246,13 +288,100 @@ class TestExtras:
         assert found.kind is None
         assert found.secret_headers == {"authorization": "Bearer provider-key"}
 
-    @pytest.mark.parametrize(("text", "model"), [(b'{"model":"m","input":[]}', "m"), (b"nonsense", None)])
+    @pytest.mark.parametrize(
+        ("text", "model"), [(b'{"model":"m","input":[]}', "m"), (b'{"previous_response_id":"r"}', None)]
+    )
     def test_compaction_is_logged(self, text, model):
         found = planned("/api/gateway/responses/compact", text, config="")
         assert found.logged
         assert found.side_request == "compaction"
         assert found.upstream_model == model
         assert found.body == text
+
+
+SIDES = {
+    "/messages/count_tokens": SHAPES["/messages"],
+    "/responses/input_tokens": SHAPES["/responses"],
+    "/responses/compact": SHAPES["/responses"],
+}
+
+
+@pytest.mark.parametrize("path", list(SIDES))
+class TestSidePaths:
+    """Counting and compacting: the model is chosen as for a call, and nothing else of the body changes."""
+
+    CONFIG = """
+    custom_prefixes = ["acme/"]
+    [providers.own]
+    api_url = "https://own.example/v1"
+    api_kinds = ["messages", "responses", "chat_completions"]
+    api_key_env = "OWN_KEY"
+    [models]
+    "acme/free" = { provider = "own", model = "internal/secret-7b", free = true }
+    "acme/pay" = { provider = "own", model = "paid/model" }
+    "acme/chat-only" = { provider = "own", api_kinds = ["chat_completions"] }
+    [auto_models."acme/auto"]
+    default = { model = "acme/pay" }
+    modes.plan = { model = "acme/free", effort = "high" }
+    """
+    KEYS = KEYS | {"OWN_KEY": "own-key"}
+
+    @pytest.mark.parametrize(
+        ("model", "mode", "upstream", "is_free"),
+        [
+            ("acme/free", "", "internal/secret-7b", True),
+            (" ACME/Pay ", "", "paid/model", False),
+            ("acme/auto", "", "paid/model", False),
+            ("acme/auto", "plan", "internal/secret-7b", True),
+        ],
+    )
+    def test_a_model_goes_to_its_own_provider_under_its_own_name(self, path, model, mode, upstream, is_free):
+        text = jsontext.dumps({"model": model, "n": 1} | SIDES[path] | {"model": model, "user": "u"}).encode()
+        found = planned(
+            "/api/gateway" + path, text, headers={"x-kilocode-mode": mode}, config=self.CONFIG, env=self.KEYS
+        )
+        assert found.url == "https://own.example/v1" + path
+        assert "own-key" in "".join(found.secret_headers.values())
+        assert found.body == text.replace(jsontext.dumps(model).encode(), jsontext.dumps(upstream).encode())
+        assert found.upstream_model == upstream
+        assert (found.answer and found.answer.public_model) == (model if is_free else None)
+
+    @pytest.mark.parametrize(
+        ("model", "expected"),
+        [
+            ("acme/unknown", (404, "model_not_found")),
+            (" ", (404, "model_not_found")),
+            (5, (400, "invalid_body")),
+            ("acme/chat-only", (404, "kind_not_served")),
+        ],
+    )
+    def test_what_is_refused_of_a_call_is_refused_here(self, path, model, expected):
+        body = SIDES[path] | {"model": model}
+        assert refused("/api/gateway" + path, body, config=self.CONFIG, env=self.KEYS) == expected
+
+    @pytest.mark.parametrize(
+        "text",
+        [b"", b"nonsense", b"[]", b'{"model":"vendor/x","model":"acme/free"}', b'{"model":"acme/free","model":null}'],
+    )
+    def test_a_body_that_others_may_read_differently_is_refused(self, path, text):
+        assert refused("/api/gateway" + path, text, config=self.CONFIG, env=self.KEYS) == (400, "invalid_body")
+
+    @pytest.mark.parametrize("more", [{}, {"model": None}])
+    def test_without_a_model_it_goes_to_the_default_provider_as_it_came(self, path, more):
+        text = jsontext.dumps({"previous_response_id": "r"} | more).encode()
+        found = planned("/api/gateway" + path, text, config=self.CONFIG, env=self.KEYS)
+        assert (found.url, found.body) == ("https://openrouter.ai/api/v1" + path, text)
+        text = jsontext.dumps({"models": ["acme/unknown"]} | more).encode()
+        assert refused("/api/gateway" + path, text, config=self.CONFIG, env=self.KEYS)[0] in (400, 404)
+
+    def test_no_list_of_others_goes_round_the_model(self, path):
+        body = {"models": ["acme/unknown"]} | SIDES[path]
+        found = planned("/api/gateway" + path, body, config=self.CONFIG, env=self.KEYS)
+        assert found.operations == [{"op": "remove", "path": "/models"}]
+
+    def test_an_admin_only_kind_stays_one(self, path):
+        config = self.CONFIG + '[access]\nadmin_only_kinds = ["messages", "responses"]'
+        assert refused("/api/gateway" + path, SIDES[path], config=config, env=self.KEYS) == (403, "admin_only")
 
 
 class TestReply:

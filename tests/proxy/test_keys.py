@@ -4,7 +4,7 @@ import pytest
 from mitmproxy import http
 from mitmproxy.test import tflow
 
-from gateway_addon.proxy.keys import todays_key
+from gateway_addon.proxy.keys import hide_own_tokens, todays_key
 from tests.gateway.helpers import settings
 
 KEY = "key-of-the-provider"
@@ -42,3 +42,36 @@ def test_todays_key_finds_a_provider_however_its_address_is_written() -> None:
     odd = settings('[providers.openrouter]\napi_url = "https://OpenRouter.ai:443/api/v1/"', OPENROUTER_API_KEY=KEY)
     flow = tflow.tflow(req=http.Request.make("POST", URL, b"", http.Headers(authorization="{gateway:openrouter}")))
     assert todays_key(flow, odd)
+
+
+TOKENS = settings(GATEWAY_TOKEN="token-of-the-client", GATEWAY_ADMIN_TOKEN="token-of-the-admin")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Authorization", "Bearer token-of-the-client"),
+        ("x-api-key", "token-of-the-admin"),
+        ("Api-Key", "token-of-the-client"),
+        ("x-goog-api-key", "token-of-the-admin"),
+        ("proxy-authorization", "Basic OnRva2VuLW9mLXRoZS1jbGllbnQ="),
+        ("cookie", "a=1; t=token-of-the-client"),
+        ("referer", "http://x/?k=token%2Dof%2dthe-client"),
+        ("user-agent", "token-of-the-client"),
+        ("token-of-the-client", "x"),
+    ],
+)
+def test_no_header_of_a_flow_keeps_a_token_of_ours(name: str, value: str) -> None:
+    headers = http.Headers([(name.encode(), value.encode()), (b"x-other", b"stays"), (b"content-length", b"0")])
+    flow = tflow.tflow(req=http.Request.make("POST", URL, b"", headers))
+    flow.request.headers.add("cookie", "second=1")
+    hide_own_tokens(flow, TOKENS)
+    assert flow.request.headers.get_all(name) == ([] if "token" in name else ["{gateway:token}"])
+    assert (flow.request.headers["x-other"], flow.request.headers["content-length"]) == ("stays", "0")
+
+
+@pytest.mark.parametrize("written", ["token-of-the-client", "token%2Dof%2dthe-client", "%74oken-of-the%252dclient"])
+def test_no_url_of_a_flow_keeps_one(written: str) -> None:
+    flow = tflow.tflow(req=http.Request.make("POST", f"{URL}?a=1&k={written}&b=%2d"))
+    hide_own_tokens(flow, TOKENS)
+    assert flow.request.path == "/api/v1/messages?a=1&k={gateway:token}&b=%2d"
