@@ -95,7 +95,12 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+LONG = ("a body of one text, many times",)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if name in LONG else ()) for name in HOSTILE]
+)
 def test_every_command_ends_in_one_line(name: str, path: Path):
     with closing(sqlite3.connect(path)) as db:
         change = HOSTILE[name]

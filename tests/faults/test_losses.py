@@ -48,6 +48,7 @@ def pause(seconds: int) -> None:
     subprocess.run(["sleep", str(seconds)], check=True)
 
 
+@pytest.mark.long
 def test_the_end_waits_and_says_so(mitmdump: Start, tmp_path: Path):
     proxy = mitmdump(addon=WAITING, env={"WAIT_SECONDS": "1"})
     call(proxy)
@@ -62,6 +63,7 @@ class TestReadingAFile:
         options = {"gateway_db": db, "flow_detail": 0, "hardump": db.with_suffix(".har")}
         return run_mitmdump("-n", "-r", str(FLOW), addon=WAITING, confdir=confdir, options=options, env=env)
 
+    @pytest.mark.long
     def test_waits_for_a_lock(self, confdir: Path, tmp_path: Path):
         done = self.read(tmp_path / "gateway.db", confdir, LOCK_SECONDS="7")
         assert done.returncode == 0, done.stdout
