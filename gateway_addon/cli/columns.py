@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from gateway_addon import terms
 from gateway_addon.cli.output import UNKNOWN, moment, plain, usd
@@ -61,9 +60,9 @@ def percent(key: str, rank: int, heading: str) -> Column:
     return Column(heading=heading, forms=(share,), rank=rank, right=True, summed=(key,))
 
 
-def words(key: str, rank: int, heading: str, least: int = 12, **more: Any) -> Column:
+def words(key: str, rank: int, heading: str, least: int = 12) -> Column:
     """A text that may be cut."""
-    return Column(heading=heading, forms=(lambda row: plain(row[key]),), rank=rank, least=least, **more)
+    return Column(heading=heading, forms=(lambda row: plain(row[key]),), rank=rank, least=least)
 
 
 def when(key: str, rank: int, heading: str = "time", *shorter: str) -> Column:

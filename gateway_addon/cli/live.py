@@ -60,6 +60,13 @@ USUAL: Row = {
 }
 """Whoever prints a line does not know how wide the next ones will be."""
 
+OTHERS: tuple[Row, ...] = (
+    {},
+    {"cost_microdollars": 12_345, "input_tokens": 123_456, "output_tokens": 12_345},
+    {"outcome": "client_aborted", "error_status": None},
+)
+"""In what other calls differ from the usual one, and take more room for it."""
+
 
 @click.command()
 @database
@@ -74,7 +81,7 @@ def tail(path: Path, selection: Selection, limit: int, ndjson: bool) -> None:
     # SIGTERM ends it like Ctrl-C
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
-        places = fitted(TAIL, [USUAL], width())
+        places = fitted(TAIL, [USUAL | other for other in OTHERS], width())
         for number_of_line, call in enumerate(_with_total(_told(path, selection, limit))):
             if ndjson:
                 print_ndjson([call])

@@ -174,10 +174,10 @@ def _has_our_objects(db: Database, path: Path) -> bool:
     found, ours = _objects(db), _our_objects(len(MIGRATIONS.applied(db)))
     foreign = (
         name
-        for kind, name in found.keys() - ours.keys()
-        if kind == "trigger" or (kind == "view" and name.startswith("search_"))
+        for object_type, name in found.keys() - ours.keys()
+        if object_type == "trigger" or (object_type == "view" and name.startswith("search_"))
     )
-    changed = (name for (kind, name), sql in ours.items() if found.get((kind, name)) != sql)
+    changed = (name for (object_type, name), sql in ours.items() if found.get((object_type, name)) != sql)
     for name in (*changed, *foreign):
         raise StoreError(f"{path}: {name} is not as gateway-addon makes it")
     return True

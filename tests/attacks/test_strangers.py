@@ -9,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -309,7 +308,9 @@ def test_a_stranger_who_leaves_before_the_body_is_complete_writes_little_too(gat
     )
     with socket.create_connection(("127.0.0.1", int(gateway.url.split(":")[-1])), timeout=20) as connection:
         connection.sendall(sent)
-        time.sleep(0.3)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):
+            pass
     until(lambda: len(http_flows(gateway.flows)) == before + 1)
     (flow,) = http_flows(gateway.flows)[before:]
     assert size_of(flow) < LARGEST_FLOW

@@ -5,17 +5,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from gateway_addon.cli import live
 from gateway_addon.content import Content
 from gateway_addon.store.writer import Writer
+from gateway_addon.terms import Outcome
 from tests.commands import lines, run, write
+from tests.gateways import until
 from tests.store.calls import make_content, make_record, stored
 
 Step = Callable[[Writer], Any]
@@ -55,8 +56,7 @@ def test_a_call_is_told_as_it_begins_and_as_it_ends(path: Path, tail: Callable[.
 
     def begins(writer: Writer) -> None:
         proxy.begin(make_record(id="a", outcome="in_flight", run_id=proxy.run_id))
-        while not stored(path, "SELECT id FROM requests"):
-            time.sleep(0.01)
+        until(lambda: bool(stored(path, "SELECT id FROM requests")))
 
     def ends(writer: Writer) -> None:
         proxy.finish(make_record(id="a", cost_microdollars=2_000), Content())
@@ -86,6 +86,27 @@ def test_money_is_never_cut(path: Path, tail: Callable[..., list[str]], monkeypa
     monkeypatch.setenv("COLUMNS", "60")
     (_, told) = tail(ends("a", cost_microdollars=123_456_789_012_345_678))
     assert "complete $123456789012.3457 $123456789012.3457" in told
+
+
+@pytest.mark.parametrize("cost", [None, 800, 12_345])
+@pytest.mark.parametrize("outcome", get_args(Outcome.__value__))
+def test_no_line_is_wider_than_the_terminal(
+    path: Path, outcome: str, cost: int | None, monkeypatch: pytest.MonkeyPatch
+):
+    columns = {"input_tokens": 123_456, "cost_microdollars": cost, "request_model": "claude-sonnet-4.6"}
+    writer = Writer(path, "1.2.3")
+    writer.finish(make_record(id="dd5d2f83-a", cost_microdollars=1_234_567), make_content())
+    writer.finish(make_record(id="4cf17c7b-b", outcome=outcome, **columns), make_content())
+    writer.close()
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(live, "sleep", _interrupted)
+    told = run("tail", path).stdout.splitlines()
+    assert len(told) == 3
+    assert max(map(len, told)) <= 80
+
+
+def _interrupted(seconds: float) -> None:
+    raise KeyboardInterrupt
 
 
 def test_the_latest_calls_come_first(path: Path, tail: Callable[..., list[str]]):
