@@ -7,7 +7,7 @@ and today's environment, and each text is looked at a fixed number of times per 
 
 from collections.abc import Mapping
 
-from gateway_addon.review import coverage, reach, secrets, traffic
+from gateway_addon.review import coverage, influence, reach, secrets, traffic
 from gateway_addon.review.findings import SEVERITIES, Finding
 from gateway_addon.review.timeline import Timeline
 from gateway_addon.store import evidence
@@ -34,6 +34,7 @@ def review(
         *traffic.stray_credentials(db, timeline),
         *traffic.shown_credentials(passages, known),
         *traffic.refused_bodies(db, timeline),
+        *influence.findings(influence.Traces(timeline), masked),
         *reach.findings(timeline, masked),
     ]
     return sorted(findings, key=lambda found: (-SEVERITIES.index(found.severity), found.first_seen.started_at))

@@ -74,6 +74,10 @@ def doings(action: Action) -> tuple[tuple[str, str], ...]:
     return tuple(done)
 
 
+def is_network_tool(name: str) -> bool:
+    return _NETWORK_TOOL.search(name) is not None
+
+
 def reaches_out(action: Action) -> bool:
     return any(rule == NETWORK for rule, _ in doings(action))
 

@@ -130,13 +130,15 @@ class TestCredentialsInHeads:
         assert KEY not in json.dumps(stray)
 
     def test_the_same_at_hosts_of_two_sites(self, path: Path):
-        shown = {"authorization": f"Bearer {PASSWORD}"}
-        strays, _ = reviewed(path, exchange(**shown), exchange(host="api.other.test", **shown))
+        shown = f"Bearer {PASSWORD}"
+        flows = exchange(authorization=shown), exchange(host="api.other.test", authorization=shown)
+        strays, _ = reviewed(path, *flows)
         assert {host for stray in strays for host in stray["hosts"]} == {ELSEWHERE, "api.other.test"}
 
     def test_the_same_at_hosts_of_one_site_is_a_note(self, path: Path):
-        shown = {"authorization": f"Bearer {PASSWORD}"}
-        assert reviewed(path, exchange(**shown), exchange(host="eu.collector.example", **shown))[0] == []
+        shown = f"Bearer {PASSWORD}"
+        flows = exchange(authorization=shown), exchange(host="eu.collector.example", authorization=shown)
+        assert reviewed(path, *flows)[0] == []
 
 
 class TestWhatIsNotLookedAt:
