@@ -262,3 +262,8 @@ class _Failure:
 
 ADDON = GatewayAddon()
 """The process's one instance (see addon.py)."""
+
+
+def load(_: Loader) -> None:
+    """Called where this file itself was given to `-s`: mitmproxy would go on with nothing recorded."""
+    logger.error('gateway-addon: %s is no script; load it with: -s "$(gateway-addon addon-path)"', Path(__file__).name)
