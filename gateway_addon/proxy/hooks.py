@@ -16,6 +16,7 @@ from typing import Concatenate
 from mitmproxy import ctx, exceptions, flow, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.hooks import UpdateHook
+from mitmproxy.log import ALERT
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from mitmproxy.tls import TlsData
 
@@ -104,7 +105,7 @@ class GatewayAddon:
             handler.addFilter(self._log)
         # Python lets a thread run for 5 ms before another gets its turn: too long for a chunk to wait for our writer
         sys.setswitchinterval(0.0005)
-        logger.info("gateway-addon %s: %s", __version__, options.describe(self.calls.options, ctx.options))
+        logger.log(ALERT, "gateway-addon %s: %s", __version__, options.describe(self.calls.options, ctx.options))
         self._accompany(self.calls.options)
 
     def done(self) -> None:
