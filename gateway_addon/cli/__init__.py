@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from gateway_addon.cli import compare, export, files, findings, keep, live, look, share, sums, telemetry
+from gateway_addon.cli import compare, export, files, findings, keep, live, look, package, share, sums, telemetry
 from gateway_addon.cli.output import plain
 
 
@@ -72,6 +72,7 @@ COMMANDS = (
     share.bundle,
     share.minimize,
     telemetry.otlp,
+    package.addon_path,
 )
 for command in COMMANDS:
     main.add_command(command)

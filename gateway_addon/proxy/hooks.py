@@ -17,6 +17,7 @@ from typing import Concatenate
 from mitmproxy import ctx, exceptions, flow, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.hooks import UpdateHook
+from mitmproxy.log import ALERT
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from mitmproxy.tls import TlsData
 
@@ -107,7 +108,7 @@ class GatewayAddon:
         sys.setswitchinterval(0.0005)
         # what was loaded stays loaded: the collector need not walk through it again, which stops everything for 50 ms
         gc.freeze()
-        logger.info("gateway-addon %s: %s", __version__, options.describe(self.calls.options, ctx.options))
+        logger.log(ALERT, "gateway-addon %s: %s", __version__, options.describe(self.calls.options, ctx.options))
         self._accompany(self.calls.options)
 
     def done(self) -> None:
@@ -265,3 +266,8 @@ class _Failure:
 
 ADDON = GatewayAddon()
 """The process's one instance (see addon.py)."""
+
+
+def load(_: Loader) -> None:
+    """Called where this file itself was given to `-s`: mitmproxy would go on with nothing recorded."""
+    logger.error('gateway-addon: %s is no script; load it with: -s "$(gateway-addon addon-path)"', Path(__file__).name)
