@@ -408,6 +408,9 @@ def _complete(followed: UnderWay) -> None:
     change = followed.call.passage.change
     if followed.is_live and change and answer.is_changed and not answer.size:
         followed.instead = framing.bare_answer(change, response, prepared)
+    elif followed.is_live and change and change.fails_closed and response.trailers:
+        # of a stream, all that is still to be sent
+        followed.instead = replace(Answer.of(response), trailers=None)
     if tape.is_truncated:
         answer.warn("response_truncated")
     tape.clear()
