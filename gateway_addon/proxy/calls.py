@@ -1,7 +1,6 @@
 """The calls under way: each from its request to its one record, which the sinks are given and its flow keeps."""
 
 import asyncio
-import hashlib
 import logging
 import re
 import threading
@@ -29,7 +28,7 @@ from gateway_addon.proxy.veil import Answer, Veil
 from gateway_addon.reading import Reading
 from gateway_addon.record import Record
 from gateway_addon.sinks import Sinks, console
-from gateway_addon.wire import sse
+from gateway_addon.wire import digest, sse
 from gateway_addon.wire.elements import Memory
 from gateway_addon.wire.headers import media_type
 
@@ -282,7 +281,7 @@ class Calls:
                 masked_content,
             )
             if record.request_sha256 and content.body is not None:
-                record.request_sha256 = hashlib.sha256(content.body).hexdigest()
+                record.request_sha256 = digest.sha256_of(content.body)
         record, content = limited(record, content, self.options.content)
         flow.comment = flow.comment or console.line(record, console.tools_called(content))
         notes.leave(flow, record, followed.tape.pace() if followed.is_live else None)
@@ -308,7 +307,7 @@ class Calls:
 
 def _read_long(request: http.Request, memory: Memory) -> Request:
     read = flows.request_of(request, memory)
-    return read if read.body is None else replace(read, sha256=hashlib.sha256(read.body).hexdigest())
+    return read if read.body is None or read.sha256 else replace(read, sha256=digest.sha256_of(read.body))
 
 
 def _report(what: str) -> Callable[[Exception], None]:

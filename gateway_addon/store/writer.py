@@ -101,7 +101,7 @@ class Writer:
         self._failing_since: float | None = None
         self._waits = False
         self._warned: set[str] = set()
-        self._nodes: Nodes = {}
+        self._nodes = Nodes()
         self._version = 0
         """Of the database, which changes with what others write to it."""
         self._thread = threading.Thread(target=self._run, name="gateway-addon-writer", daemon=True)
