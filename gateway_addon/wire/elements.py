@@ -9,7 +9,7 @@ import hashlib
 import re
 import threading
 from codecs import BOM_UTF8, utf_8_decode
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -108,14 +108,18 @@ class Body:
     def _elements(self) -> dict[int, Element]:
         return {id(element.value): element for part in self.parts for element in part.elements}
 
-    def of[V, T](self, function: Callable[[V], T], value: V) -> T:
-        """`function(value)`, remembered if `value` is an element's. The function must depend on nothing else."""
-        element = self._elements.get(id(value))
-        if element is None:
-            return function(value)
-        if function not in element.facts:
-            element.facts[function] = function(value)
-        found: T = element.facts[function]
+    def of[V, T](self, function: Callable[[V], T], values: Iterable[V]) -> list[T]:
+        """`function(value)` of each, remembered where it is an element's. The function must depend on nothing else."""
+        known = self._elements
+        found: list[T] = []
+        for value in values:
+            element = known.get(id(value))
+            if element is None:
+                found.append(function(value))
+                continue
+            if function not in element.facts:
+                element.facts[function] = function(value)
+            found.append(element.facts[function])
         return found
 
 

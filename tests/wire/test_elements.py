@@ -207,9 +207,7 @@ def test_what_is_made_of_an_element_is_made_once(remembered: Memory):
 
     for turn in session("messages", 3):
         body = remembered.read(turn.request)
-        assert [body.of(name, message) for message in body.json["messages"]] == [
-            message["role"] for message in body.json["messages"]
-        ]
+        assert body.of(name, body.json["messages"]) == [message["role"] for message in body.json["messages"]]
     assert len(made) <= len(body.json["messages"]) + 4
 
 
