@@ -249,8 +249,8 @@ class Calls:
             )
             self._close(followed, end)
         else:
-            change, response = self._forwarder.unrecorded_changes.pop(flow, None), flow.response
-            instead = framing.side_answer(change, response) if change and response and flow.error is None else None
+            changes, response = self._forwarder.unrecorded_changes.pop(flow, ()), flow.response
+            instead = framing.side_answer(changes, response) if changes and response and flow.error is None else None
             self._veil.draw(flow, self.options.mask, instead=instead)
 
     def pass_on(self, flow: http.HTTPFlow) -> None:
