@@ -1,7 +1,6 @@
 """The calls under way: each from its request to its one record, which the sinks are given and its flow keeps."""
 
 import asyncio
-import hashlib
 import logging
 import re
 import threading
@@ -29,7 +28,7 @@ from gateway_addon.proxy.veil import Answer, Veil
 from gateway_addon.reading import Reading
 from gateway_addon.record import Record
 from gateway_addon.sinks import Sinks, console
-from gateway_addon.wire import sse
+from gateway_addon.wire import digest, sse
 from gateway_addon.wire.elements import Memory
 from gateway_addon.wire.headers import media_type
 
@@ -154,11 +153,13 @@ class Calls:
     async def open_long(self, flow: http.HTTPFlow) -> None:
         """`open`, with all that takes long in a thread: what holds the interpreter there are many short steps."""
         try:
-            read = None
+            read, prepared = None, None
+            settings = self.options.settings
             # what fails here fails below again, where it is known what follows from it
             with suppress(Exception):
                 read = await asyncio.to_thread(_read_long, flow.request, self._memory)
-            began, opened = self._let_go(flow, read)
+                prepared = await asyncio.to_thread(self._forwarder.prepare, flow, settings, read)
+            began, opened = self._let_go(flow, read, prepared)
             if opened:
                 self._follow(flow, await asyncio.to_thread(self._call, flow, *opened), began)
         except Exception as error:
@@ -166,18 +167,22 @@ class Calls:
 
     def open(self, flow: http.HTTPFlow) -> None:
         """A request is complete: forward or refuse it, if it is for the gateway; follow it, if it is a model call."""
-        began, opened = self._let_go(flow, None)
+        began, opened = self._let_go(flow)
         if opened:
             self._follow(flow, self._call(flow, *opened), began)
 
-    def _let_go(self, flow: http.HTTPFlow, read: Request | None) -> tuple[float, tuple[Request, Passage] | None]:
+    def _let_go(
+        self, flow: http.HTTPFlow, read: Request | None = None, prepared: forward.Prepared | None = None
+    ) -> tuple[float, tuple[Request, Passage] | None]:
         """Forward or refuse a request. Returns when it began, by the monotonic clock, and what it is, if a call."""
         began = self._arrived.pop(flow.id, None)
         if flow.live and flow.is_replay == "request":
             self.keys.renew(flow, self.options.settings, with_keys=self.options.replay_keys)
         opened: tuple[Request, Passage] | None
         if self.options.rewrite and (self._forwarder.is_waiting(flow) or forward.is_gateway_call(flow)):
-            opened = self._forwarder.forward(flow, lambda: caller_of(flow, None, self.own), self.options.settings, read)
+            opened = self._forwarder.forward(
+                flow, lambda: caller_of(flow, None, self.own), self.options.settings, prepared
+            )
         else:
             key_is_ours = self.keys.has_key(flow)
             opened = flows.observed(flow, self.options.settings, self._memory, read, key_is_ours=key_is_ours)
@@ -276,7 +281,7 @@ class Calls:
                 masked_content,
             )
             if record.request_sha256 and content.body is not None:
-                record.request_sha256 = hashlib.sha256(content.body).hexdigest()
+                record.request_sha256 = digest.sha256_of(content.body)
         record, content = limited(record, content, self.options.content)
         flow.comment = flow.comment or console.line(record, console.tools_called(content))
         notes.leave(flow, record, followed.tape.pace() if followed.is_live else None)
@@ -302,7 +307,7 @@ class Calls:
 
 def _read_long(request: http.Request, memory: Memory) -> Request:
     read = flows.request_of(request, memory)
-    return read if read.body is None else replace(read, sha256=hashlib.sha256(read.body).hexdigest())
+    return read if read.body is None or read.sha256 else replace(read, sha256=digest.sha256_of(read.body))
 
 
 def _report(what: str) -> Callable[[Exception], None]:
@@ -402,6 +407,9 @@ def _complete(followed: UnderWay) -> None:
     change = followed.call.passage.change
     if followed.is_live and change and answer.is_changed and not answer.size:
         followed.instead = framing.bare_answer(change, response, prepared)
+    elif followed.is_live and change and change.fails_closed and response.trailers:
+        # of a stream, all that is still to be sent
+        followed.instead = replace(Answer.of(response), trailers=None)
     if tape.is_truncated:
         answer.warn("response_truncated")
     tape.clear()

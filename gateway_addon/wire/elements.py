@@ -5,6 +5,7 @@ what was read before is only compared.
 value is taken; only what differs is scanned. `Memory` keeps the elements of a few bodies.
 """
 
+import hashlib
 import re
 import threading
 from codecs import BOM_UTF8, utf_8_decode
@@ -13,9 +14,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
-from gateway_addon.wire import jsontext
+from gateway_addon.wire import digest, jsontext
 
 MAX_ELEMENTS = 10_000
 """Elements of a part; no conversation has so many, and millions would keep a store busy for minutes."""
@@ -24,7 +25,7 @@ MAX_BODIES = 8
 """Bodies remembered: agents that work at the same time each have a conversation of their own."""
 
 MAX_REMEMBERED = 12 * 1024 * 1024
-"""Bytes of the bodies remembered; with their values they take about three times as much."""
+"""Bytes of the bodies remembered; with their values and beginnings they take about four times as much."""
 
 MIN_REMEMBERED = 4 * 1024
 """Bytes of a body from which on remembering pays."""
@@ -89,12 +90,19 @@ class Part:
 class Body:
     """A body that was read."""
 
+    sha256: str | None = None
+    """Of what was sent, in hex, where a memory has read it."""
+
     def __init__(self, sent: bytes, json: dict[str, Any], parts: list[Part]) -> None:
         self.sent = sent
         self.json = json
         """As `jsontext.parse` gives it; the values of elements are shared with other bodies."""
         self.parts = parts
         """In the order of the text."""
+
+    def part(self, name: str) -> list[Element]:
+        """The elements of a part; none if the body has no such part."""
+        return next((part.elements for part in self.parts if part.name == name), [])
 
     @cached_property
     def _elements(self) -> dict[int, Element]:
@@ -314,13 +322,15 @@ class Memory:
 
     def read(self, sent: bytes) -> Body:
         """`read`, with what is remembered, and remember the body in place of the one that it continues."""
-        body = read(sent, self._members(), [known.ways for known in self._known])
+        known = self._known
+        body = read(sent, self._members(), [one.ways for one in known])
         if MIN_REMEMBERED <= len(sent) <= MAX_REMEMBERED:
-            self._keep(body)
+            body.sha256, hashed = _hashed(body, [one.hashed for one in known])
+            self._keep(body, hashed)
         return body
 
-    def _keep(self, body: Body) -> None:
-        latest = _Known(len(body.sent), {part.name: part.elements for part in body.parts})
+    def _keep(self, body: Body, hashed: "_Hashed") -> None:
+        latest = _Known(len(body.sent), {part.name: part.elements for part in body.parts}, hashed)
         elements = {id(element) for way in latest.ways.values() for element in way}
         with self._lock:
             others = [known for known in self._known if not any(id(element) in elements for element in known.ends)]
@@ -331,12 +341,47 @@ class Memory:
             self._known = kept
 
 
+class _Hashed(NamedTuple):
+    """The beginning of a body, up to what will have changed when it is sent again, and the hash so far."""
+
+    beginning: bytes
+    sha256: digest.Sha256
+
+
+def _hashed(body: Body, known: Sequence[_Hashed]) -> tuple[str, _Hashed]:
+    """The SHA-256 of a body, and of its beginning; what begins as a known one does is not hashed again."""
+    sent = body.sent
+    begun = max(
+        (one for one in known if sent.startswith(one.beginning)), key=lambda one: len(one.beginning), default=None
+    )
+    sha256, done = (begun.sha256.copy(), len(begun.beginning)) if begun else (hashlib.sha256(), 0)
+    until = max(_settled_end(body), done)
+    digest.add(sha256, sent[done:until])
+    hashed = _Hashed(sent[:until], sha256.copy())
+    digest.add(sha256, sent[until:])
+    return sha256.hexdigest(), hashed
+
+
+def _settled_end(body: Body) -> int:
+    """Where the last few elements of the longest part begin, which a marker may leave or reach; in bytes."""
+    longest = max(body.parts, key=lambda part: len(part.elements), default=None)
+    if longest is None:
+        return 0
+    between = len(next(iter(longest.separators), b"")) if len(longest.separators) < 2 else 0
+    return longest.end - sum(len(element.sent) + between for element in longest.elements[-LAST:])
+
+
+LAST = 6
+"""Elements at the end of a conversation that may look different in the next call."""
+
+
 class _Known:
     """What is remembered of a body."""
 
-    def __init__(self, size: int, ways: dict[str, list[Element]]) -> None:
+    def __init__(self, size: int, ways: dict[str, list[Element]], hashed: _Hashed) -> None:
         self.size = size
         self.ways = ways
+        self.hashed = hashed
         longest = max(ways.values(), key=len, default=[])
         # a marker or two may move; and the first one may be a system prompt, which many conversations have
         self.ends = longest[max(1, len(longest) - 3) :] or longest
