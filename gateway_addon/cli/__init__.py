@@ -13,7 +13,20 @@ from typing import Any
 import click
 
 from gateway_addon import __version__
-from gateway_addon.cli import compare, export, files, findings, keep, live, look, package, share, sums, telemetry
+from gateway_addon.cli import (
+    compare,
+    doctor,
+    export,
+    files,
+    findings,
+    keep,
+    live,
+    look,
+    package,
+    share,
+    sums,
+    telemetry,
+)
 from gateway_addon.cli.output import plain
 
 
@@ -74,6 +87,7 @@ COMMANDS = (
     share.minimize,
     telemetry.otlp,
     package.addon_path,
+    doctor.doctor,
 )
 for command in COMMANDS:
     main.add_command(command)
