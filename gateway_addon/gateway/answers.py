@@ -34,6 +34,8 @@ class AnswerChange:
     """The name a free model goes by; None: it is not free, and names and costs stay."""
     upstream_model: str | None = None
     """The name that it has at its provider, and that stands nowhere in what the client gets."""
+    where_named: bool = False
+    """Only an answer that names the upstream model is of this one: nothing else tells."""
     hide_usage: bool = False
     """Chat Completions: the gateway asked for the usage chunk, not the client."""
 
@@ -45,6 +47,11 @@ class AnswerChange:
     def concerns(self, http_status: int) -> bool:
         """Whether an answer of this status can have anything to change: no error has a usage chunk."""
         return self.public_model is not None or http_status < 400
+
+    def is_named_in(self, body: bytes) -> bool:
+        """Whether a body names the upstream model."""
+        names = self._names(is_error=True)
+        return names is not None and names.hidden_in(body.decode("utf-8", "replace")) is not None
 
     def event(self, event: Event, data: Json | None) -> bytes:
         """What the client gets of an event of a stream; b"" for one it must not see. `data`: its data, parsed.

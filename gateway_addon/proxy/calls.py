@@ -75,10 +75,11 @@ _NO_SUCH_NAME = re.compile(r"\[Errno -\d+\]|getaddrinfo|name resolution|servname
 """What the various systems say when a host's name leads nowhere."""
 
 LONG, LONG_ENCODED = 1_000_000, 16_000
-"""Bytes of a request's body, as sent, from which it is read in a thread of its own. Few bytes may be many, encoded."""
+"""Bytes of a request's body that are new, as sent, from which it is read in a thread of its own. Few bytes may be many,
+encoded."""
 
 MANY = 4_000
-"""Objects in a body from which it is, too: no agent's history has so many that are new, and each costs something."""
+"""Objects in them from which it is, too: no agent has so many to say, and each costs something."""
 
 MAX_FAILURES = 64
 """Failed attempts to reach a server that are remembered until their calls have ended, which is at once."""
@@ -148,7 +149,8 @@ class Calls:
         body = flow.request.raw_content or b""
         if "content-encoding" in flow.request.headers:
             return len(body) > LONG_ENCODED
-        return len(body) > LONG or body.count(b"{") > MANY
+        recognised = self._memory.recognised(body)
+        return len(body) - recognised > LONG or body.count(b"{", recognised) > MANY
 
     async def open_long(self, flow: http.HTTPFlow) -> None:
         """`open`, with all that takes long in a thread: what holds the interpreter there are many short steps."""
@@ -247,8 +249,8 @@ class Calls:
             )
             self._close(followed, end)
         else:
-            change, response = self._forwarder.unrecorded_changes.pop(flow, None), flow.response
-            instead = framing.side_answer(change, response) if change and response and flow.error is None else None
+            changes, response = self._forwarder.unrecorded_changes.pop(flow, ()), flow.response
+            instead = framing.side_answer(changes, response) if changes and response and flow.error is None else None
             self._veil.draw(flow, self.options.mask, instead=instead)
 
     def pass_on(self, flow: http.HTTPFlow) -> None:

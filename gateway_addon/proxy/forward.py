@@ -85,8 +85,8 @@ class Forwarder:
         self._strangers = Quota(self.STRANGERS_A_SECOND)
         self._verdicts: dict[str, tuple[Head, Target | Refusal]] = {}
         """Heads that have arrived without their body yet, and what was made of them, by flow id."""
-        self.unrecorded_changes: dict[http.HTTPFlow, AnswerChange] = {}
-        """How answers are to be changed of what was sent and is no call to record; whoever does so takes it out."""
+        self.unrecorded_changes: dict[http.HTTPFlow, tuple[AnswerChange, ...]] = {}
+        """How answers may be changed of what was sent and is no call to record. Whoever does so takes it out."""
 
     def admit(self, flow: http.HTTPFlow, caller: Caller, settings: Settings) -> None:
         """A gateway call's head has arrived: judge it before anything of its body is looked at, and answer it here at
@@ -132,8 +132,8 @@ class Forwarder:
             self._keys.hold(flow, Sent(planned.provider, planned.secret_headers))
             send(flow, planned, settings)
             if planned.kind is None or not planned.logged:
-                if planned.answer:
-                    self.unrecorded_changes[flow] = planned.answer
+                if planned.answers:
+                    self.unrecorded_changes[flow] = planned.answers
                 return None
             return request, _passage(flow, planned, planned.kind, prepared.rewrites)
         except Exception as error:
@@ -201,7 +201,7 @@ def _passage(flow: http.HTTPFlow, planned: Plan, kind: ApiKind, rewrites: tuple[
         ),
         side_request=planned.side_request,
         rewrites=rewrites,
-        change=planned.answer,
+        change=next((change for change in planned.answers if not change.where_named), None),
     )
 
 

@@ -9,12 +9,12 @@ import hashlib
 import re
 import threading
 from codecs import BOM_UTF8, utf_8_decode
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 
 from gateway_addon.wire import digest, jsontext
 
@@ -108,19 +108,44 @@ class Body:
     def _elements(self) -> dict[int, Element]:
         return {id(element.value): element for part in self.parts for element in part.elements}
 
-    def of[V, T](self, function: Callable[[V], T], value: V) -> T:
-        """`function(value)`, remembered if `value` is an element's. The function must depend on nothing else."""
-        element = self._elements.get(id(value))
-        if element is None:
-            return function(value)
-        if function not in element.facts:
-            element.facts[function] = function(value)
-        found: T = element.facts[function]
+    def of[V, T](self, function: Callable[[V], T], values: Iterable[V]) -> list[T]:
+        """`function(value)` of each, remembered where it is an element's. The function must depend on nothing else."""
+        known = self._elements
+        found: list[T] = []
+        for value in values:
+            element = known.get(id(value))
+            if element is None:
+                found.append(function(value))
+                continue
+            if function not in element.facts:
+                element.facts[function] = function(value)
+            found.append(element.facts[function])
         return found
 
 
-def read(sent: bytes, members: Mapping[str, str], known: Sequence[Mapping[str, list[Element]]] = ()) -> Body:
-    """Read a body. `members`: the part that each member of it holds; `known`: the elements by part of other bodies.
+@dataclass(slots=True, frozen=True, eq=False)
+class Beginning:
+    """The beginning of a body that was read, up to the last few elements of its longest part."""
+
+    sent: bytes
+    sha256: digest.Sha256
+    """Of these bytes."""
+    part: str
+    start: int
+    """Where the first element begins, in bytes."""
+    separators: frozenset[bytes]
+    elements: list[Element]
+    """Those that end within."""
+
+
+def read(
+    sent: bytes,
+    members: Mapping[str, str],
+    known: Sequence[Mapping[str, list[Element]]] = (),
+    beginning: Beginning | None = None,
+) -> Body:
+    """Read a body. `members`: the part that each member of it holds; `known`: the elements by part of other bodies;
+    `beginning`: its own, if it has been read as that of another one.
 
     Whatever is known, the result is the same. Raises `ValueError` for no JSON object, and for one that
     `jsontext.parse` may read all the same: with an array of too many elements; `TooManyValuesError` if too much of it
@@ -142,6 +167,12 @@ def read(sent: bytes, members: Mapping[str, str], known: Sequence[Mapping[str, l
         elements: list[Element] = []
         first = end = scanner.at
         for _ in scanner.members() if is_array else (name,):
+            if beginning and (scanner.at, part) == (beginning.start, beginning.part):
+                first, end = scanner.at, len(beginning.sent)
+                elements += trail.join(beginning.elements)
+                separators |= beginning.separators
+                scanner.at = end
+                continue
             if elements:
                 separators.add(sent[end : scanner.at])
             else:
@@ -196,6 +227,13 @@ class _Trail:
                 return way[index]
         self._next += 1
         return None
+
+    def join(self, elements: list[Element]) -> list[Element]:
+        """Go on behind these elements of a body known."""
+        count = len(elements)
+        self._way = next((way for way in self._ways if way[count - 1 : count] == elements[-1:]), [])
+        self._next = count
+        return elements
 
     def run(self, scanner: "_Scanner", separator: bytes) -> list[Element]:
         """The elements that follow as they did before, each behind a separator; moves behind them."""
@@ -323,14 +361,23 @@ class Memory:
     def read(self, sent: bytes) -> Body:
         """`read`, with what is remembered, and remember the body in place of the one that it continues."""
         known = self._known
-        body = read(sent, self._members(), [one.ways for one in known])
+        beginning = self._beginning(sent)
+        body = read(sent, self._members(), [one.ways for one in known], beginning)
         if MIN_REMEMBERED <= len(sent) <= MAX_REMEMBERED:
-            body.sha256, hashed = _hashed(body, [one.hashed for one in known])
-            self._keep(body, hashed)
+            self._keep(body, _hashed(body, beginning))
         return body
 
-    def _keep(self, body: Body, hashed: "_Hashed") -> None:
-        latest = _Known(len(body.sent), {part.name: part.elements for part in body.parts}, hashed)
+    def recognised(self, sent: bytes) -> int:
+        """How many bytes of a body need not be read again, from its start."""
+        beginning = self._beginning(sent)
+        return len(beginning.sent) if beginning else 0
+
+    def _beginning(self, sent: bytes) -> Beginning | None:
+        found = [one.beginning for one in self._known if one.beginning and sent.startswith(one.beginning.sent)]
+        return max(found, key=lambda one: len(one.sent), default=None)
+
+    def _keep(self, body: Body, beginning: Beginning | None) -> None:
+        latest = _Known(len(body.sent), {part.name: part.elements for part in body.parts}, beginning)
         elements = {id(element) for way in latest.ways.values() for element in way}
         with self._lock:
             others = [known for known in self._known if not any(id(element) in elements for element in known.ends)]
@@ -341,34 +388,30 @@ class Memory:
             self._known = kept
 
 
-class _Hashed(NamedTuple):
-    """The beginning of a body, up to what will have changed when it is sent again, and the hash so far."""
-
-    beginning: bytes
-    sha256: digest.Sha256
-
-
-def _hashed(body: Body, known: Sequence[_Hashed]) -> tuple[str, _Hashed]:
-    """The SHA-256 of a body, and of its beginning; what begins as a known one does is not hashed again."""
+def _hashed(body: Body, known: Beginning | None) -> Beginning | None:
+    """Note a body's SHA-256, where only what follows the known beginning is hashed. Returns its own beginning."""
     sent = body.sent
-    begun = max(
-        (one for one in known if sent.startswith(one.beginning)), key=lambda one: len(one.beginning), default=None
-    )
-    sha256, done = (begun.sha256.copy(), len(begun.beginning)) if begun else (hashlib.sha256(), 0)
-    until = max(_settled_end(body), done)
-    digest.add(sha256, sent[done:until])
-    hashed = _Hashed(sent[:until], sha256.copy())
-    digest.add(sha256, sent[until:])
-    return sha256.hexdigest(), hashed
-
-
-def _settled_end(body: Body) -> int:
-    """Where the last few elements of the longest part begin, which a marker may leave or reach; in bytes."""
+    sha256, done = (known.sha256.copy(), len(known.sent)) if known else (hashlib.sha256(), 0)
+    beginning = None
     longest = max(body.parts, key=lambda part: len(part.elements), default=None)
-    if longest is None:
-        return 0
-    between = len(next(iter(longest.separators), b"")) if len(longest.separators) < 2 else 0
-    return longest.end - sum(len(element.sent) + between for element in longest.elements[-LAST:])
+    if longest and len(longest.separators) == 1 and len(longest.elements) > LAST:
+        (separator,) = longest.separators
+        last = longest.elements[-LAST:]
+        until = longest.end - sum(len(element.sent) for element in last) - len(separator) * len(last)
+        if until >= done and longest.elements[-LAST - 1].sent[-1] in _CLOSED:
+            digest.add(sha256, sent[done:until])
+            beginning = Beginning(
+                sent[:until],
+                sha256.copy(),
+                longest.name,
+                longest.start,
+                longest.separators,
+                longest.elements[:-LAST],
+            )
+            done = until
+    digest.add(sha256, sent[done:])
+    body.sha256 = sha256.hexdigest()
+    return beginning
 
 
 LAST = 6
@@ -378,10 +421,10 @@ LAST = 6
 class _Known:
     """What is remembered of a body."""
 
-    def __init__(self, size: int, ways: dict[str, list[Element]], hashed: _Hashed) -> None:
+    def __init__(self, size: int, ways: dict[str, list[Element]], beginning: Beginning | None) -> None:
         self.size = size
         self.ways = ways
-        self.hashed = hashed
+        self.beginning = beginning
         longest = max(ways.values(), key=len, default=[])
         # a marker or two may move; and the first one may be a system prompt, which many conversations have
         self.ends = longest[max(1, len(longest) - 3) :] or longest
