@@ -28,7 +28,7 @@ from gateway_addon.proxy import options, reload, saving
 from gateway_addon.proxy.callers import HostHeaders
 from gateway_addon.proxy.calls import Calls
 from gateway_addon.proxy.companion import Companion
-from gateway_addon.proxy.log import describe
+from gateway_addon.proxy.log import describe, leave_event_loop
 from gateway_addon.proxy.veil import MaskedLog
 from gateway_addon.sinks import Sinks
 from gateway_addon.sinks.budget import Budget
@@ -124,7 +124,8 @@ class GatewayAddon:
             self._hosts.are_ours = options.keep_host_headers(ctx.options)
         self._budget.limit = wanted.warn_usd
         if self.calls is None:
-            # now, before a listener is up
+            # now, before a listener is up, or its first client is heard
+            options.make_certificates(ctx.options)
             options.prefer_lazy_connections(ctx.options)
             store = self._store = Store(wanted.db, __version__)
             prices = PriceTable()
@@ -132,7 +133,7 @@ class GatewayAddon:
             prices.load()
             self.calls = Calls(self._sinks(store), store.run_id, wanted, prices)
             # mitmproxy may also leave by sys.exit, which `done` cannot tell from a reload
-            atexit.register(self._close)
+            atexit.register(self._close_late)
             self._log.mask = wanted.mask
             return
         if wanted.db != self.calls.options.db:
@@ -168,6 +169,10 @@ class GatewayAddon:
         is_whole = calls.sinks.close()
         self._accompany(None)
         return is_whole
+
+    def _close_late(self) -> None:
+        leave_event_loop()
+        self._close()
 
     # -- flows ---------------------------------------------------------------------------------------------------
 

@@ -133,6 +133,15 @@ def read(options: optmanager.OptManager) -> Options:
     )
 
 
+def make_certificates(options: optmanager.OptManager) -> None:
+    """Have mitmproxy make or read its certificates at once.
+
+    Otherwise it does so when all listeners are up, and needs them for any request: a client that calls before that ends
+    it, which with lazy connections is certain as soon as one of the listeners takes a moment longer than another.
+    """
+    options.update(confdir=options.confdir)
+
+
 def prefer_lazy_connections(options: optmanager.OptManager) -> None:
     """On a reverse-mode listener, dial an upstream only when a request needs it, unless the user asked otherwise.
 
