@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from gateway_addon.cli import compare, export, files, findings, keep, live, look, share, sums, telemetry
+from gateway_addon.cli import compare, export, files, findings, keep, live, look, run, share, sums, telemetry
 from gateway_addon.cli.output import plain
 
 
@@ -56,6 +56,7 @@ def main(context: click.Context) -> None:
 
 
 COMMANDS = (
+    run.run,
     sums.list_calls,
     live.tail,
     sums.report,
