@@ -39,7 +39,7 @@ class Login:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Agent:
-    """A program. Without `env` and `args` it can be told no address, and needs a forward proxy."""
+    """A program, and what it is to be given. Without `env` and `args` it can be told no address."""
 
     env: Mapping[str, str] = field(default_factory=dict)
     args: tuple[str, ...] = ()
@@ -51,6 +51,9 @@ class Agent:
     """Variables of the key without which it does not start: on gateway paths the first gets a placeholder if none of
     them is set, as the gateway has keys of its own."""
     login: Login | None = None
+    has_many_providers: bool = False
+    """Its own files say whom it calls, and with which key. Only a forward proxy sees all of that, and sends no key to
+    another host than it is for."""
 
     @property
     def takes_address(self) -> bool:
@@ -91,12 +94,6 @@ AGENTS = {
             upstreams={"openai": "https://chatgpt.com/backend-api/codex"},
         ),
     ),
-    "opencode": Agent(env={"OPENCODE_CONFIG_CONTENT": _OPENCODE}, keys=("ANTHROPIC_API_KEY", "OPENAI_API_KEY")),
-    "kilo": Agent(env={"KILO_CONFIG_CONTENT": _OPENCODE}, keys=("ANTHROPIC_API_KEY", "OPENAI_API_KEY")),
-    "qwen": Agent(
-        env={"OPENAI_BASE_URL": "$openai", "ANTHROPIC_BASE_URL": "$anthropic"},
-        keys=("OPENAI_API_KEY", "ANTHROPIC_API_KEY"),
-    ),
     "aider": Agent(
         env={
             "OPENAI_API_BASE": "$openai",
@@ -105,13 +102,33 @@ AGENTS = {
         },
         keys=("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENROUTER_API_KEY"),
     ),
-    "pi": Agent(args=("-e", "$file"), file=_PI, keys=("ANTHROPIC_API_KEY", "OPENAI_API_KEY")),
-    # its base URLs stand in a file
-    "cline": Agent(),
+    "opencode": Agent(
+        env={"OPENCODE_CONFIG_CONTENT": _OPENCODE},
+        keys=("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OPENROUTER_API_KEY"),
+        has_many_providers=True,
+    ),
+    "kilo": Agent(
+        env={"KILO_CONFIG_CONTENT": _OPENCODE},
+        keys=("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OPENROUTER_API_KEY"),
+        has_many_providers=True,
+    ),
+    "qwen": Agent(
+        env={"OPENAI_BASE_URL": "$openai", "ANTHROPIC_BASE_URL": "$anthropic"},
+        keys=("OPENAI_API_KEY", "ANTHROPIC_API_KEY"),
+        has_many_providers=True,
+    ),
+    "pi": Agent(
+        args=("-e", "$file"),
+        file=_PI,
+        keys=("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OPENROUTER_API_KEY"),
+        has_many_providers=True,
+    ),
+    # takes base URLs from a file only
+    "cline": Agent(has_many_providers=True),
 }
 """By the name of the program."""
 
-ANY = Agent()
+ANY = Agent(has_many_providers=True)
 
 
 def with_variable(name: str, otherwise: str | None) -> Agent:

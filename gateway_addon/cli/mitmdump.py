@@ -30,7 +30,7 @@ LISTENING = re.compile(r" listening at (?:http://)?127\.0\.0\.1:\d+")
 RUNNING = f"gateway-addon {__version__}: "
 """How the line begins that the addon logs last of all at the start."""
 USUAL = re.compile(r"Loading script |Error logged during startup|HTTP/2 and HTTP/3|.*listening at ")
-PREFIX = re.compile(r"\[[\d:.]+\] |\S*mitmdump: |gateway-addon: ")
+PREFIX = re.compile(r"\[[\d:.]+\] |-c: |gateway-addon: ")
 
 
 class NotStarted(click.ClickException):

@@ -37,6 +37,10 @@ GATEWAY = "https://openrouter.ai"
 """What a gateway's listener stands for unless `--upstream` says otherwise."""
 
 
+NOT_PROXIED = "the agent made none, or takes no proxy from HTTPS_PROXY"
+NOT_AT_ADDRESS = "the agent made none, or its own settings name another address: --forward sees those too"
+
+
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.argument("command", metavar="-- AGENT [ARGS]...", nargs=-1, type=click.UNPROCESSED, required=True)
 @click.option("--gateway", is_flag=True, help="On gateway paths: with your keys, models and rules.")
@@ -63,9 +67,9 @@ def run(
 ) -> None:
     """Run an agent with a proxy that records its calls, and say at the end what they were.
 
-    Claude Code, Codex, OpenCode, Kilo, Qwen Code, Aider and pi are given the proxy's address; for any other program
-    there is --base-url-var. Without it, a program goes through a forward proxy, by the usual variables. No file is
-    changed. Exit code: the agent's; 2 if the proxy cannot start, and then the agent is not started either.
+    Claude Code, Codex and Aider are given the proxy's address; with --gateway or --upstream also OpenCode, Kilo, Qwen
+    Code and pi; any other program by --base-url-var. Else a program goes through a forward proxy, by the usual
+    variables. No file is changed. Exit code: the agent's; 2 if the proxy cannot start, and then no agent is started.
     """
     if (program := shutil.which(command[0])) is None:
         raise Unreadable(f"{command[0]}: no such program")
@@ -76,15 +80,20 @@ def run(
         raise click.UsageError(f"{command[0]}: --base-url-var must say how to give it an address")
     if upstream and not re.match(r"https?://[^/]", upstream):
         raise click.UsageError(f"--upstream: {upstream!r} is not of the form https://HOST[:PORT]/PATH")
+    if not path.parent.is_dir():
+        raise Unreadable(f"{path}: its folder does not exist")
+    forward = forward or (agent.has_many_providers and not (gateway or upstream))
     way = _way(agent, program, upstream, gateway=gateway, forward=forward)
     confdir = Path.home() / ".mitmproxy"
-    log = path.with_suffix(".log")
+    log = path.with_name(f"{path.name}.log")
     options = {
         "flow_detail": "0",
         # named, it is made or read before a client can call
         "confdir": str(confdir),
         "gateway_db": str(path),
         "gateway_config": str(config or ""),
+        # a provider's own paths may look like the gateway's
+        "gateway_rewrite": str(gateway).lower(),
         "save_stream_file": str(save or ""),
     } | dict(one.partition("=")[::2] for one in more)
     began = time.time()
@@ -96,7 +105,7 @@ def run(
             code = passing.run([program, *first, *command[1:]], env)
         finally:
             died = proxy.end()
-    _tell(path, proxy.pid, began, log)
+    _tell(path, proxy.pid, began, log, NOT_PROXIED if forward else NOT_AT_ADDRESS)
     if died is not None:
         _say(f"mitmdump ended before the agent, with exit code {died}: {plain(log)} may say why")
     sys.exit(code)
@@ -197,7 +206,7 @@ def _is_in_foreground() -> bool:
         return False
 
 
-def _tell(path: Path, pid: int, began: float, log: Path) -> None:
+def _tell(path: Path, pid: int, began: float, log: Path, hint: str) -> None:
     """What was recorded, where it is, and how to look at it. On stderr, as stdout is the agent's."""
     try:
         with reading(path) as db:
@@ -206,7 +215,7 @@ def _tell(path: Path, pid: int, began: float, log: Path) -> None:
         _say(plain(error.format_message()))
         return
     if not rows:
-        _say(f"no calls: none of the agent's came this way (--forward may catch them; log: {plain(log)})")
+        _say(f"no model calls came this way; {hint} (mitmdump's log: {plain(log)})")
         return
     totals = Totals()
     for row in rows:
