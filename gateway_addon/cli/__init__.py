@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from gateway_addon.cli import compare, export, files, findings, keep, live, look, run, share, sums, telemetry
+from gateway_addon.cli import compare, export, files, findings, keep, live, look, package, run, share, sums, telemetry
 from gateway_addon.cli.output import plain
 
 
@@ -73,6 +73,7 @@ COMMANDS = (
     share.bundle,
     share.minimize,
     telemetry.otlp,
+    package.addon_path,
 )
 for command in COMMANDS:
     main.add_command(command)

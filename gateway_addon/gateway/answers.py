@@ -297,7 +297,7 @@ def _hide(value: object, at: str, found: _Found) -> None:
 
 
 def _take_costs(holder: object, at: str, found: _Found) -> None:
-    """Every member that names a cost: `cost`, `total_cost`, `costDetails`."""
+    """Every member that names a cost: `cost`, `total_cost`, `costDetails`, `price`, `charged`."""
     if isinstance(holder, dict):
         found.hidden += (at + pointer(name) for name in holder if _names_a_cost(name))
 
@@ -332,15 +332,17 @@ def _take_costs_of_error(error: object, at: str, found: _Found) -> None:
             if isinstance(key, str) and (_names_a_cost(key) or key == "is_byok" or key in _HIDDEN_MEMBERS):
                 found.hidden.append(place + pointer(key))
             elif isinstance(member, str):
-                if "cost" in member.lower() and member.lstrip().startswith(("{", "[")):
+                if _tells_a_cost(member) and member.lstrip().startswith(("{", "[")):
                     found.texts[place + pointer(key)] = ""
             elif isinstance(member, dict | list):
                 pending.append((member, place + pointer(key)))
 
 
-@lru_cache(1024)
-def _names_a_cost(name: str) -> bool:
-    return "cost" in name.lower()
+def _tells_a_cost(words: str) -> bool:
+    return any(word in words.lower() for word in ("cost", "price", "charge"))
+
+
+_names_a_cost = lru_cache(1024)(_tells_a_cost)
 
 
 def _is_empty(answer: Json, hidden: list[str]) -> bool:

@@ -154,11 +154,13 @@ class Calls:
     async def open_long(self, flow: http.HTTPFlow) -> None:
         """`open`, with all that takes long in a thread: what holds the interpreter there are many short steps."""
         try:
-            read = None
+            read, prepared = None, None
+            settings = self.options.settings
             # what fails here fails below again, where it is known what follows from it
             with suppress(Exception):
                 read = await asyncio.to_thread(_read_long, flow.request, self._memory)
-            began, opened = self._let_go(flow, read)
+                prepared = await asyncio.to_thread(self._forwarder.prepare, flow, settings, read)
+            began, opened = self._let_go(flow, read, prepared)
             if opened:
                 self._follow(flow, await asyncio.to_thread(self._call, flow, *opened), began)
         except Exception as error:
@@ -166,18 +168,22 @@ class Calls:
 
     def open(self, flow: http.HTTPFlow) -> None:
         """A request is complete: forward or refuse it, if it is for the gateway; follow it, if it is a model call."""
-        began, opened = self._let_go(flow, None)
+        began, opened = self._let_go(flow)
         if opened:
             self._follow(flow, self._call(flow, *opened), began)
 
-    def _let_go(self, flow: http.HTTPFlow, read: Request | None) -> tuple[float, tuple[Request, Passage] | None]:
+    def _let_go(
+        self, flow: http.HTTPFlow, read: Request | None = None, prepared: forward.Prepared | None = None
+    ) -> tuple[float, tuple[Request, Passage] | None]:
         """Forward or refuse a request. Returns when it began, by the monotonic clock, and what it is, if a call."""
         began = self._arrived.pop(flow.id, None)
         if flow.live and flow.is_replay == "request":
             self.keys.renew(flow, self.options.settings, with_keys=self.options.replay_keys)
         opened: tuple[Request, Passage] | None
         if self.options.rewrite and (self._forwarder.is_waiting(flow) or forward.is_gateway_call(flow)):
-            opened = self._forwarder.forward(flow, lambda: caller_of(flow, None, self.own), self.options.settings, read)
+            opened = self._forwarder.forward(
+                flow, lambda: caller_of(flow, None, self.own), self.options.settings, prepared
+            )
         else:
             key_is_ours = self.keys.has_key(flow)
             opened = flows.observed(flow, self.options.settings, self._memory, read, key_is_ours=key_is_ours)
@@ -402,6 +408,9 @@ def _complete(followed: UnderWay) -> None:
     change = followed.call.passage.change
     if followed.is_live and change and answer.is_changed and not answer.size:
         followed.instead = framing.bare_answer(change, response, prepared)
+    elif followed.is_live and change and change.fails_closed and response.trailers:
+        # of a stream, all that is still to be sent
+        followed.instead = replace(Answer.of(response), trailers=None)
     if tape.is_truncated:
         answer.warn("response_truncated")
     tape.clear()

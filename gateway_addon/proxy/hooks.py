@@ -7,6 +7,7 @@ takes the same way, with its body in one piece.
 
 import atexit
 import functools
+import gc
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,6 +17,7 @@ from typing import Concatenate
 from mitmproxy import ctx, exceptions, flow, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.hooks import UpdateHook
+from mitmproxy.log import ALERT
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from mitmproxy.tls import TlsData
 
@@ -104,7 +106,9 @@ class GatewayAddon:
             handler.addFilter(self._log)
         # Python lets a thread run for 5 ms before another gets its turn: too long for a chunk to wait for our writer
         sys.setswitchinterval(0.0005)
-        logger.info("gateway-addon %s: %s", __version__, options.describe(self.calls.options, ctx.options))
+        # what was loaded stays loaded: the collector need not walk through it again, which stops everything for 50 ms
+        gc.freeze()
+        logger.log(ALERT, "gateway-addon %s: %s", __version__, options.describe(self.calls.options, ctx.options))
         self._accompany(self.calls.options)
 
     def done(self) -> None:
@@ -262,3 +266,8 @@ class _Failure:
 
 ADDON = GatewayAddon()
 """The process's one instance (see addon.py)."""
+
+
+def load(_: Loader) -> None:
+    """Called where this file itself was given to `-s`: mitmproxy would go on with nothing recorded."""
+    logger.error('gateway-addon: %s is no script; load it with: -s "$(gateway-addon addon-path)"', Path(__file__).name)
