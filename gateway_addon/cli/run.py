@@ -95,7 +95,10 @@ def run(
         # a provider's own paths may look like the gateway's
         "gateway_rewrite": str(gateway).lower(),
         "save_stream_file": str(save or ""),
-    } | dict(one.partition("=")[::2] for one in more)
+        **dict(one.partition("=")[::2] for one in more),
+        # what tells that it listens; all of it goes to a file
+        "termlog_verbosity": "info",
+    }
     began = time.time()
     with _signals() as passing, tempfile.TemporaryDirectory(prefix="gateway-addon-") as folder:
         proxy = Mitmdump(way.modes, way.ports, [f"--set={name}={value}" for name, value in options.items()], log)
