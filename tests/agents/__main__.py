@@ -55,7 +55,7 @@ def _told(way: str, result: Result) -> str:
     if result.faults:
         return f"{result.calls} calls; " + "; ".join(result.faults)
     if way == "refusal":
-        return f"{result.calls} refused, 0 again"
+        return str(result.calls)
     return f"{result.calls} calls" + (f", {result.subs} of a sub-agent" if result.subs else "")
 
 

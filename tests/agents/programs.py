@@ -35,6 +35,8 @@ class Program:
     kind: str
     client: str | None
     """What the rows call it."""
+    sub_client: str | None = None
+    """What the rows call its sub-agents, if they cannot be told to be its own."""
     arguments: tuple[str, ...]
     """Of a run with `PROMPT`, without a terminal, nothing asked."""
     env: dict[str, str] = field(default_factory=dict)
@@ -48,7 +50,7 @@ class Program:
     delegates: bool = False
     """Has a tool that starts sub-agents."""
     has_sessions: bool = True
-    """Sends an id of the session; else it goes by how the conversation begins."""
+    """Sends an id of the session; else it goes by how the conversation begins, and a sub-agent has a session apart."""
 
     @property
     def path(self) -> Path:
@@ -214,19 +216,20 @@ PROGRAMS = (
         title="Qwen Code",
         package="@qwen-code/qwen-code",
         kind="chat_completions",
-        client=None,
+        client="qwen-code",
         arguments=("--auth-type", "openai", "-m", "toy", "-y", PROMPT),
         env={"OPENAI_API_KEY": KEY, "QWEN_CODE_SUPPRESS_YOLO_WARNING": "1"},
         native=lambda url, home: {"OPENAI_BASE_URL": f"{url}/v1"},
         gateway=lambda url, home: {"OPENAI_BASE_URL": f"{url}/v1", "OPENAI_API_KEY": "any"},
         delegates=True,
+        has_sessions=False,
     ),
     Program(
         name="pi",
         title="pi",
         package="@earendil-works/pi-coding-agent",
         kind="responses",
-        client=None,
+        client="pi",
         arguments=("--provider", "openai", "--model", "gpt-5.1", "-p", PROMPT),
         env={"OPENAI_API_KEY": KEY, "PI_OFFLINE": "1"},
         native=_pi,
@@ -248,12 +251,15 @@ PROGRAMS = (
         name="cline",
         title="Cline CLI",
         package="cline",
-        kind="messages",
+        kind="chat_completions",
         client="cline",
-        arguments=("--auto-approve", "true", "--json", PROMPT),
-        prepare=("auth", "-p", "anthropic", "-k", KEY, "-m", "claude-sonnet-4-6", "-b", "{url}"),
+        sub_client="ai-sdk",
+        arguments=("-P", "openai-compatible", "-m", "toy", "--auto-approve", "true", "--json", PROMPT),
+        prepare=("auth", "-p", "openai", "-k", KEY, "-m", "toy", "-b", "{url}/v1"),
         env={"CLINE_TELEMETRY_DISABLED": "1"},
         native=_nothing,
         gateway=_nothing,
+        delegates=True,
+        has_sessions=False,
     ),
 )

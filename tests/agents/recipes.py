@@ -1,6 +1,8 @@
 """The ways an agent is run, each against the fake provider, and what must come of each."""
 
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +18,7 @@ from tests.agents.work import END, PROMPT, SUB_PROMPT, Answered, Work
 from tests.mitmdump import Mitmdump, clean_environment, rows
 from tests.provider import SCENARIOS, Provider
 from tests.provider.scenarios import Scenario
+from tests.provider.server import Received
 
 SECONDS = 80
 """For a run of an agent."""
@@ -73,14 +76,16 @@ class Run:
             self.faults.append(f"exit code {code}")
 
     def environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in clean_environment().items() if not name.lower().endswith("_proxy")}
-        return kept | {"HOME": str(self.home), "PATH": f"{NODE}:{os.environ['PATH']}", "XDG_CONFIG_HOME": ""}
+        kept = {
+            name: value for name, value in clean_environment().items() if not re.search("_proxy$|^XDG_", name, re.I)
+        }
+        return kept | {"HOME": str(self.home), "PATH": f"{NODE}:{os.environ['PATH']}", "PWD": str(self.work)}
 
     def _run(self, command: list[str], env: dict[str, str]) -> int:
         process = subprocess.Popen(
             command,
             cwd=self.work,
-            env={name: value for name, value in env.items() if value or name not in ("XDG_CONFIG_HOME",)},
+            env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -129,7 +134,7 @@ def _map(run: Run) -> str:
 def forward(run: Run) -> None:
     with run.proxy(modes=["regular"], map_remote=_map(run), **DETOUR) as proxy:
         env = agents.through_proxy(proxy.url, run.confdir / "mitmproxy-ca-cert.pem", run.environment(), run.folder)
-        run.agent("https://api.anthropic.com", env)
+        run.agent("https://api.openai.com", env)
         proxy.stop()
 
 
@@ -141,7 +146,7 @@ def with_run(run: Run) -> None:
         way, options = [], options | DETOUR | {"map_remote": _map(run)}
     given = [f"--set={name}={value}" for name, value in options.items()]
     before = [sys.executable, "-m", "gateway_addon", "run", "--db", str(run.db), *way, *given, "--"]
-    run.agent("https://api.anthropic.com", {}, before=tuple(before))
+    run.agent("https://api.openai.com", {}, before=tuple(before))
     if "rows are in" not in run.said:
         run.faults.append("no summary")
 
@@ -156,11 +161,9 @@ def refused(run: Run) -> None:
     run.faults = [fault for fault in run.faults if not fault.startswith("exit code")]
     if _calls(run):
         run.faults.append("the provider was asked")
-    found = rows(run.db, "SELECT outcome, request_sha256 FROM requests")
+    found = rows(run.db, "SELECT outcome FROM requests")
     if not found or {row["outcome"] for row in found} != {"rejected"}:
         run.faults.append(f"outcomes {sorted({row['outcome'] for row in found})}")
-    if again := len(found) - len({row["request_sha256"] for row in found}):
-        run.faults.append(f"{again} retries")
 
 
 WAYS: dict[str, Callable[[Run], None]] = {
@@ -193,6 +196,7 @@ def tried(program: Program, way: str, confdir: Path) -> Result:
             WAYS[way](run)
         except AssertionError as error:
             run.faults.append(str(error).splitlines()[0])
+        (folder / "heads.json").write_text(json.dumps([_head(request) for request in provider.requests], indent=1))
     (folder / "said.txt").write_text(run.said)
     if way == "refusal":
         return Result(_count(run.db), 0, frozenset(), run.faults)
@@ -215,7 +219,13 @@ def _provider(work: Work) -> Iterator[Provider]:
         del SCENARIOS["at-work"]
 
 
-def _calls(run: Run) -> list:
+def _head(request: Received) -> dict[str, object]:
+    """What tells a client, to look at."""
+    beside = {name: value for name, value in request.json.items() if isinstance(value, str | int | float | dict)}
+    return {"path": request.path, "headers": request.headers, "body": beside}
+
+
+def _calls(run: Run) -> list[Received]:
     suffixes = ("/messages", "/responses", "/chat/completions")
     return [one for one in run.provider.requests if one.method == "POST" and one.path.split("?")[0].endswith(suffixes)]
 
@@ -253,7 +263,8 @@ def _differences(run: Run, answered: list[Answered]) -> Iterator[str]:
             yield f"outcome {row['outcome']}"
         if (row["tools"] or "") != ",".join(one.tools):
             yield f"tools of {one.id}: {row['tools']}"
-        if row["client"] != run.program.client:
+        own = run.program.sub_client if one.is_sub and run.program.sub_client else run.program.client
+        if row["client"] != own:
             yield f"client {row['client']}"
         if row["api_kind"] != run.program.kind:
             yield f"kind {row['api_kind']}"
@@ -272,7 +283,7 @@ def _differences(run: Run, answered: list[Answered]) -> Iterator[str]:
         yield "a session without an id"
     if any(row["agent_id"] for row in mains):
         yield "the main agent has an agent's id"
-    if any(row["user_prompt"] != PROMPT for row in mains):
+    if any(str(row["user_prompt"]).strip('"') != PROMPT for row in mains):
         yield f"prompts {sorted({str(row['user_prompt'])[:60] for row in mains})}"
     if run.program.delegates and not subs:
         yield "no sub-agent"
@@ -280,5 +291,5 @@ def _differences(run: Run, answered: list[Answered]) -> Iterator[str]:
         yield f"prompts of sub-agents {sorted({str(row['user_prompt'])[:60] for row in subs})}"
     if any(not row["agent_id"] and row["session_id"] in sessions for row in subs):
         yield "a sub-agent's call counts as the main agent's"
-    if any(not ({row["session_id"], row["parent_agent_id"]} & sessions) for row in subs):
+    if run.program.has_sessions and any(not {row["session_id"], row["parent_agent_id"]} & sessions for row in subs):
         yield "a sub-agent belongs to no session"

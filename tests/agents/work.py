@@ -25,7 +25,6 @@ VALUES: Json = {
     **dict.fromkeys(("command", "cmd", "commands"), f"cat {FILE}"),
     **dict.fromkeys(("path", "file_path", "filePath", "absolute_path", "paths", "files"), FILE),
     **dict.fromkeys(("prompt", "message", "task"), SUB_PROMPT),
-    **dict.fromkeys(("subagent_type", "agent_type"), None),  # as offered
     **dict.fromkeys(("description", "task_name", "name"), "read_the_file"),
     "is_background": False,
     "run_in_background": False,
@@ -82,7 +81,9 @@ class Work:
         if done >= len(steps):
             return Answer(text=END)
         name = steps[done]
-        return Answer(text="One moment.", tool_calls=(ToolCall(name, _arguments(tools[name])),), finish="tool_calls")
+        return Answer(
+            text="One moment.", tool_calls=(ToolCall(name, _arguments(tools[name], name)),), finish="tool_calls"
+        )
 
 
 def _tools(body: Json) -> Iterator[tuple[str, Json]]:
@@ -94,24 +95,27 @@ def _tools(body: Json) -> Iterator[tuple[str, Json]]:
                 yield function["name"], function.get("parameters") or function.get("input_schema") or {}
 
 
-def _arguments(schema: Json) -> str:
+def _arguments(schema: Json, tool: str) -> str:
     """Arguments that fit a tool's schema."""
     properties = schema.get("properties", {})
     names = [name for name in properties if name in schema.get("required", ()) or name == "subagent_type"]
-    return json.dumps({name: _value(name, properties[name]) for name in names})
+    return json.dumps({name: _value(name, properties[name], tool) for name in names})
 
 
-def _value(name: str, schema: Json) -> Any:
+def _value(name: str, schema: Json, tool: str) -> Any:
     if choices := schema.get("enum"):
         return next((one for one in PREFERRED if one in choices), choices[0])
-    value = VALUES.get(name) or {"boolean": False, "integer": 10, "number": 10}.get(
-        schema.get("type", ""), PREFERRED[0]
-    )
-    if schema.get("type") == "array":
+    if name in ("subagent_type", "agent_type"):
+        return "general" if tool == "task" else "general-purpose"
+    alternatives = [one.get("type") for one in objects(schema.get("anyOf"))]
+    kinds = alternatives or schema.get("type", "string")
+    value = VALUES.get(name)
+    if "array" in kinds:
         item = schema.get("items", {})
-        if item.get("type") == "object":
-            return [json.loads(_arguments(item))]
-        return [value]
+        return [json.loads(_arguments(item, tool)) if item.get("type") == "object" else value]
+    if value is None or ("string" in kinds) != isinstance(value, str):
+        values: Json = {"null": None, "boolean": False, "integer": 10, "number": 10, "object": {}, "string": "x"}
+        value = next(values[one] for one in values if one in kinds)
     return value
 
 
