@@ -185,7 +185,7 @@ def open_call(
         if request.json is not None:
             of = request.elements.of if request.elements else base.of
             facts = passage.kind.read_request(request.json, of)
-        facts = clients.with_own_prompts(request.headers, facts)
+        facts = clients.with_durations(request.headers, clients.with_own_prompts(request.headers, facts))
         client = clients.identify(request.headers, request.json, facts)
     except Exception as error:
         failed(error)

@@ -120,6 +120,8 @@ def opening_record(call: Call) -> Record:
         conversation_id=client.conversation_id,
         agent_id=client.agent_id,
         parent_agent_id=client.parent_agent_id,
+        agent_name=client.agent_name,
+        agent_type=client.agent_type,
         traceparent=call.request.headers.get("traceparent"),
         betas=clients.betas(call.request.headers),
         side_request=passage.side_request or facts.side_request or client.side_request,
