@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from mitmproxy import http
 
@@ -24,52 +24,16 @@ from gateway_addon.proxy.keys import Keys, hide_own_tokens
 from gateway_addon.proxy.log import describe
 from gateway_addon.proxy.options import Options
 from gateway_addon.proxy.tape import Tape
+from gateway_addon.proxy.under_way import UnderWay, finish, kept, recorder
 from gateway_addon.proxy.unrecorded import Unrecorded
-from gateway_addon.proxy.veil import Answer, Veil
+from gateway_addon.proxy.veil import Veil
 from gateway_addon.reading import Reading
-from gateway_addon.record import Record
 from gateway_addon.sinks import Sinks, console
 from gateway_addon.wire import sse
 from gateway_addon.wire.elements import Memory
 from gateway_addon.wire.headers import media_type
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class UnderWay:
-    """A call under way."""
-
-    flow: http.HTTPFlow
-    reading: Reading
-    tape: Tape
-    sinks: Sinks
-    """Where it began, and so where it ends."""
-    began: float
-    """When its head arrived, by the monotonic clock, in seconds."""
-    asked: float
-    """When the request was complete, in seconds since then."""
-    is_live: bool
-    """Not from a file. Its flow says so only until a script kills it."""
-    received_headers: http.Headers | None = None
-    """The answer's, where the client was given others."""
-    instead: Answer | None = None
-    """What the client is still to get in place of a whole answer."""
-    has_failed: bool = field(default=False)
-    """A bug of ours in reading the answer has been reported."""
-
-    @property
-    def call(self) -> Call:
-        return self.reading.call
-
-    def elapsed(self) -> float:
-        """Seconds since it began."""
-        return time.monotonic() - self.began
-
-    def idle(self) -> float:
-        """Seconds since anything was heard of it."""
-        heard = self.reading.last_byte
-        return self.elapsed() - (self.asked if heard is None else heard)
 
 
 _NO_SUCH_NAME = re.compile(r"\[Errno -\d+\]|getaddrinfo|name resolution|servname")
@@ -215,7 +179,7 @@ class Calls:
             return
         if flow.live:
             # first of all, so that whatever fails below cannot turn a stream into a buffered answer
-            response.stream = _recorder(followed)
+            response.stream = recorder(followed)
         followed.reading.start(response.status_code, flows.headers_of(response))
         change = followed.call.passage.change
         if not flow.live or change is None or not followed.reading.is_changed:
@@ -263,21 +227,18 @@ class Calls:
     def _close(self, followed: UnderWay, end: End) -> None:
         flow, call, mask = followed.flow, followed.call, self.options.mask
         del self._under_way[flow]
-        record, content = self._finish(followed, end)
+        record, content = finish(followed, end, self._prices, lambda: _complete(followed))
         # by server replay, which shows only after the call has begun
         record.source = "replay" if flow.is_replay else call.source
         if not followed.is_live:
             flows.take_times(record, flow)
-        masked, masked_content = mask.value(record), mask.value(content)
-        is_said = masked_content is not content
-        if self._veil.draw(flow, mask, across=is_said, instead=followed.instead) or is_said or masked is not record:
-            record, content = (
-                replace(masked, warnings=(*dict.fromkeys((*masked.warnings, "secret_masked")),)),
-                masked_content,
-            )
-            if record.request_sha256 and content.body is not None:
-                record.request_sha256 = hashlib.sha256(content.body).hexdigest()
-        record, content = limited(record, content, self.options.content)
+        record, content = kept(
+            record,
+            content,
+            mask,
+            self.options.content,
+            lambda is_said: self._veil.draw(flow, mask, across=is_said, instead=followed.instead),
+        )
         flow.comment = flow.comment or console.line(record, console.tools_called(content))
         notes.leave(flow, record, followed.tape.pace() if followed.is_live else None)
         followed.sinks.finish(record, content, wait=not followed.is_live)
@@ -291,14 +252,6 @@ class Calls:
                 threading.Thread(target=close, name="closing a database").start()
         self._leaving = [(sinks, close) for sinks, close in self._leaving if sinks in in_use]
 
-    def _finish(self, followed: UnderWay, end: End) -> tuple[Record, Content]:
-        try:
-            _complete(followed)
-            return reading.finish(followed.reading, end, followed.elapsed() if followed.is_live else None, self._prices)
-        except Exception as error:
-            logger.warning("%s: reading the answer failed, the row says little: %s", followed.call.id, describe(error))
-            return reading.unread(followed.reading, end), Content()
-
 
 def _read_long(request: http.Request, memory: Memory) -> Request:
     read = flows.request_of(request, memory)
@@ -307,55 +260,6 @@ def _read_long(request: http.Request, memory: Memory) -> Request:
 
 def _report(what: str) -> Callable[[Exception], None]:
     return lambda error: logger.warning("%s failed: %s", what, describe(error))
-
-
-def _recorder(followed: UnderWay) -> Callable[[bytes], bytes | list[bytes]]:
-    """The callable the answer's chunks pass through: each leaves at once, whatever happens in here.
-
-    As it came, unless the answer is changed. An empty chunk is the end.
-    """
-
-    def record(chunk: bytes) -> bytes | list[bytes]:
-        try:
-            instead = _read(followed, chunk)
-        except Exception as error:
-            instead = _give_up(followed, error)
-        return chunk if instead is None else instead
-
-    return record
-
-
-def _read(followed: UnderWay, chunk: bytes) -> list[bytes] | None:
-    """Lead a chunk to the reader. Returns what the client gets in its place; None: the chunk itself."""
-    answer = followed.reading
-    if chunk:
-        at = followed.elapsed()
-        followed.tape.add(chunk, at)
-        instead = answer.receive(chunk, at)
-    else:
-        instead = answer.end()
-    if answer.failure:
-        _warn(followed, answer.failure)
-    return instead
-
-
-def _give_up(followed: UnderWay, error: Exception) -> list[bytes] | None:
-    """Reading failed. Returns what the client gets in the chunk's place, as `_read`."""
-    try:
-        instead = followed.reading.give_up()
-        _warn(followed, error)
-    except Exception:
-        # mitmproxy would drop the chunk, and tell of each in the log
-        followed.has_failed = True
-        # what cannot be changed must not be seen
-        instead = [] if followed.reading.is_changed else None
-    return instead
-
-
-def _warn(followed: UnderWay, error: Exception) -> None:
-    if not followed.has_failed:
-        followed.has_failed = True
-        logger.warning("%s: reading the answer failed, it is only passed on: %s", followed.call.id, describe(error))
 
 
 def _can_wait(followed: UnderWay) -> bool:
