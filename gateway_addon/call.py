@@ -11,7 +11,7 @@ from gateway_addon import clients
 from gateway_addon.api import base
 from gateway_addon.api.base import ApiKind, Json, Operation, RequestFacts
 from gateway_addon.gateway.answers import AnswerChange
-from gateway_addon.terms import SideRequest, Source, Warning
+from gateway_addon.terms import SideRequest, Source, Transport, Warning
 from gateway_addon.wire import encodings, jsontext
 from gateway_addon.wire.elements import Body, Memory
 from gateway_addon.wire.headers import Headers
@@ -141,6 +141,7 @@ class Passage:
     kind: ApiKind
     destination: Destination | None
     """None: it goes nowhere, the addon answers it."""
+    transport: Transport = "http"
     model: str | None = None
     """What its path says that the client asks for; its body goes before."""
     side_request: SideRequest | None = None

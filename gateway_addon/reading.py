@@ -111,6 +111,8 @@ def opening_record(call: Call) -> Record:
         started_at=call.started,
         source=call.source,
         api_kind=passage.kind.NAME,
+        transport=passage.transport,
+        streamed=True if passage.transport == "websocket" else None,
         request_model=facts.model,
         max_tokens=facts.max_tokens,
         client=client.client,
@@ -167,7 +169,8 @@ def finish(reading: Reading, end: End, lasted: float | None, table: cost.PriceTa
         record.error_message = errors.bounded(problem.message) if problem.message else None
     headers = reading.headers
     record.response_model = answer.model
-    record.streamed = feed.streamed if feed else None
+    if feed and feed.streamed is not None:
+        record.streamed = feed.streamed
     record.finish_reason = answer.finish_reason
     record.finish_detail = answer.finish_detail
     record.response_id = answer.response_id or headers.get("x-generation-id")

@@ -6,19 +6,21 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 
 from mitmproxy import http
 
 from gateway_addon import api, reading
-from gateway_addon.call import Call, Passage, Request
+from gateway_addon.call import Call, Passage, Request, open_call
 from gateway_addon.captures import notes
 from gateway_addon.content import Content, limited
 from gateway_addon.cost import PriceTable
+from gateway_addon.masking import Mask
 from gateway_addon.outcome import End
-from gateway_addon.proxy import flows, forward, framing
+from gateway_addon.proxy import flows, forward, framing, websocket
 from gateway_addon.proxy.callers import OwnConnections, caller_of
 from gateway_addon.proxy.keys import Keys, hide_own_tokens
 from gateway_addon.proxy.log import describe
@@ -28,6 +30,7 @@ from gateway_addon.proxy.under_way import UnderWay, finish, kept, recorder
 from gateway_addon.proxy.unrecorded import Unrecorded
 from gateway_addon.proxy.veil import Veil
 from gateway_addon.reading import Reading
+from gateway_addon.record import Record
 from gateway_addon.sinks import Sinks, console
 from gateway_addon.wire import sse
 from gateway_addon.wire.elements import Memory
@@ -59,16 +62,22 @@ class Calls:
         self.options = options
         self.own = OwnConnections()
         self._prices = prices
-        self._memory = Memory(api.members)
+        self.memory = Memory(api.members)
         self.keys = Keys()
-        self._forwarder = forward.Forwarder(self.keys, lambda: self.sinks.turn_away(), self._memory)
+        self._forwarder = forward.Forwarder(self.keys, lambda: self.sinks.turn_away(), self.memory)
         self._arrived: dict[str, float] = {}
         """When the heads of requests came whose bodies have not, by the monotonic clock and flow id."""
         self._veil = Veil()
         self._under_way: dict[http.HTTPFlow, UnderWay] = {}
         self._leaving: list[tuple[Sinks, Callable[[], object]]] = []
+        self._sockets: dict[http.HTTPFlow, websocket.Connection] = {}
         self._failures: dict[str, str] = {}
         self._unrecorded = Unrecorded()
+
+    @property
+    def mask(self) -> Mask:
+        """Masks the gateway's own secrets."""
+        return self.options.mask
 
     def move(self, sinks: Sinks, run_id: str, close_previous: Callable[[], object]) -> None:
         """Calls go to other sinks from now on; those under way end where they began, and then `close_previous` is
@@ -106,13 +115,17 @@ class Calls:
             self._failures.clear()
         self._failures[message] = "dns" if what == "connect" and _NO_SUCH_NAME.search(message) else what
 
-    def is_long(self, flow: http.HTTPFlow) -> bool:
+    def has_long(self, flow: http.HTTPFlow) -> bool:
         """Whether reading a request would take longer than a chunk of another call may wait (`open_long`)."""
         if flow.id not in self._arrived or flow.response:
             return False
         body = flow.request.raw_content or b""
         if "content-encoding" in flow.request.headers:
             return len(body) > LONG_ENCODED
+        return self.is_long(body)
+
+    def is_long(self, body: bytes) -> bool:
+        """The same of a body as it is read."""
         return len(body) > LONG or body.count(b"{") > MANY
 
     async def open_long(self, flow: http.HTTPFlow) -> None:
@@ -121,7 +134,7 @@ class Calls:
             read = None
             # what fails here fails below again, where it is known what follows from it
             with suppress(Exception):
-                read = await asyncio.to_thread(_read_long, flow.request, self._memory)
+                read = await asyncio.to_thread(_read_long, flow.request, self.memory)
             began, opened = self._let_go(flow, read)
             if opened:
                 self._follow(flow, await asyncio.to_thread(self._call, flow, *opened), began)
@@ -144,7 +157,7 @@ class Calls:
             opened = self._forwarder.forward(flow, lambda: caller_of(flow, None, self.own), self.options.settings, read)
         else:
             key_is_ours = self.keys.has_key(flow)
-            opened = flows.observed(flow, self.options.settings, self._memory, read, key_is_ours=key_is_ours)
+            opened = flows.observed(flow, self.options.settings, self.memory, read, key_is_ours=key_is_ours)
             if opened is None and flows.may_be_unread_call(flow, self.options.settings):
                 self._unrecorded.add(flow.request.host, flow.request.path.partition("?")[0])
         return time.monotonic() if began is None else began, opened
@@ -163,9 +176,55 @@ class Calls:
             flow.live,
         )
         self._under_way[flow] = followed
+        self._announce(followed)
+
+    def _announce(self, followed: UnderWay) -> None:
         if followed.is_live:
-            record, _ = limited(reading.opening_record(call), Content(), self.options.content)
-            self.sinks.begin(self.options.mask.value(record))
+            record, _ = limited(reading.opening_record(followed.call), Content(), self.options.content)
+            self.sinks.begin(self.mask.value(record))
+
+    # -- WebSockets ----------------------------------------------------------------------------------------------
+
+    def converse(self, flow: http.HTTPFlow) -> websocket.Connection | None:
+        """A WebSocket is open: follow its turns, if it is one on which calls are made."""
+        if flow not in self._sockets and flows.asks_for_turns(flow.request):
+            way = websocket.Observed(flow, self.options.settings)
+            self._sockets[flow] = websocket.Connection(flow, way, self, self.options.body_limit)
+        return self._sockets.get(flow)
+
+    def message(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
+        """A message has come on a WebSocket. mitmproxy waits for what is returned before it sends it."""
+        connection = self._sockets.get(flow)
+        return connection.message() if connection else None
+
+    def begin_turn(self, flow: http.HTTPFlow, id: str, started: float, request: Request, passage: Passage) -> UnderWay:
+        """A call begins that is a turn of a WebSocket (`websocket.Calls`)."""
+        call = open_call(
+            request,
+            passage,
+            id=id,
+            run_id=self.run_id,
+            source=flows.source_of(flow),
+            started=flows.plausible(started),
+            failed=_report("reading a request"),
+        )
+        followed = UnderWay(flow, Reading(call), Tape(0), self.sinks, time.monotonic(), 0.0, flow.live)
+        self._announce(followed)
+        return followed
+
+    def end_turn(
+        self, followed: UnderWay, end: End, lasted: float, noted: notes.Notes, *, is_masked: bool
+    ) -> tuple[Record, str]:
+        """A call has ended that is a turn of a WebSocket (`websocket.Calls`)."""
+        record, content = finish(followed, end, lasted, self._prices)
+        for name, value in noted.timings.items():
+            setattr(record, name, value)
+        record, content = kept(record, content, self.mask, self.options.content, lambda is_said: is_masked)
+        followed.sinks.finish(record, content, wait=not followed.is_live)
+        self._close_left()
+        return record, console.line(record, console.tools_called(content))
+
+    # -- answers -------------------------------------------------------------------------------------------------
 
     def stream(self, flow: http.HTTPFlow) -> None:
         """The answer's head has arrived: let the body pass chunk by chunk, with a copy to the reader."""
@@ -200,7 +259,9 @@ class Calls:
             hide_own_tokens(flow, self.options.settings)
         # behind that, as what it cuts may end within a token
         self._forwarder.forget(flow)
-        if (followed := self._under_way.get(flow)) is not None:
+        if flow.websocket is not None:
+            self._close_socket(flow)
+        elif (followed := self._under_way.get(flow)) is not None:
             end = flows.end_of(
                 flow, followed.reading, is_live=followed.is_live, idle=followed.idle(), failures=self._failures
             )
@@ -221,13 +282,27 @@ class Calls:
         self.keys.conceal_all()
         for followed in list(self._under_way.values()):
             self._close(followed, End("interrupted"))
+        for connection in self._sockets.values():
+            connection.close(End("interrupted"))
         self._unrecorded.report()
         self._veil.draw_all(self.options.mask)
+
+    def _close_socket(self, flow: http.HTTPFlow) -> None:
+        connection = self._sockets.pop(flow, None)
+        if connection:
+            connection.close()
+        self._veil.draw(flow, self.mask, messages=connection is None)
 
     def _close(self, followed: UnderWay, end: End) -> None:
         flow, call, mask = followed.flow, followed.call, self.options.mask
         del self._under_way[flow]
-        record, content = finish(followed, end, self._prices, lambda: _complete(followed))
+        record, content = finish(
+            followed,
+            end,
+            followed.elapsed() if followed.is_live else None,
+            self._prices,
+            lambda: _complete(followed),
+        )
         # by server replay, which shows only after the call has begun
         record.source = "replay" if flow.is_replay else call.source
         if not followed.is_live:
@@ -245,7 +320,8 @@ class Calls:
         self._close_left()
 
     def _close_left(self) -> None:
-        in_use = [followed.sinks for followed in self._under_way.values()]
+        turns = chain.from_iterable(connection.under_way() for connection in self._sockets.values())
+        in_use = [followed.sinks for followed in chain(self._under_way.values(), turns)]
         for sinks, close in self._leaving:
             if sinks not in in_use:
                 # a writer may take a while to finish

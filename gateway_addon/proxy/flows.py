@@ -5,12 +5,14 @@ The one place, with `hooks` and `calls`, that knows a live flow from a loaded on
 
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from mitmproxy import ctx, http
 from mitmproxy.flow import Error
 from mitmproxy.proxy.mode_specs import ReverseMode
+from mitmproxy.websocket import WebSocketData
 
-from gateway_addon.api import conversation_members, kind_of_request
+from gateway_addon.api import conversation_members, kind_of_request, turns
 from gateway_addon.api.base import Json
 from gateway_addon.api.paths import MODEL_HOSTS, CallPath, asks_a_model, call_path
 from gateway_addon.api.values import items, mapping, text
@@ -130,6 +132,37 @@ def observed(
     return request, passage
 
 
+def asks_for_turns(request: http.Request) -> bool:
+    """Whether a request wants a WebSocket on which model calls are made, each a turn."""
+    return is_upgrade(request) and request.path.partition("?")[0].removesuffix("/").endswith(turns.KIND.SUFFIX)
+
+
+def is_upgrade(request: http.Request) -> bool:
+    """Whether a request wants a WebSocket."""
+    return request.method == "GET" and request.headers.get("upgrade", "").lower() == "websocket"
+
+
+def observed_turn(flow: http.HTTPFlow, request: Request, noted: Notes, provider: Provider | None) -> Passage:
+    """What became of a turn of a WebSocket, live or saved, where the gateway has no hand in it (any more)."""
+    rejected = noted.outcome == "rejected"
+    asked = replace(request, headers=headers_of(flow.request))
+    destination = _destination(flow, asked, provider, noted, None, key_is_ours=False)
+    return Passage(
+        kind=turns.KIND,
+        destination=None if rejected else replace(destination, model=noted.upstream_model or destination.model),
+        transport="websocket",
+        rewrites=noted.rewrites,
+        warnings=noted.warnings,
+    )
+
+
+def client_head(flow: http.HTTPFlow) -> Head:
+    """The head of a request as the client sent it, where the gateway has changed it: mitmproxy's backup."""
+    if flow._backup:
+        return head_of(http.Request.from_state(flow._backup["request"]))  # type: ignore[index]
+    return head_of(flow.request)
+
+
 def _destination(
     flow: http.HTTPFlow,
     asked: Request,
@@ -201,9 +234,8 @@ def may_be_unread_call(flow: http.HTTPFlow, settings: Settings) -> bool:
     request = flow.request
     noted = notes.read(flow)
     is_answered_here = flow.response is not None if flow.live else noted is not None and noted.outcome == "rejected"
-    is_upgrade = request.headers.get("upgrade", "").lower() == "websocket"
-    # a call by way of a WebSocket is no call before its first turn
-    asks = request.method == "POST" or (is_upgrade and call_path(request.path) is None)
+    # a WebSocket of turns is no call before the first
+    asks = request.method == "POST" or (is_upgrade(request) and not asks_for_turns(request))
     if is_answered_here or not asks or not asks_a_model(request.path):
         return False
     return (
@@ -227,19 +259,22 @@ def source_of(flow: http.HTTPFlow) -> Source:
     return "replay" if flow.is_replay else "live" if flow.live else "file"
 
 
+def plausible(time: float) -> float:
+    """A time as a flow has it: a loaded one may hold anything."""
+    return time if 0 <= time < MAX_TIME else 0.0
+
+
 def call_of(
     flow: http.HTTPFlow, request: Request, passage: Passage, run_id: str, failed: Callable[[Exception], None]
 ) -> Call:
     """The call that a flow is."""
-    started = flow.request.timestamp_start
     return open_call(
         request,
         passage,
         id=row_id(flow),
         run_id=run_id,
         source=source_of(flow),
-        # a loaded flow may hold anything
-        started=started if 0 <= started < MAX_TIME else 0.0,
+        started=plausible(flow.request.timestamp_start),
         failed=failed,
     )
 
@@ -289,6 +324,31 @@ def _live_end(flow: http.HTTPFlow, idle: float, failures: Mapping[str, str]) -> 
         if flow.request.is_http2 and error.msg.startswith("stream reset by client") and _is_clients_reset(flow):
             return End("client_aborted", None, error.msg)
     return End("upstream_cut", None if flow.response else failures.get(error.msg), error.msg)
+
+
+def end_of_turn(flow: http.HTTPFlow, noted: Notes, *, is_live: bool, idle: float) -> End:
+    """How a turn ended that had not when its WebSocket did. Arguments as for `end_of`."""
+    socket = flow.websocket
+    if flow.error and flow.error.msg == Error.KILLED_MESSAGE:
+        return End("interrupted", "killed", flow.error.msg)
+    if socket is None or (not is_live and socket.timestamp_end is None):
+        # saved while it was under way
+        return End("interrupted")
+    if not is_live and noted.outcome in _ABORTS:
+        return End(noted.outcome, noted.error_type, _closing(socket))
+    if is_live and socket.close_code == _ABRUPT and idle >= ctx.options.tcp_timeout * 0.95:
+        return End("upstream_cut", "timeout", _closing(socket))
+    return End("client_aborted" if socket.closed_by_client else "upstream_cut", None, _closing(socket))
+
+
+_ABRUPT = 1006
+"""The close code where a connection ended without one (RFC 6455, section 7.1.5)."""
+
+
+def _closing(socket: WebSocketData) -> str:
+    """How a WebSocket ended, in words."""
+    reason = f": {socket.close_reason}" if socket.close_reason else ""
+    return f"the WebSocket was closed with code {socket.close_code}{reason}"
 
 
 def _is_clients_reset(flow: http.HTTPFlow) -> bool:

@@ -43,6 +43,8 @@ class UnderWay:
     """The answer's, where the client was given others."""
     instead: Answer | None = None
     """What the client is still to get in place of a whole answer."""
+    now: Callable[[], float] = time.monotonic
+    """The clock of `began`; in a file, what the messages of a WebSocket tell."""
     has_failed: bool = field(default=False)
     """A bug of ours in reading the answer has been reported."""
 
@@ -52,7 +54,7 @@ class UnderWay:
 
     def elapsed(self) -> float:
         """Seconds since it began."""
-        return time.monotonic() - self.began
+        return self.now() - self.began
 
     def idle(self) -> float:
         """Seconds since anything was heard of it."""
@@ -109,12 +111,17 @@ def _warn(followed: UnderWay, error: Exception) -> None:
         logger.warning("%s: reading the answer failed, it is only passed on: %s", followed.call.id, describe(error))
 
 
-def finish(followed: UnderWay, end: End, prices: PriceTable, complete: Callable[[], None]) -> tuple[Record, Content]:
+def finish(
+    followed: UnderWay,
+    end: End,
+    lasted: float | None,
+    prices: PriceTable,
+    complete: Callable[[], None] = lambda: None,
+) -> tuple[Record, Content]:
     """The record and texts of a call that has ended. `complete` brings its reading to what is known of the answer;
-    a bug of ours there, or in reading, leaves a record that says little."""
+    a bug of ours there, or in reading, leaves a record that says little. `lasted`: as in `reading.finish`."""
     try:
         complete()
-        lasted = followed.elapsed() if followed.is_live else None
         return reading.finish(followed.reading, end, lasted, prices)
     except Exception as error:
         logger.warning("%s: reading the answer failed, the row says little: %s", followed.call.id, describe(error))
