@@ -159,7 +159,7 @@ class Calls:
             key_is_ours = self.keys.has_key(flow)
             opened = flows.observed(flow, self.options.settings, self.memory, read, key_is_ours=key_is_ours)
             if opened is None and flows.may_be_unread_call(flow, self.options.settings):
-                self._unrecorded.add(flow.request.host, flow.request.path.partition("?")[0])
+                self._pass_over(flow)
         return time.monotonic() if began is None else began, opened
 
     def _call(self, flow: http.HTTPFlow, request: Request, passage: Passage) -> Call:
@@ -261,6 +261,9 @@ class Calls:
         self._forwarder.forget(flow)
         if flow.websocket is not None:
             self._close_socket(flow)
+        elif flow.response is not None and flow.response.status_code == 101 and flows.asks_for_turns(flow.request):
+            # with the option `websocket` off it passes as bytes that nobody reads
+            self._pass_over(flow)
         elif (followed := self._under_way.get(flow)) is not None:
             end = flows.end_of(
                 flow, followed.reading, is_live=followed.is_live, idle=followed.idle(), failures=self._failures
@@ -287,10 +290,16 @@ class Calls:
         self._unrecorded.report()
         self._veil.draw_all(self.options.mask)
 
+    def _pass_over(self, flow: http.HTTPFlow) -> None:
+        """What a flow asks of a model is in no row."""
+        self._unrecorded.add(flow.request.host, flow.request.path.partition("?")[0])
+
     def _close_socket(self, flow: http.HTTPFlow) -> None:
         connection = self._sockets.pop(flow, None)
         if connection:
             connection.close()
+        if connection and not connection.has_turns:
+            self._pass_over(flow)
         self._veil.draw(flow, self.mask, messages=connection is None)
 
     def _close(self, followed: UnderWay, end: End) -> None:

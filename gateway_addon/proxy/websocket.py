@@ -150,7 +150,7 @@ class Kept:
         self._count += 1
         self._size += size
 
-    def trim(self, messages: list[WebSocketMessage]) -> bool:
+    def trim[T](self, messages: list[T]) -> bool:
         """Take out what is too much; all but the last message have been counted. Returns whether turns have gone."""
         before = self.left_out
         until = self._gone, self._gone_size
