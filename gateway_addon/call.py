@@ -30,6 +30,11 @@ class Head:
     """With query."""
     headers: Headers
 
+    @property
+    def is_upgrade(self) -> bool:
+        """Whether it wants a WebSocket."""
+        return self.method == "GET" and self.headers.get("upgrade", "").lower() == "websocket"
+
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Request(Head):

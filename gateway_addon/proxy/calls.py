@@ -16,6 +16,7 @@ from mitmproxy import http
 from gateway_addon import api, reading
 from gateway_addon.call import Call, Passage, Request, open_call
 from gateway_addon.captures import notes
+from gateway_addon.config import Settings
 from gateway_addon.content import Content, limited
 from gateway_addon.cost import PriceTable
 from gateway_addon.masking import Mask
@@ -73,6 +74,11 @@ class Calls:
         self._sockets: dict[http.HTTPFlow, websocket.Connection] = {}
         self._failures: dict[str, str] = {}
         self._unrecorded = Unrecorded()
+
+    @property
+    def settings(self) -> Settings:
+        """The configuration as it is now."""
+        return self.options.settings
 
     @property
     def mask(self) -> Mask:
@@ -187,14 +193,19 @@ class Calls:
 
     def converse(self, flow: http.HTTPFlow) -> websocket.Connection | None:
         """A WebSocket is open: follow its turns, if it is one on which calls are made."""
-        if flow not in self._sockets and flows.asks_for_turns(flow.request):
-            way = websocket.Observed(flow, self.options.settings)
+        way: websocket.Way | None = self._forwarder.ways.get(flow)
+        if way is None and flows.asks_for_turns(flow.request):
+            way = websocket.Observed(flow, self.settings)
+        if way is not None and flow not in self._sockets:
             self._sockets[flow] = websocket.Connection(flow, way, self, self.options.body_limit)
         return self._sockets.get(flow)
 
     def message(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
         """A message has come on a WebSocket. mitmproxy waits for what is returned before it sends it."""
         connection = self._sockets.get(flow)
+        if connection is None and flow in self._forwarder.ways and flow.websocket:
+            # a bug of ours, and nobody can say what would be sent with the gateway's key
+            flow.websocket.messages[-1].drop()
         return connection.message() if connection else None
 
     def begin_turn(self, flow: http.HTTPFlow, id: str, started: float, request: Request, passage: Passage) -> UnderWay:
@@ -254,6 +265,8 @@ class Calls:
         """The call has ended: make its record, once, whichever hooks said so."""
         self._arrived.pop(flow.id, None)
         self.keys.conceal(flow)
+        if flow.websocket is None:
+            self._forwarder.ways.pop(flow, None)
         if self.options.rewrite and forward.is_for_gateway(flow):
             # its client may have left before the request was complete, and `open` never saw it
             hide_own_tokens(flow, self.options.settings)
@@ -295,6 +308,7 @@ class Calls:
         self._unrecorded.add(flow.request.host, flow.request.path.partition("?")[0])
 
     def _close_socket(self, flow: http.HTTPFlow) -> None:
+        self._forwarder.ways.pop(flow, None)
         connection = self._sockets.pop(flow, None)
         if connection:
             connection.close()

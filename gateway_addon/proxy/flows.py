@@ -22,6 +22,7 @@ from gateway_addon.captures.notes import Notes
 from gateway_addon.config import Provider, ReverseTarget, Settings
 from gateway_addon.credentials import credential_kind
 from gateway_addon.gateway import access
+from gateway_addon.gateway.plan import UPGRADE_REQUIRED
 from gateway_addon.gateway.routing import Target, route
 from gateway_addon.outcome import CLEAN, End
 from gateway_addon.reading import Reading
@@ -111,7 +112,8 @@ def observed(
     # in a saved flow of the gateway's own the path alone says what it is
     target = _target(sent) if noted and is_reverse(flow) else None
     rejected = noted is not None and noted.outcome == "rejected"
-    place = _place_of(sent)
+    is_socket = rejected and _is_refused_socket(flow, sent)
+    place = CallPath(turns.KIND) if is_socket else _place_of(sent)
     if place is None or (rejected and target is None):
         return None
     request = read or request_of(sent, memory)
@@ -123,6 +125,7 @@ def observed(
     passage = Passage(
         kind=place.kind if target else kind_of_request(place.kind, request.json),
         destination=None if rejected else _destination(flow, asked, provider, noted, place.model, key_is_ours),
+        transport="websocket" if is_socket else "http",
         model=place.model,
         side_request=place.side_request,
         # what the gateway changed only the gateway can say
@@ -132,14 +135,14 @@ def observed(
     return request, passage
 
 
+def _is_refused_socket(flow: http.HTTPFlow, sent: http.Request) -> bool:
+    """Whether a saved flow is a WebSocket on which no turn could be taken; one that was sent to HTTP is no call."""
+    return asks_for_turns(sent) and flow.response is not None and flow.response.status_code != UPGRADE_REQUIRED
+
+
 def asks_for_turns(request: http.Request) -> bool:
     """Whether a request wants a WebSocket on which model calls are made, each a turn."""
-    return is_upgrade(request) and request.path.partition("?")[0].removesuffix("/").endswith(turns.KIND.SUFFIX)
-
-
-def is_upgrade(request: http.Request) -> bool:
-    """Whether a request wants a WebSocket."""
-    return request.method == "GET" and request.headers.get("upgrade", "").lower() == "websocket"
+    return head_of(request).is_upgrade and request.path.partition("?")[0].removesuffix("/").endswith(turns.KIND.SUFFIX)
 
 
 def observed_turn(flow: http.HTTPFlow, request: Request, noted: Notes, provider: Provider | None) -> Passage:
@@ -198,7 +201,8 @@ def _client_request(flow: http.HTTPFlow, noted: Notes | None) -> http.Request:
 
 def _target(request: http.Request) -> Target | None:
     """What the gateway makes of a path, if it takes it."""
-    target = route(request.method, request.path)
+    head = head_of(request)
+    target = route(head.method, head.path, is_upgrade=head.is_upgrade)
     return target if isinstance(target, Target) else None
 
 
@@ -235,7 +239,7 @@ def may_be_unread_call(flow: http.HTTPFlow, settings: Settings) -> bool:
     noted = notes.read(flow)
     is_answered_here = flow.response is not None if flow.live else noted is not None and noted.outcome == "rejected"
     # a WebSocket of turns is no call before the first
-    asks = request.method == "POST" or (is_upgrade(request) and not asks_for_turns(request))
+    asks = request.method == "POST" or (head_of(request).is_upgrade and not asks_for_turns(request))
     if is_answered_here or not asks or not asks_a_model(request.path):
         return False
     return (

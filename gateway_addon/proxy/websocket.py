@@ -64,12 +64,15 @@ class Way(Protocol):
     def is_doubtful(self, request: Request) -> bool:
         """Whether a message that seems to begin no turn may begin one all the same."""
 
-    def decide(self, request: Request, noted: Notes) -> Decision:
+    def decide(self, request: Request, noted: Notes, settings: Settings) -> Decision:
         """What becomes of a turn. `noted`: what an earlier run has left of it in a saved flow."""
 
 
 class Calls(Protocol):
     """Who opens and closes calls (`proxy.calls`)."""
+
+    @property
+    def settings(self) -> Settings: ...
 
     @property
     def mask(self) -> Mask: ...
@@ -103,7 +106,7 @@ class Observed:
     def is_doubtful(self, request: Request) -> bool:
         return False
 
-    def decide(self, request: Request, noted: Notes) -> Decision:
+    def decide(self, request: Request, noted: Notes, settings: Settings) -> Decision:
         return Decision(flows.observed_turn(self._flow, request, noted, self._provider))
 
 
@@ -279,7 +282,7 @@ class Connection:
         if message.dropped and noted.outcome != "rejected":
             # by somebody else, before us: nobody was asked
             return
-        decision = self._way.decide(request, noted)
+        decision = self._way.decide(request, noted, self._calls.settings)
         turn = self._begin(name, request, noted, decision.passage, message.timestamp)
         if decision.refusal:
             message.drop()
