@@ -4,12 +4,12 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from mitmproxy import http
 
-from gateway_addon.api import kind_of_path
-from gateway_addon.api.base import ApiKind, Refusal
+from gateway_addon.api import kind_of_path, turns
+from gateway_addon.api.base import ApiKind, Operation, Refusal
 from gateway_addon.call import Destination, Head, Passage, Request, unread_request
 from gateway_addon.captures import notes
 from gateway_addon.config import Settings
@@ -17,12 +17,14 @@ from gateway_addon.credentials import credential_kind
 from gateway_addon.gateway import patch
 from gateway_addon.gateway.access import TOKEN_NEEDED, Caller
 from gateway_addon.gateway.answers import AnswerChange
-from gateway_addon.gateway.plan import Plan, admit, plan
+from gateway_addon.gateway.plan import UPGRADE_REQUIRED, Plan, admit, is_doubtful, plan, plan_turn
 from gateway_addon.gateway.replies import INTERNAL_ERROR, reply
 from gateway_addon.gateway.routing import PREFIX, Target, route
 from gateway_addon.proxy import flows
 from gateway_addon.proxy.keys import Keys, Sent, hide_own_tokens
 from gateway_addon.proxy.log import describe
+from gateway_addon.proxy.websocket import Decision
+from gateway_addon.terms import Transport
 from gateway_addon.wire.elements import Memory
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,16 @@ class Quota:
         return True
 
 
+@dataclass(slots=True, frozen=True)
+class Prepared:
+    """What was decided of a request, before anything is done about it."""
+
+    request: Request
+    planned: Plan | Refusal
+    rewrites: tuple[Operation, ...]
+    """As they stand on record."""
+
+
 class Forwarder:
     """Sends or refuses the gateway's calls. `keys` is given the key of each that it sends.
 
@@ -75,8 +87,10 @@ class Forwarder:
         self._strangers = Quota(self.STRANGERS_A_SECOND)
         self._verdicts: dict[str, tuple[Head, Target | Refusal]] = {}
         """Heads that have arrived without their body yet, and what was made of them, by flow id."""
-        self.unrecorded_changes: dict[http.HTTPFlow, AnswerChange] = {}
-        """How answers are to be changed of what was sent and is no call to record; whoever does so takes it out."""
+        self.ways: dict[http.HTTPFlow, Turns] = {}
+        """Where the turns go of the WebSockets that it has let open; whoever sees one end takes it out."""
+        self.unrecorded_changes: dict[http.HTTPFlow, tuple[AnswerChange, ...]] = {}
+        """How answers may be changed of what was sent and is no call to record. Whoever does so takes it out."""
 
     def admit(self, flow: http.HTTPFlow, caller: Caller, settings: Settings) -> None:
         """A gateway call's head has arrived: judge it before anything of its body is looked at, and answer it here at
@@ -87,33 +101,48 @@ class Forwarder:
         if isinstance(verdict, Refusal):
             self._answer(flow, verdict)
 
+    def prepare(self, flow: http.HTTPFlow, settings: Settings, read: Request | None = None) -> Prepared | None:
+        """Decide what becomes of a request whose head was admitted; None: it was not. Changes nothing, so that it may
+        be done in a thread. `read`: the request, where that has been done already."""
+        head, admitted = self._verdicts.get(flow.id, (None, None))
+        if head is None or admitted is None or isinstance(admitted, Refusal):
+            return None
+        request = read or flows.request_of(flow.request, self._memory)
+        # as it came: mitmproxy's `host` has been put right since
+        request = replace(request, method=head.method, path=head.path, headers=head.headers)
+        planned = plan(request, admitted, flows.reverse_target(flow), settings)
+        rewrites = patch.on_record(planned, head.headers) if isinstance(planned, Plan) else ()
+        return Prepared(request, planned, rewrites)
+
     def forward(
-        self, flow: http.HTTPFlow, caller: Callable[[], Caller], settings: Settings, read: Request | None = None
+        self, flow: http.HTTPFlow, caller: Callable[[], Caller], settings: Settings, prepared: Prepared | None = None
     ) -> tuple[Request, Passage] | None:
         """Turn a gateway call's request into the planned one, or answer it here. None: it is no call to record.
 
-        `caller` is asked for where the head was not for the gateway when it arrived. The gateway fails closed: what it
-        could not deal with must not reach anybody.
+        `caller` is asked for where the head was not for the gateway when it arrived; `prepared`, where that has been
+        done already. The gateway fails closed: what it could not deal with must not reach anybody.
         """
         try:
             if flow.id not in self._verdicts:
                 self.admit(flow, caller(), settings)
+            prepared = prepared or self.prepare(flow, settings)
             head, admitted = self._verdicts.pop(flow.id)
             if isinstance(admitted, Refusal):
                 return self._turned_away(flow, head, admitted, settings)
-            request = read or flows.request_of(flow.request, self._memory)
-            # as it came: mitmproxy's `host` has been put right since
-            request = replace(request, method=head.method, path=head.path, headers=head.headers)
-            planned = plan(request, admitted, flows.reverse_target(flow), settings)
+            assert prepared is not None
+            request, planned = prepared.request, prepared.planned
             if isinstance(planned, Refusal):
                 return self._refuse(flow, request, planned, settings)
             self._keys.hold(flow, Sent(planned.provider, planned.secret_headers))
             send(flow, planned, settings)
-            if planned.kind is None or not planned.logged:
-                if planned.answer:
-                    self.unrecorded_changes[flow] = planned.answer
+            if admitted.route.is_socket:
+                self.ways[flow] = Turns(flow, head, admitted, planned)
                 return None
-            return request, _passage(flow, request, planned, planned.kind)
+            if planned.kind is None or not planned.logged:
+                if planned.answers:
+                    self.unrecorded_changes[flow] = planned.answers
+                return None
+            return request, _passage(flow, planned, planned.kind, prepared.rewrites)
         except Exception as error:
             logger.warning("%s: refused, the gateway failed: %s", flow.id, describe(error))
             self.forget(flow)
@@ -150,21 +179,58 @@ class Forwarder:
     def _refuse(
         self, flow: http.HTTPFlow, request: Request, refusal: Refusal, settings: Settings
     ) -> tuple[Request, Passage] | None:
-        target = route(request.method, request.path)
+        target = route(request.method, request.path, is_upgrade=request.is_upgrade)
         kind = target.route.kind if isinstance(target, Target) else None
         self._answer(flow, refusal)
         hide_own_tokens(flow, settings)
+        if refusal.status == UPGRADE_REQUIRED:
+            # the same call comes by HTTP at once
+            logger.info("gateway-addon: %s", refusal.message)
+            return None
         if not isinstance(target, Target) or kind is None or not target.route.logged:
             return None
-        return request, Passage(kind=kind, destination=None, side_request=target.route.side_request)
+        transport: Transport = "websocket" if target.route.is_socket else "http"
+        side_request = target.route.side_request
+        return request, Passage(kind=kind, destination=None, transport=transport, side_request=side_request)
 
     def _answer(self, flow: http.HTTPFlow, refusal: Refusal) -> None:
-        target = route(flow.request.method, flow.request.path)
+        head = flows.head_of(flow.request)
+        target = route(head.method, head.path, is_upgrade=head.is_upgrade)
         refuse(flow, refusal, target.route.kind if isinstance(target, Target) else None)
         notes.leave_refusal(flow)
 
 
-def _passage(flow: http.HTTPFlow, request: Request, planned: Plan, kind: ApiKind) -> Passage:
+class Turns:
+    """The way of the turns of a WebSocket that the gateway has let open (`websocket.Way`)."""
+
+    fails_closed = True
+
+    def __init__(self, flow: http.HTTPFlow, head: Head, target: Target, upgrade: Plan) -> None:
+        self.head = head
+        self._flow = flow
+        self._target = target
+        self._upgrade = upgrade
+
+    def is_doubtful(self, request: Request) -> bool:
+        return is_doubtful(request)
+
+    def decide(self, request: Request, noted: notes.Notes, settings: Settings) -> Decision:
+        there = flows.reverse_target(self._flow)
+        planned = plan_turn(request, self._target, self._upgrade.provider, there, settings)
+        if isinstance(planned, Refusal):
+            return Decision(Passage(kind=turns.KIND, destination=None, transport="websocket"), refusal=planned)
+        whole = replace(
+            self._upgrade,
+            operations=planned.operations,
+            upstream_model=planned.upstream_model,
+            answers=planned.answers,
+        )
+        rewrites = patch.on_record(whole, request.headers)
+        passage = replace(_passage(self._flow, whole, turns.KIND, rewrites), transport="websocket")
+        return Decision(passage, sent=planned.body if planned.operations else None)
+
+
+def _passage(flow: http.HTTPFlow, planned: Plan, kind: ApiKind, rewrites: tuple[Operation, ...]) -> Passage:
     pays = bool(planned.secret_headers)
     return Passage(
         kind=kind,
@@ -178,8 +244,8 @@ def _passage(flow: http.HTTPFlow, request: Request, planned: Plan, kind: ApiKind
             client_credential=None if pays else credential_kind(flows.headers_of(flow.request)),
         ),
         side_request=planned.side_request,
-        rewrites=patch.on_record(planned, request.headers),
-        change=planned.answer,
+        rewrites=rewrites,
+        change=next((change for change in planned.answers if not change.where_named), None),
     )
 
 
