@@ -13,7 +13,7 @@ from mitmproxy import http
 
 from gateway_addon.api.base import Operation
 from gateway_addon.dialects import DIALECTS
-from gateway_addon.record import TIMINGS, Record, as_row
+from gateway_addon.record import COLUMNS, TIMINGS, Record, as_row, from_row
 from gateway_addon.terms import Outcome, Warning
 from gateway_addon.times import MAX_TIME
 from gateway_addon.wire import jsontext
@@ -33,6 +33,19 @@ MAX_METHOD, MAX_PATH, MAX_FIELD, MAX_FIELDS = 20, 1000, 200, 800
 
 UNSEEN: tuple[Warning, ...] = ("response_truncated", "response_undecodable", "answer_withheld", "secret_masked")
 """Warnings of a call that its flow may not show: what was left out of it, or was never in it."""
+
+MARKS: dict[Outcome, str] = {
+    "stream_error": ":warning:",  # the only sign: its status is 200
+    "http_error": ":x:",
+    "unreadable": ":grey_question:",
+    "upstream_cut": ":scissors:",
+    "interrupted": ":scissors:",
+    "rejected": ":no_entry:",
+}
+"""The mark in a flow's list of a call that somebody should look at, by its outcome. Clients hang up all the time."""
+
+WORRYING: tuple[Warning, ...] = ("answer_withheld", "content_dropped", "reader_failed")
+"""Warnings of a call that gets the mark of an error, although it is complete."""
 
 _OUTCOMES = get_args(Outcome.__value__)
 
@@ -70,8 +83,25 @@ def read(flow: http.HTTPFlow) -> Notes | None:
     )
 
 
+def kind_in(flow: http.HTTPFlow) -> str | None:
+    """The name of the kind of call that a finished flow is, by what was left in it; None: nothing says so. Cheap."""
+    noted = flow.metadata.get(METADATA)
+    return _text(noted, "api_kind") if isinstance(noted, dict) else None
+
+
+def record_of(flow: http.HTTPFlow) -> Record | None:
+    """The row that was left in a flow, for showing it; None if there is none, or what there is is no row."""
+    noted = flow.metadata.get(METADATA)
+    try:
+        return from_row(dict.fromkeys(COLUMNS) | noted) if noted else None
+    except (TypeError, ValueError, AttributeError):
+        return None
+
+
 def leave(flow: http.HTTPFlow, record: Record, pace: list[list[int]] | None) -> None:
-    """Note a finished call in its flow."""
+    """Note a finished call in its flow. A mark that is there already is a person's."""
+    worry = MARKS["stream_error"] if any(warning in WORRYING for warning in record.warnings) else ""
+    flow.marked = flow.marked or MARKS.get(record.outcome, worry)
     if pace:
         flow.metadata[PACE] = pace
     flow.metadata[METADATA] = {
@@ -125,6 +155,8 @@ def remove(flow: http.HTTPFlow) -> None:
     flow.metadata.pop(PACE, None)
     flow.metadata.pop(CUT, None)
     flow.comment = ""
+    if flow.marked in MARKS.values():
+        flow.marked = ""
 
 
 def _text(noted: Mapping[str, Any], name: str) -> str | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from mitmproxy import http
 
 from gateway_addon import api, reading
+from gateway_addon.api.base import ApiKind
 from gateway_addon.call import Call, Passage, Request
 from gateway_addon.captures import notes
 from gateway_addon.content import Content, limited
@@ -133,6 +134,11 @@ class Calls:
         if self.options.streams_requests:
             # mitmproxy may stream the request past us: keep a copy of what passes
             flow.request.stream = flows.RequestCopy()
+
+    def kind_of(self, flow: http.HTTPFlow) -> ApiKind | None:
+        """The kind of a call under way; None: it is none."""
+        followed = self._under_way.get(flow)
+        return followed.call.passage.kind if followed else None
 
     def failed(self, what: str, message: str | None) -> None:
         """A server could not be reached: at `what`, `connect` or `tls`, with an error's text that a call will have."""
@@ -278,7 +284,7 @@ class Calls:
             if record.request_sha256 and content.body is not None:
                 record.request_sha256 = hashlib.sha256(content.body).hexdigest()
         record, content = limited(record, content, self.options.content)
-        flow.comment = flow.comment or console.line(record, console.tools_called(content))
+        flow.comment = flow.comment or console.comment(record, console.tools_called(content))
         notes.leave(flow, record, followed.tape.pace() if followed.is_live else None)
         followed.sinks.finish(record, content, wait=not followed.is_live)
         self._close_left()

@@ -20,9 +20,10 @@ from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from mitmproxy.tls import TlsData
 
 from gateway_addon import __version__
+from gateway_addon.api.base import ApiKind
 from gateway_addon.captures import flowfile
 from gateway_addon.cost import PriceTable
-from gateway_addon.proxy import options, reload, saving
+from gateway_addon.proxy import options, reload, saving, views
 from gateway_addon.proxy.callers import HostHeaders
 from gateway_addon.proxy.calls import Calls
 from gateway_addon.proxy.companion import Companion
@@ -68,6 +69,7 @@ class GatewayAddon:
         self._budget = Budget()
         self._companion: Companion | None = None
         self._log = MaskedLog()
+        self._view = views.CallView(self._kind_of)
         self._failed_to_load = False
         self._is_running = False
 
@@ -75,6 +77,7 @@ class GatewayAddon:
 
     def load(self, loader: Loader) -> None:
         loader.add_command("gateway.redact", self.redact)
+        views.add(self._view)
         try:
             options.add(loader)
         except exceptions.OptionsError as error:
@@ -201,6 +204,9 @@ class GatewayAddon:
     @guarded
     def error(self, calls: Calls, flow: http.HTTPFlow) -> None:
         calls.close(flow)
+
+    def _kind_of(self, flow: http.HTTPFlow) -> ApiKind | None:
+        return self.calls.kind_of(flow) if self.calls else None
 
     def update(self, flows: Sequence[flow.Flow]) -> None:
         """Comes behind every hook of a flow, once all addons have seen it and before mitmproxy goes on."""
