@@ -11,9 +11,10 @@ from typing import Any
 
 from gateway_addon import terms
 from gateway_addon.answer import AnswerFeed, AnswerReader
+from gateway_addon.api import KINDS
 from gateway_addon.api.base import Answer, ApiKind, Json, RequestFacts
 from gateway_addon.api.values import items
-from gateway_addon.conversation import Said, history, uses
+from gateway_addon.conversation import Said, Turn, history, read_history, uses
 from gateway_addon.conversation import answer as said_in
 from gateway_addon.record import Record
 from gateway_addon.sinks.console import dollars
@@ -93,6 +94,23 @@ def message(kind: ApiKind, data: bytes, *, from_client: bool) -> str:
     answer = reader.finish()
     said, told = _said(answer), [*filter(None, _told(answer))]
     return _text([name, *told, *_parts(said)] if said or answer.error else [name, *told, *_raw(data)])
+
+
+def turn(record: Record, request: bytes, response: bytes, content_type: str) -> Turn:
+    """A whole call, uncut, for somebody who has asked for it."""
+    kind = KINDS[record.api_kind]
+    feed = AnswerFeed(kind, RequestFacts(), record.http_status or 200, Headers({"content-type": content_type}))
+    feed.feed(response)
+    answer = feed.finish()
+    told = read_history(record.api_kind, request)
+    return Turn(
+        record=record,
+        history=told,
+        missing="the request is no JSON object" if told is None else None,
+        reasoning_text=answer.reasoning or None,
+        answer_text=answer.text or None,
+        tool_uses=tuple(uses(answer.tool_calls, answer.tool_results)),
+    )
 
 
 def raw(data: bytes, why: str = "") -> str:

@@ -22,15 +22,7 @@ from gateway_addon.cli.tables import Column, Totals, print_table
 from gateway_addon.sinks import console
 from gateway_addon.store.queries import Row
 from gateway_addon.wire import jsontext
-from gateway_addon.wire.text import printable
-
-UNKNOWN = "–"
-
-
-def plain(value: object) -> str:
-    """A value on one line."""
-    return UNKNOWN if value is None else printable(str(value)).replace("\n", "\\n")
-
+from gateway_addon.wire.text import UNKNOWN, plain, printable
 
 _UTC = "gateway_addon.utc"
 

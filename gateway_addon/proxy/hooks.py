@@ -10,20 +10,17 @@ import functools
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Concatenate
 
 from mitmproxy import ctx, exceptions, flow, http
 from mitmproxy.addonmanager import Loader
-from mitmproxy.hooks import UpdateHook
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from mitmproxy.tls import TlsData
 
 from gateway_addon import __version__
 from gateway_addon.api.base import ApiKind
-from gateway_addon.captures import flowfile
 from gateway_addon.cost import PriceTable
-from gateway_addon.proxy import options, reload, saving, views
+from gateway_addon.proxy import commands, options, reload, saving, views
 from gateway_addon.proxy.callers import HostHeaders
 from gateway_addon.proxy.calls import Calls
 from gateway_addon.proxy.companion import Companion
@@ -76,7 +73,7 @@ class GatewayAddon:
     # -- life cycle ----------------------------------------------------------------------------------------------
 
     def load(self, loader: Loader) -> None:
-        loader.add_command("gateway.redact", self.redact)
+        commands.add(loader, self._console)
         views.add(self._view)
         try:
             options.add(loader)
@@ -243,18 +240,6 @@ class GatewayAddon:
     @guarded
     def tls_failed_server(self, calls: Calls, data: TlsData) -> None:
         calls.failed("tls", data.conn.error)
-
-    # -- commands ------------------------------------------------------------------------------------------------
-
-    def redact(self, flows: Sequence[flow.Flow], rules: str = "") -> None:
-        """Replace the secrets in flows by placeholders, for good. `rules` is the path of a TOML file that adds some."""
-        if any(one.live for one in flows):
-            raise exceptions.CommandError("a flow that is still under way cannot be redacted")
-        try:
-            flowfile.redact_flows(flows, flowfile.load_rules(Path(rules)) if rules else ())
-        except flowfile.FlowFileError as error:
-            raise exceptions.CommandError(str(error)) from error
-        ctx.master.addons.trigger(UpdateHook(flows))
 
 
 class _Failure:

@@ -26,6 +26,10 @@ class Console:
         self._totals.add(record)
         logger.info(line(record, tools_called(content)))
 
+    def so_far(self) -> str:
+        """The totals of the calls that have ended, on one line."""
+        return self._totals.line()
+
     def turn_away(self) -> None:
         self._totals.turned_away += 1
 

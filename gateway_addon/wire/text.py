@@ -34,3 +34,12 @@ def printable(text: str) -> str:
     """The text with everything spelled out by which it could steer a terminal, or that nobody would see: models write
     what they like."""
     return text.translate(_SHOWN)
+
+
+UNKNOWN = "–"
+"""What stands for a value that is not known."""
+
+
+def plain(value: object) -> str:
+    """A value on one line."""
+    return UNKNOWN if value is None else printable(str(value)).replace("\n", "\\n")
