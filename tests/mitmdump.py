@@ -50,7 +50,7 @@ class Mitmdump:
         self._news = threading.Condition()
         self._ended = False
         # mitmdump wants different ports for several modes, so that 0 will do for one only
-        self._later_ports = [str(_free_port()) for _ in self._modes[1:]]
+        self._later_ports = [str(free_port()) for _ in self._modes[1:]]
         addresses = [f"127.0.0.1:{port}" for port in ("0", *self._later_ports)]
         modes_at = [f"--mode={mode}@{address}" for mode, address in zip(self._modes, addresses, strict=True)]
         self.process = subprocess.Popen(
@@ -188,6 +188,7 @@ def _command(confdir: Path, addon: Path | None, options: Mapping[str, object] | 
     return [str(MITMDUMP), *script, *(f"--set={name}={value}" for name, value in settings.items()), *args]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
