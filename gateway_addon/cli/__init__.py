@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from gateway_addon.cli import compare, export, files, findings, keep, live, look, share, sums, telemetry
+from gateway_addon.cli import compare, export, files, findings, keep, live, look, serve, share, sums, telemetry
 from gateway_addon.cli.output import plain
 
 
@@ -71,6 +71,7 @@ COMMANDS = (
     files.replay,
     share.bundle,
     share.minimize,
+    serve.serve,
     telemetry.otlp,
 )
 for command in COMMANDS:

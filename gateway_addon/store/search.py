@@ -119,6 +119,37 @@ ORDER BY rank, started_at LIMIT :limit
 """
 
 
+# for whoever can only read: texts that the index lacks are looked through, as they are the latest
+_PAGE = """
+WITH found AS MATERIALIZED (
+    {indexed}
+    SELECT id AS content_id, substr(text, max(1, instr(lower(text), lower(trim(:words))) - 80), 240) AS snippet
+    FROM contents WHERE id > {last} AND trim(:words) <> '' AND instr(lower(text), lower(trim(:words)))
+)
+SELECT MAX(started_at) AS started_at, place, name AS tool, snippet AS text, request_id, session_id, COUNT(*) AS calls
+FROM found CROSS JOIN texts USING (content_id) CROSS JOIN requests ON requests.id = request_id
+GROUP BY content_id, place ORDER BY started_at DESC LIMIT 200
+"""
+
+_PAGE_INDEXED = """SELECT * FROM (
+        SELECT rowid AS content_id, snippet(search_index, 0, '«', '»', '…', 24) AS snippet FROM search_index
+        -- every word in quotes, so that nothing in it is taken for an operator
+        WHERE search_index MATCH '"' || replace(replace(trim(:words), '"', ''), ' ', '" "') || '"'
+        ORDER BY rank LIMIT 200
+    )
+    UNION ALL
+"""
+
+
+def page_query(db: Database) -> str:
+    """SQL that finds the texts of calls with all of `:words`, for who can only read the file: with the index that is
+    there, and without one for what it lacks."""
+    if not db["search_index"].exists():
+        return _PAGE.format(indexed="", last="0")
+    last = "(SELECT COALESCE(MAX(id), 0) FROM search_index_docsize)"
+    return _PAGE.format(indexed=_PAGE_INDEXED, last=last)
+
+
 def unindexed_texts(db: Database, batch_size: int = BATCH) -> list[tuple[Item, ...]]:
     """What the index lacks, in batches for `index_texts`. The first time this creates the index."""
     with transaction(db):
