@@ -7,8 +7,9 @@ from markupsafe import Markup
 
 from gateway_addon.page.cells import cell
 
-INTERNAL = {"answered_tool_calls", "counted_requests", "readable_texts", "texts"}
-"""Views that others are made of. (`hidden` in the metadata hides tables only.)"""
+INTERNAL = {"answered_tool_calls", "counted_requests", "readable_texts", "texts", "tool_results"}
+"""Views that others are made of, and one that takes long, for which there are queries. (`hidden` in the metadata hides
+tables only.)"""
 
 
 def _render_cell(value: object, column: str) -> Markup | None:
