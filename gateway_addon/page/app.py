@@ -33,12 +33,6 @@ SETTINGS = {
 CHOSEN = "[[ AND started_at >= :since ]] [[ AND started_at < date(:until, '+1 day') ]] [[ AND client = :client ]]"
 PERIOD = "substr(started_at, 1, CASE :per WHEN 'hour' THEN 13 WHEN 'month' THEN 7 ELSE 10 END)"
 
-STYLE = """
-.text { white-space: pre-wrap; overflow-wrap: anywhere; }
-td { max-width: 50rem; vertical-align: top; }
-td > span.text, summary { display: inline-block; min-width: 0; }
-"""
-
 
 def metadata(search: str) -> dict[str, Any]:
     """What Datasette is told. `search` is the SQL that finds `:words`."""
