@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.gateways import until
+
 CHROMIUM = shutil.which("chromium")
 PATIENCE = 60.0
 OPTIONS = (
@@ -70,11 +72,16 @@ class Browser:
         return result["result"].get("value")
 
     def until(self, condition: str) -> None:
-        """Return once a script gives true; it is asked again and again."""
-        look = f"const look = () => ({condition}) ? done() : setTimeout(look, 20); look()"
-        self.value(
-            f"new Promise(done => {{ const look = () => ({condition}) ? done() : setTimeout(look, 20); look() }})"
-        )
+        """Return once a script gives true, whatever page it is asked of."""
+        guarded = f"(() => {{ try {{ return Boolean({condition}) }} catch {{ return false }} }})()"
+
+        def is_true() -> bool:
+            try:
+                return self.value(guarded) is True
+            except AssertionError:  # the page is being left
+                return False
+
+        until(is_true)
 
     def text(self) -> str:
         return str(self.value("document.body.innerText"))

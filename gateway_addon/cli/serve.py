@@ -34,7 +34,7 @@ def serve(path: Path, port: int) -> None:
         try:
             app.serve(file, found, port, lambda url: say(f"{plain(path)} at {url}/ (Ctrl-C ends it)"))
         except OSError as error:
-            raise Unreadable(f"port {port}: {error.strerror}") from error
+            raise Unreadable(f"port {port}: {os.strerror(error.errno or 0)}") from error
 
 
 def _index(file: Path) -> None:

@@ -4,6 +4,8 @@ import re
 import urllib.parse
 from html import escape
 
+from datasette.utils import tilde_encode
+
 from gateway_addon.sinks.console import dollars
 from gateway_addon.wire.text import UNKNOWN, printable
 
@@ -32,7 +34,7 @@ def cell(column: str, value: object) -> str | None:
         case int() if column.endswith(("_tokens", "_bytes")):
             return f"{value:,}"
         case str() if column == "all_columns":
-            return f'<a href="/gateway/requests/{_quoted(value)}">all columns</a>'
+            return f'<a href="/gateway/requests/{tilde_encode(value)}">all columns</a>'
         case str() if column in CONVERSATIONS:
             title = f'class="short" title="{escape(printable(value))}"'
             return f'<a {title} href="/gateway/conversation?id={_quoted(value)}">{_text(_short(value))}</a>'
