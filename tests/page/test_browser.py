@@ -50,7 +50,9 @@ def test_the_dashboard_draws_its_charts(tab: Browser, tmp_path: Path):
         text = tab.text()
         assert "$0.0156" in text
         assert "69 %" in text
-        drawn = tab.value("[...document.querySelectorAll('.vega-embed svg.marks')].map(chart => chart.innerHTML.length)")
+        drawn = tab.value(
+            "[...document.querySelectorAll('.vega-embed svg.marks')].map(chart => chart.innerHTML.length)"
+        )
         assert all(size > 1000 for size in drawn), drawn
         tab.open(f"{page.url}/-/dashboards/usage?per=hour&client=openai-sdk")
         tab.until(CHARTS)
