@@ -4,9 +4,11 @@ For windows that show it whenever somebody looks, on a thread that has other thi
 more than so many of them are read, and the text has its bounds. No I/O, no clock.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate, islice
+from textwrap import wrap
 from typing import Any
 
 from gateway_addon import terms
@@ -55,6 +57,9 @@ FOLDED = (3, 300)
 ARGUMENTS = (200, 16_000)
 """Lines and characters of one text: of a prompt or of what was answered before, of the answer itself, of a system
 prompt, and of arguments before they are read."""
+
+WIDTH = 100
+"""Characters of a line, unless it is one word."""
 
 MAX_VALUE = 200
 """Characters of a parameter."""
@@ -256,8 +261,8 @@ def _facts(record: Record) -> Iterator[str]:
     )
     first, lasted = record.time_to_first_token_ms, record.duration_ms
     yield _line(
-        lasted is not None and f"{lasted / 1000:.1f} s",
-        first is not None and f"first token after {first / 1000:.1f} s",
+        lasted is not None and f"{lasted / 1000:.2f} s",
+        first is not None and f"first token after {first / 1000:.2f} s",
         record.inference_provider or record.provider,
         ", ".join(record.warnings),
     )
@@ -291,7 +296,23 @@ def _parts(said: Sequence[Said]) -> list[str]:
 
 
 def _lines(part: Part) -> list[str]:
-    return ["", f"── {part.text}"] if part.style == "heading" else part.text.splitlines()
+    if part.style == "heading":
+        return ["", f"── {part.text}"]
+    return [piece for line in part.text.splitlines() for piece in _wrapped(line)]
+
+
+_BEGINNING = re.compile(r"[ │]*")
+
+
+def _wrapped(line: str) -> list[str]:
+    """A line on several, where it is long: mitmweb wraps none. What comes next begins below where it began."""
+    if len(line) <= WIDTH:
+        return [line]
+    found = _BEGINNING.match(line)
+    beginning = found[0][: WIDTH // 2] if found else ""
+    rest = line[len(beginning) :]
+    width = WIDTH - len(beginning)
+    return [beginning + piece for piece in wrap(rest, width, break_long_words=False, break_on_hyphens=False)]
 
 
 def _bounded(said: Said, bounds: tuple[int, int]) -> Said:

@@ -6,27 +6,32 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from tests.mitmdump import ADDON, PATIENCE, clean_environment, free_port
+from tests.gateways import until
+from tests.mitmdump import ADDON, PATIENCE, clean_environment, free_port, read_flows
 
 MITMWEB = Path(sys.executable).with_name("mitmweb")
 TOKEN = "for-this-test"
 
 
 class Mitmweb:
-    """`with Mitmweb(flows, confdir=…, options={"gateway_db": …}) as web:`; it listens when it has been entered."""
+    """`with Mitmweb(flows, confdir=…, options={"gateway_db": …}) as web:`; it has loaded them when it is entered."""
 
-    def __init__(self, flows: Path, *, confdir: Path, options: Mapping[str, object], script: Path = ADDON) -> None:
+    def __init__(
+        self, flows: Path, *, confdir: Path, options: Mapping[str, object], arguments: Sequence[str] = ()
+    ) -> None:
+        self._count = len(read_flows(flows))
         self.url = f"http://127.0.0.1:{free_port()}"
         port = self.url.rpartition(":")[2]
         settings = {"confdir": confdir, "web_password": TOKEN, "web_port": port, "web_host": "127.0.0.1", **options}
         self.process = subprocess.Popen(
             [
-                *(MITMWEB, "-n", "-r", flows, "-s", script, "--no-web-open-browser"),
+                *(MITMWEB, "-n", "-r", flows, "-s", ADDON, "--no-web-open-browser"),
                 *(f"--set={name}={value}" for name, value in settings.items()),
+                *arguments,
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -41,6 +46,7 @@ class Mitmweb:
         self._reader.start()
         try:
             self.wait_for("Web server listening")
+            self._until_loaded()
         except AssertionError:
             self.__exit__()
             raise
@@ -56,6 +62,10 @@ class Mitmweb:
         with self._news:
             self._news.wait_for(lambda: text in self.output or self.process.poll() is not None, PATIENCE)
             assert text in self.output, self.output
+
+    def _until_loaded(self) -> None:
+        """Return once the file has been read: mitmweb listens before."""
+        until(lambda: len(self.get("/flows")) == self._count)
 
     def get(self, path: str) -> Any:
         request = urllib.request.Request(self.url + path, headers={"authorization": f"Bearer {TOKEN}"})

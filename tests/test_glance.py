@@ -41,6 +41,16 @@ def test_of_a_long_conversation_the_end_is_shown_and_how_much_is_not():
     assert text.endswith("number 999")
 
 
+def test_long_lines_are_wrapped_below_where_they_begin():
+    """mitmweb wraps none. A word stays whole, as a path or a key has to."""
+    result = {"type": "tool_result", "tool_use_id": "1", "content": "word " * 50 + "x" * 150}
+    lines = glance.request(MESSAGES, body([user("so " * 60), {"role": "user", "content": [result]}])).splitlines()
+    assert all(len(line) <= glance.WIDTH for line in lines if "x" * 150 not in line)
+    assert sum(line.startswith("so so") for line in lines) == 2
+    assert sum(line.startswith("  │ word") for line in lines) == 3
+    assert lines[-1] == "  │ " + "x" * 150
+
+
 def test_what_is_seen_by_nobody_is_spelled_out():
     """Such as a bidirectional override, by which a path reads as another."""
     text = glance.request(MESSAGES, body([user("rm \u202efdp.x\u202c \u2066a\u2069 \u200b \U000e0041 \x1b[2J \ud800")]))
@@ -68,7 +78,7 @@ def test_the_row_tells_how_a_call_ended_what_it_cost_and_why_not():
         "529 overloaded_error: Come back.",
         "input 1,200 · cache read 1,000 · output 3 · at least",
         "cost $? · (cut)",
-        "1.5 s",
+        "1.50 s",
     ]
 
 

@@ -221,8 +221,9 @@ def test_mitmdump_prints_the_conversation(confdir: Path, tmp_path: Path):
 
 @pytest.mark.long
 class TestMitmweb:
-    @pytest.fixture(scope="class")
-    def web(self, confdir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mitmweb]:
+    @pytest.fixture(scope="module")
+    @staticmethod
+    def web(confdir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mitmweb]:
         folder = tmp_path_factory.mktemp("web")
         with Mitmweb(DEMO, confdir=confdir, options={"gateway_db": folder / "demo.db"}) as web:
             yield web
