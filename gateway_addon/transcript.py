@@ -113,7 +113,7 @@ def shortened(words: str, lines: int = MAX_LINES, characters: int = MAX_CHARACTE
     """The beginning of a text, and how much is left out."""
     kept = "\n".join(words[: characters + 1].splitlines()[:lines])[:characters]
     left = len(words.rstrip()) - len(kept)
-    return f"{kept}\n… {left} more characters" if left > 0 else kept
+    return f"{kept}\n… {left} more characters" if left > 0 else words[:characters]
 
 
 def _readable(arguments: str) -> str:

@@ -6,9 +6,8 @@ from mitmproxy import contentviews, flow, http
 from mitmproxy.contentviews import Metadata, SyntaxHighlight
 
 from gateway_addon import glance
-from gateway_addon.api import KINDS, responses
+from gateway_addon.api import KINDS
 from gateway_addon.api.base import ApiKind
-from gateway_addon.api.paths import call_path
 from gateway_addon.captures import notes
 from gateway_addon.proxy.log import describe
 
@@ -16,9 +15,6 @@ NAME = "model call"
 
 PRIORITY = 3.0
 """Above JSON and GraphQL, which take at most 2."""
-
-SOCKETS: tuple[ApiKind, ...] = (responses,)
-"""Kinds that are spoken over WebSockets."""
 
 
 class CallView(contentviews.Contentview):
@@ -62,8 +58,6 @@ class CallView(contentviews.Contentview):
     def _kind(self, flow: flow.Flow | None) -> ApiKind | None:
         if not isinstance(flow, http.HTTPFlow):
             return None
-        if flow.websocket and (place := call_path(flow.request.path)):
-            return place.kind if place.kind in SOCKETS else None
         return KINDS.get(notes.kind_in(flow) or "") or self._kind_of(flow)
 
 

@@ -9,10 +9,13 @@ from mitmproxy import exceptions, http
 from mitmproxy.command import CommandManager
 from mitmproxy.test import taddons, tflow
 
+from gateway_addon.proxy.commands import show
 from gateway_addon.proxy.hooks import GatewayAddon
 from tests.make_demo import DEMO
 from tests.mitmdump import http_flows
-from tests.proxy.test_views import played
+from tests.proxy.test_views import addon, played, socket_flow
+
+__all__ = ["addon"]  # a fixture
 
 PROMPT = "Two players with equal points get different ranks."
 
@@ -46,6 +49,13 @@ def test_show_tells_the_conversation_with_the_answer(session: Any):
     assert "▸ read_file path: scores/ranking.py" in text
     with pytest.raises(exceptions.CommandError, match="no model call"):
         commands.call("gateway.show", tflow.tflow(resp=True))
+
+
+def test_show_tells_each_turn_of_a_websocket(addon: GatewayAddon):
+    (flow,) = played(addon, socket_flow())
+    text = show(flow)
+    assert text.startswith("── system prompt\nBe brief.\n\n── user\nWhy?\n\n── assistant\nSo.\n[")
+    assert "responses gpt-5.1 · in 12 out 3" in text
 
 
 def test_totals_are_those_of_the_end(session: Any):

@@ -189,7 +189,7 @@ def socket_flow() -> http.HTTPFlow:
 
 
 def test_each_message_of_a_websocket(addon: GatewayAddon):
-    flow = socket_flow()
+    (flow,) = played(addon, socket_flow())
     assert flow.websocket
     results = [contentviews.prettify_message(message, flow) for message in flow.websocket.messages]
     assert {result.view_name for result in results} == {NAME}
