@@ -33,7 +33,7 @@ def exchange(
     return flow
 
 
-def _fields(headers: dict[str, str]) -> dict[str, str]:
+def _fields(headers: dict[str, str]) -> Any:
     return {name.replace("_", "-"): value for name, value in headers.items()}
 
 
