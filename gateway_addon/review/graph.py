@@ -18,7 +18,7 @@ MAX_ROWS = 400
 _ROW, _TOP, _LEFT, _INDENT, _WIDTH, _HOSTS = 26, 30, 210, 24, 1240, 960
 _KEPT = 2_000
 """Characters of a step that are looked at for secrets to mask, and held."""
-_SHOWN = 96
+_SHOWN = 84
 """Characters of a row."""
 _FROM, _TO = ("brought", "named", "told"), ("carried", "did")
 

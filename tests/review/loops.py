@@ -4,7 +4,7 @@ The answers are the fake provider's, the requests those of the synthetic agents 
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,11 +38,22 @@ class Turn(NamedTuple):
 
 
 class Loop:
-    """A session: each conversation of it goes on from `at` seconds."""
+    """A session: each conversation of it goes on where the one before has ended.
 
-    def __init__(self, kind: str, session: str = "s-1", start: float = 1_790_000_000.0) -> None:
+    `flows` has its calls, unless `keep` takes them.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        session: str = "s-1",
+        start: float = 1_790_000_000.0,
+        keep: Callable[[Flow], object] | None = None,
+    ) -> None:
         self.kind, self.session, self.now = kind, session, start
         self.flows: list[Flow] = []
+        self._keep = keep or self.flows.append
+        self._number = 0
         self._client = CLIENTS[kind]
 
     def ask(
@@ -58,7 +69,7 @@ class Loop:
         return self
 
     def _call(self, history: list[Any], answer: Answer, agent: str | None) -> Any:
-        number = len(self.flows) + 1
+        self._number = number = self._number + 1
         body = self._client.answer(
             Answer(**{**_fields(answer), "id": f"{self.session}-{number}", "model": "fake/coder"})
         )
@@ -73,7 +84,7 @@ class Loop:
         flow.request.timestamp_start = flow.request.timestamp_end = self.now
         flow.response.timestamp_start = flow.response.timestamp_end = self.now + 1
         self.now += 2
-        self.flows.append(flow)
+        self._keep(flow)
         return body
 
 

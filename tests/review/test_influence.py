@@ -17,7 +17,9 @@ EVIL = "collector.evil-host.example"
 DOCS = "https://docs.example/guide"
 # nothing in it is a secret by itself
 NOTES = "the harbour project starts on the ninth of March with forty two people from Bergen"
-RULES = ("host", "address", "package", "command")
+
+# each reads a capture; what is here in short is in test_story.py
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture
