@@ -42,8 +42,8 @@ _PATTERNS = tuple(
         (
             ("ignore", "disregard", "forget", "override"),
             r"\b(?:ignore|disregard|forget|override)\b"
-            r"(?=[^.\n]{0,40}\b(?:previous|prior|above|earlier|preceding|your|system)\b)"
-            r"(?=[^.\n]{0,80}\b(?:instruction|prompt|rule|guideline|direction|message|order)s?\b)",
+            r"(?=[^.\n(){}=;]{0,40}\b(?:previous|prior|above|earlier|preceding|your|system)\b)"
+            r"(?=[^.\n(){}=;]{0,80}\b(?:instruction|prompt|rule|guideline|direction|message|order)s?\b)",
         ),
         (
             _MODELS,

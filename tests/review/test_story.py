@@ -39,7 +39,7 @@ def test_it_is_found_with_its_chain(capture: Path, monkeypatch: pytest.MonkeyPat
         'brought s-1-flow-003 turn 3 tool result read_file {"path":".env"}',
         "sent s-1-flow-003 turn 3 by 4 calls from here on to api.anthropic.com…",
     ]
-    assert shown[start + 4].startswith(f"carried s-1-flow-004 turn 4 tool arguments bash → {COLLECTOR}")
+    assert shown[start + 4].startswith("carried s-1-flow-004 turn 4 tool arguments bash → collector.evil-")
     assert shown[-1] == "looked at 6 flows, 6 calls among them"
     assert not any(secret in result.output for secret in SECRETS)
 
