@@ -1,7 +1,6 @@
 """What the package brings along, and that mitmproxy can load it."""
 
 import ast
-from collections.abc import Callable
 from pathlib import Path
 
 from gateway_addon import config
@@ -36,12 +35,6 @@ def test_the_demo_is_one():
 
 def test_a_word_that_names_no_file():
     assert run("addon-path", "dem").exit_code == 2
-
-
-def test_mitmdump_records_with_the_script_of_the_package(mitmdump: Callable):
-    proxy = mitmdump(addon=Path(output("addon-path").strip()))
-    proxy.wait_for("gateway-addon 0")
-    assert proxy.stop() == 0
 
 
 def test_a_module_of_the_package_is_no_script(confdir: Path, tmp_path: Path):
