@@ -3,9 +3,12 @@
 import ast
 from pathlib import Path
 
+import pytest
+
 from gateway_addon import config
 from gateway_addon.proxy import hooks
 from tests.commands import as_json, output, run
+from tests.make_demo import DEMO
 from tests.mitmdump import ADDON, run_mitmdump
 
 
@@ -35,6 +38,15 @@ def test_the_demo_is_one():
 
 def test_a_word_that_names_no_file():
     assert run("addon-path", "dem").exit_code == 2
+
+
+@pytest.mark.long
+def test_both_at_once_are_the_addon_once(confdir: Path, tmp_path: Path):
+    script = output("addon-path").strip()
+    read = run_mitmdump("-s", script, "-n", "-r", str(DEMO), confdir=confdir, options={"gateway_db": tmp_path / "x.db"})
+    assert read.returncode == 0
+    assert "gateway-addon: loaded already, by another script" in read.stdout
+    assert "gateway-addon: 13 calls" in read.stdout
 
 
 def test_a_module_of_the_package_is_no_script(confdir: Path, tmp_path: Path):
