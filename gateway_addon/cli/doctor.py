@@ -15,7 +15,7 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
@@ -25,10 +25,12 @@ from gateway_addon import __version__
 from gateway_addon.api import KINDS
 from gateway_addon.cli.options import database, is_flow_file
 from gateway_addon.cli.output import plain, print_json, say
-from gateway_addon.config import ConfigError, Settings, load
 from gateway_addon.cost import PriceTable
 from gateway_addon.gateway import routing
 from gateway_addon.store.database import StoreError, check_writable
+
+if TYPE_CHECKING:
+    from gateway_addon.config import Settings
 
 type Level = Literal["good", "note", "bad"]
 """`note`: not as it must be for some uses; `bad`: something would not work."""
@@ -53,11 +55,15 @@ class Asked:
     """mitmproxy's own folder."""
 
     @cached_property
-    def settings(self) -> Settings | ConfigError:
+    def settings(self) -> "Settings | str":
+        """Or what is wrong with them."""
+        # pydantic takes a while to import, which other commands should not cost
+        from gateway_addon.config import ConfigError, load
+
         try:
             return load(self.config, os.environ)
         except ConfigError as error:
-            return error
+            return str(error)
 
     @cached_property
     def base_urls(self) -> list[tuple[str, str, str]]:
@@ -93,8 +99,8 @@ def prices(_: Asked) -> Iterator[Finding]:
 
 
 def configuration(asked: Asked) -> Iterator[Finding]:
-    if isinstance(asked.settings, ConfigError):
-        yield Finding("bad", str(asked.settings))
+    if isinstance(asked.settings, str):
+        yield Finding("bad", asked.settings)
     elif asked.config:
         yield Finding("good", f"{_short(asked.config)}: {len(asked.settings.models)} models of your own")
     else:
@@ -103,7 +109,7 @@ def configuration(asked: Asked) -> Iterator[Finding]:
 
 def keys(asked: Asked) -> Iterator[Finding]:
     """Names only: a value is nobody's business."""
-    if isinstance(asked.settings, ConfigError):
+    if isinstance(asked.settings, str):
         return
     for provider in asked.settings.providers.values():
         if asked.settings.provider_key(provider):
