@@ -11,7 +11,7 @@ from gateway_addon import clients
 from gateway_addon.api import base
 from gateway_addon.api.base import ApiKind, Json, Operation, RequestFacts
 from gateway_addon.gateway.answers import AnswerChange
-from gateway_addon.terms import SideRequest, Source, Warning
+from gateway_addon.terms import SideRequest, Source, Transport, Warning
 from gateway_addon.wire import encodings, jsontext
 from gateway_addon.wire.elements import Body, Memory
 from gateway_addon.wire.headers import Headers
@@ -29,6 +29,11 @@ class Head:
     path: str
     """With query."""
     headers: Headers
+
+    @property
+    def is_upgrade(self) -> bool:
+        """Whether it wants a WebSocket."""
+        return self.method == "GET" and self.headers.get("upgrade", "").lower() == "websocket"
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -142,6 +147,7 @@ class Passage:
     kind: ApiKind
     destination: Destination | None
     """None: it goes nowhere, the addon answers it."""
+    transport: Transport = "http"
     model: str | None = None
     """What its path says that the client asks for; its body goes before."""
     side_request: SideRequest | None = None
@@ -186,7 +192,7 @@ def open_call(
         if request.json is not None:
             of = request.elements.of if request.elements else base.of
             facts = passage.kind.read_request(request.json, of)
-        facts = clients.with_own_prompts(request.headers, facts)
+        facts = clients.with_durations(request.headers, clients.with_own_prompts(request.headers, facts))
         client = clients.identify(request.headers, request.json, facts)
     except Exception as error:
         failed(error)

@@ -1,10 +1,12 @@
 """Who is calling: the client program, its session and agent, told from a request."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
+from urllib.parse import unquote
 
 from gateway_addon.api.base import Json, RequestFacts
 from gateway_addon.api.prompts import for_known_client
@@ -26,6 +28,9 @@ class Client:
     """The sub-agent; None for the session's main agent."""
     parent_agent_id: str | None = None
     """The agent, or the session, that started this one."""
+    agent_name: str | None = None
+    agent_type: str | None = None
+    """What the client calls the agent: a name of its own, and what kind of agent it is (`Explore`, `review`)."""
     side_request: SideRequest | None = None
     """What the client itself calls a request that is no turn of the conversation; None: it says nothing."""
     conversation_id: str | None = None
@@ -73,12 +78,16 @@ CLIENTS: dict[str, tuple[Sign, ...]] = {
         _header("x-kilocode-mode"),
         _header("x-kilo-session"),
         _header("user-agent", "opencode-kilo-provider"),
+        # of the CLI: channel, version, client
+        _header("user-agent", r"^kilo/[^/\s]+/(\d[^/\s]*)"),
         *_app("kilocode.ai", "Kilo Code"),
     ),
     "opencode": (_product("opencode"), _header("x-opencode-session"), _header("x-opencode-session-id")),
     "roo-code": (_product("RooCode"), _header("x-roo-task-id"), *_app("Roo-Cline", "Roo Code")),
     "cline": (_product("Cline"), *_app("cline.bot", "Cline")),
     "aider": _app("aider.chat", "Aider"),
+    "qwen-code": (_product("QwenCode"),),
+    "pi": (_header("user-agent", r"^pi/(\d\S*)"),),
     "cursor": (_product("Cursor"),),
     "copilot": (_product("GitHubCopilotChat"), _header("copilot-integration-id")),
 }
@@ -127,7 +136,11 @@ PARENT_HEADERS = (
     "x-opencode-parent-session-id",
     "x-parent-session-id",
 )
+TYPE_HEADERS = ("x-claude-code-agent-type", "x-openai-subagent")
 """By precedence, all clients together: no two of them mean different things by one name."""
+
+TOOL_DURATIONS = "x-claude-code-prev-tool-durations"
+"""`NAME=MS;NAME=MS`, names percent-encoded: how long the tools took whose results are sent."""
 
 SIDE_REQUESTS: dict[tuple[str, str], SideRequest] = {
     ("x-claude-code-request-class", "compaction"): "compaction",
@@ -196,9 +209,33 @@ def identify(headers: Headers, body: Json | None, facts: RequestFacts) -> Client
         parent_agent_id=_first(headers, PARENT_HEADERS)
         or _first(codex, PARENT_HEADERS)
         or text(user.get("parent_session_id")),
+        agent_name=text(codex.get("agent_name")),
+        agent_type=_first(headers, TYPE_HEADERS),
         side_request=_side_request(headers, codex),
         conversation_id=_digest(facts.first_prompt) if facts.first_prompt else None,
     )
+
+
+def with_durations(headers: Headers, facts: RequestFacts) -> RequestFacts:
+    """The facts with how long the tools took whose results are sent, where the client has measured that.
+
+    It tells tools by their names: of several calls of one name nobody can say which took how long.
+    """
+    told = [entry.rpartition("=") for entry in headers.get(TOOL_DURATIONS, "").split(";")]
+    measured = Counter(unquote(name.strip()) for name, _, _ in told)
+    sent = Counter(result.name for result in facts.tool_results)
+    for name, _, duration in told:
+        name = unquote(name.strip())
+        if measured[name] == sent[name] == 1 and _DURATION.fullmatch(duration.strip()):
+            results = [
+                replace(result, duration_ms=float(duration)) if result.name == name else result
+                for result in facts.tool_results
+            ]
+            facts = replace(facts, tool_results=results)
+    return facts
+
+
+_DURATION = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
 
 
 def with_own_prompts(headers: Headers, facts: RequestFacts) -> RequestFacts:

@@ -93,6 +93,8 @@ class Provider(Table):
     api_kinds: Kinds
     dialect: Dialect | None = None
     """None: each kind's own vendor's."""
+    websocket: bool | None = None
+    """Whether Responses may be spoken over a WebSocket; None: as its dialect has it."""
     api_key_env: Variable = ""
     _id: str = PrivateAttr()
 
@@ -100,6 +102,13 @@ class Provider(Table):
     def id(self) -> str:
         """Its name in the file."""
         return self._id
+
+    @property
+    def takes_websockets(self) -> bool:
+        """Whether it may be spoken to over a WebSocket."""
+        if self.websocket is None:
+            return self.dialect is not None and DIALECTS[self.dialect].TAKES_WEBSOCKETS
+        return self.websocket
 
     @property
     def address(self) -> tuple[str, int]:

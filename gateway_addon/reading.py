@@ -111,6 +111,8 @@ def opening_record(call: Call) -> Record:
         started_at=call.started,
         source=call.source,
         api_kind=passage.kind.NAME,
+        transport=passage.transport,
+        streamed=True if passage.transport == "websocket" else None,
         request_model=facts.model,
         max_tokens=facts.max_tokens,
         client=client.client,
@@ -120,6 +122,8 @@ def opening_record(call: Call) -> Record:
         conversation_id=client.conversation_id,
         agent_id=client.agent_id,
         parent_agent_id=client.parent_agent_id,
+        agent_name=client.agent_name,
+        agent_type=client.agent_type,
         traceparent=call.request.headers.get("traceparent"),
         betas=clients.betas(call.request.headers),
         side_request=passage.side_request or facts.side_request or client.side_request,
@@ -165,7 +169,8 @@ def finish(reading: Reading, end: End, lasted: float | None, table: cost.PriceTa
         record.error_message = errors.bounded(problem.message) if problem.message else None
     headers = reading.headers
     record.response_model = answer.model
-    record.streamed = feed.streamed if feed else None
+    if feed and feed.streamed is not None:
+        record.streamed = feed.streamed
     record.finish_reason = answer.finish_reason
     record.finish_detail = answer.finish_detail
     record.response_id = answer.response_id or headers.get("x-generation-id")

@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway_addon import times
 from gateway_addon.api.base import Json, Operation
-from gateway_addon.terms import CostFlag, CostSource, Outcome, SideRequest, Source, Warning
+from gateway_addon.terms import CostFlag, CostSource, Outcome, SideRequest, Source, Transport, Warning
 from gateway_addon.wire import jsontext
 
 
@@ -23,6 +23,7 @@ class Record:
     started_at: float
     source: Source
     api_kind: str
+    transport: Transport = "http"
     outcome: Outcome = "in_flight"
     http_status: int | None = None
     error_status: int | None = None
@@ -71,6 +72,9 @@ class Record:
     """Tells the conversations of one session and agent apart (`clients.Client`)."""
     agent_id: str | None = None
     parent_agent_id: str | None = None
+    agent_name: str | None = None
+    agent_type: str | None = None
+    """What the client calls the agent that asks: its own name, and what kind of agent it is."""
     traceparent: str | None = None
     """W3C trace context, as the client's header has it."""
     betas: tuple[str, ...] | None = None

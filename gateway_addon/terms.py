@@ -7,6 +7,9 @@ from typing import Literal, NewType, get_args
 type Source = Literal["live", "file", "replay"]
 """Where a call was seen: as it happened, in a flow file, or in a replay of one."""
 
+type Transport = Literal["http", "websocket"]
+"""What a call came by: as an HTTP request of its own, or as one turn of a WebSocket."""
+
 type Outcome = Literal[
     "in_flight",
     "complete",

@@ -7,16 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway_addon.api.base import RequestFacts
+from gateway_addon.api.base import RequestFacts, ToolResult
 from gateway_addon.clients import (
     AGENT_HEADERS,
     OPENING,
     PARENT_HEADERS,
     SESSION_HEADERS,
+    TOOL_DURATIONS,
     Client,
     betas,
     identify,
     is_subscription,
+    with_durations,
     with_own_prompts,
 )
 from gateway_addon.wire.headers import Headers
@@ -41,7 +43,11 @@ def client_of(headers: dict[str, str], system_prompt: str | None = None) -> tupl
         ("Kilo-Code/4.140.0", "kilo-code", "4.140.0"),
         ("opencode-kilo-provider", "kilo-code", None),
         ("opencode/1.2.3 opencode-kilo-provider", "kilo-code", None),
+        ("kilo/latest/7.7.7/cli ai-sdk/provider-utils/4.0.27 runtime/bun/1.3.14", "kilo-code", "7.7.7"),
         ("Cline/3.20.0", "cline", "3.20.0"),
+        ("QwenCode/0.24.4 (linux; x64)", "qwen-code", "0.24.4"),
+        ("pi/1.5.2 (linux; node/v24.21.0; x64)", "pi", "1.5.2"),
+        ("raspberry-pi/5.0", None, None),
         ("RooCode/3.25.1", "roo-code", "3.25.1"),
         ("Cursor/1.4", "cursor", "1.4"),
         ("GitHubCopilotChat/0.30.2", "copilot", "0.30.2"),
@@ -325,6 +331,39 @@ def test_side_request_as_the_client_calls_it(headers, side_request):
 def test_side_request_as_codex_calls_it(metadata, side_request, send):
     headers, body = send(metadata)
     assert identify(Headers(headers), body, RequestFacts()).side_request == side_request
+
+
+@pytest.mark.parametrize(
+    ("headers", "name", "kind"),
+    [
+        ({}, None, None),
+        ({"x-claude-code-agent-type": "Explore"}, None, "Explore"),
+        ({"x-openai-subagent": "review"}, None, "review"),
+        ({"x-codex-turn-metadata": '{"agent_name": "Ada"}'}, "Ada", None),
+        ({"x-codex-turn-metadata": '{"agent_name": 7}'}, None, None),
+    ],
+)
+def test_what_the_client_calls_the_agent(headers, name, kind):
+    told = identify(Headers(headers), None, RequestFacts())
+    assert (told.agent_name, told.agent_type) == (name, kind)
+
+
+@pytest.mark.parametrize(
+    ("told", "durations"),
+    [
+        ("", [None, None, None]),
+        ("Bash=1250;mcp%3Adocs%3Dall=3.5", [1250.0, 3.5, None]),
+        pytest.param("Read=10;Bash=7", [7.0, None, None], id="two calls of one name"),
+        pytest.param("Bash=10;Bash=7", [None, None, None], id="two durations of one name"),
+        pytest.param("Bash=-1;mcp:docs=all=1e9;=;x", [None, None, None], id="no number"),
+        pytest.param("Bash=12345678901", [None, None, None], id="years"),
+    ],
+)
+def test_how_long_tools_took_where_one_call_had_the_name(told, durations):
+    names = ["Bash", "mcp:docs=all", None] + (["Read", "Read"] if "Read" in told else [])
+    sent = RequestFacts(tool_results=[ToolResult(None, name, "done", None) for name in names])
+    timed = with_durations(Headers({TOOL_DURATIONS: told}), sent)
+    assert [result.duration_ms for result in timed.tool_results] == durations + [None] * (len(names) - 3)
 
 
 @pytest.mark.parametrize("metadata", ["", "no JSON", "[]", '"memory"', "{" * 10_000])

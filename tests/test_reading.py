@@ -61,7 +61,18 @@ def test_what_is_unknown_is_none():
     row = record(None, CUT)
     known = {name for name in Record.__slots__ if getattr(row, name) is not None}
     assert known == {
-        *("id", "run_id", "started_at", "source", "api_kind", "outcome", "dialect", "duration_ms", "request_bytes"),
+        *(
+            "id",
+            "run_id",
+            "started_at",
+            "source",
+            "api_kind",
+            "transport",
+            "outcome",
+            "dialect",
+            "duration_ms",
+            "request_bytes",
+        ),
         *("upstream_host", "upstream_path", "request_model", "upstream_model", "max_tokens", "error_message"),
         *("betas", "cost_flags", "rewrites", "warnings"),
     }

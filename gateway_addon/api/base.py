@@ -51,6 +51,8 @@ class ToolResult:
     """None: not to be stored."""
     is_error: bool | None
     """None where the format has no error signal (chat, `function_call_output`)."""
+    duration_ms: float | None = None
+    """How long the tool took by the client's own clock, where the client tells."""
 
 
 @dataclass(slots=True)

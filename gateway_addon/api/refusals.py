@@ -7,6 +7,7 @@ ANTHROPIC_TYPES = {
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
+    426: "invalid_request_error",
     500: "api_error",
     502: "api_error",
 }

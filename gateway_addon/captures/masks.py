@@ -22,11 +22,11 @@ AT_HOME = (b"authorization", b"x-api-key")
 """Request headers in which a secret is no surprise."""
 
 
-def mask_flow(flow: http.HTTPFlow, mask: Mask, *, across: bool = False) -> bool:
+def mask_flow(flow: http.HTTPFlow, mask: Mask, *, across: bool = False, messages: bool = True) -> bool:
     """Mask the secrets in a flow, in place; return whether there were any where none belongs.
 
     A compressed body that holds one is decoded. `across`: also those that are spread over several events of a streamed
-    answer, as a model says them.
+    answer, as a model says them. `messages`: those of a WebSocket, too.
     """
     found = [_mask_request(flow.request, mask)]
     if flow.response:
@@ -34,7 +34,7 @@ def mask_flow(flow: http.HTTPFlow, mask: Mask, *, across: bool = False) -> bool:
     if flow.error and (text := mask.text(flow.error.msg)) is not flow.error.msg:
         flow.error = Error(text, flow.error.timestamp)
         found.append(True)
-    if flow.websocket:
+    if flow.websocket and messages:
         for message in flow.websocket.messages:
             if (content := mask.data(message.content)) is not message.content:
                 message.content = content

@@ -22,6 +22,9 @@ from gateway_addon.wire.text import storable
 METADATA = "gateway"
 """The key in `flow.metadata` of the row, by column; what is NULL is left out."""
 
+TURNS, LEFT_OUT = "turns", "turns_left_out"
+"""What stands there for a WebSocket: the rows of its turns, and how many are not in the flow any more."""
+
 PACE = "gateway_pace"
 """The key in `flow.metadata` of the answer's pace: a list of [milliseconds since the request's start, body bytes]."""
 
@@ -46,6 +49,8 @@ class Notes:
     provider: str | None = None
     dialect: str | None = None
     rewrites: tuple[Operation, ...] = ()
+    upstream_model: str | None = None
+    """What those made of the model's name; None if they left it alone."""
     warnings: tuple[Warning, ...] = ()
     """Those that the flow itself does not show (`UNSEEN`)."""
     timings: Mapping[str, float] = field(default_factory=dict)
@@ -54,27 +59,81 @@ class Notes:
 
 def read(flow: http.HTTPFlow) -> Notes | None:
     """The notes of a loaded flow; None if it has none, and for a live one. Never raises."""
+    noted = _noted(flow)
+    return None if noted is None else _notes(noted)
+
+
+def _noted(flow: http.HTTPFlow) -> Mapping[str, Any] | None:
     noted = flow.metadata.get(METADATA)
-    if flow.live or not isinstance(noted, dict) or not noted:
-        return None
+    return None if flow.live or not isinstance(noted, dict) or not noted else noted
+
+
+def _notes(noted: Mapping[str, Any]) -> Notes:
     outcome, warnings = _text(noted, "outcome"), _text(noted, "warnings")
     provider, dialect = _text(noted, "provider"), _text(noted, "dialect")
+    rewrites = _operations(_text(noted, "rewrites"))
+    is_renamed = any(operation.get("path") == "/body/model" for operation in rewrites)
     return Notes(
         outcome=outcome if outcome in _OUTCOMES else None,  # type: ignore[arg-type]
         error_type=_text(noted, "error_type"),
         provider=provider if provider and re.fullmatch(r"[A-Za-z0-9._-]{1,100}", provider) else None,
         dialect=dialect if dialect in DIALECTS else None,
-        rewrites=_operations(_text(noted, "rewrites")),
+        rewrites=rewrites,
+        upstream_model=_text(noted, "upstream_model") if is_renamed else None,
         warnings=tuple(warning for warning in UNSEEN if f'"{warning}"' in (warnings or "")),
         timings={name: value for name in TIMINGS if (value := _duration(noted.get(name))) is not None},
     )
+
+
+def turns(flow: http.HTTPFlow) -> dict[str, Notes]:
+    """The notes on each turn of a loaded flow of a WebSocket, by what its row's id has behind the flow's."""
+    return {(_text(noted, "id") or "").rpartition("/")[2]: _notes(noted) for noted in _noted_turns(flow)}
+
+
+def left_out(flow: http.HTTPFlow) -> int:
+    """How many turns of a WebSocket, its first ones, are not in its loaded flow."""
+    noted = _noted(flow)
+    number = noted.get(LEFT_OUT) if noted else None
+    return number if isinstance(number, int) and 0 <= number < 10**9 else 0
+
+
+def _noted_turns(flow: http.HTTPFlow) -> list[Mapping[str, Any]]:
+    noted = (_noted(flow) or {}).get(TURNS)
+    return [turn for turn in noted if isinstance(turn, dict)] if isinstance(noted, list | tuple) else []
+
+
+def begin_turns(flow: http.HTTPFlow, turns_left_out: int) -> None:
+    """Forget what is noted in the flow of a WebSocket, all but how many of its first turns have no messages in it."""
+    flow.metadata[METADATA] = {TURNS: []}
+    leave_out(flow, turns_left_out)
+
+
+def leave_turn(flow: http.HTTPFlow, record: Record) -> None:
+    """Note a finished turn of a WebSocket in its flow."""
+    flow.metadata[METADATA][TURNS].append(_values(record))
+
+
+def leave_out(flow: http.HTTPFlow, turns: int) -> None:
+    """Forget the first turns of a WebSocket, whose messages are not in its flow any more, but their number."""
+    noted = flow.metadata[METADATA]
+    if turns:
+        noted[TURNS] = [turn for turn in noted[TURNS] if _number(turn["id"]) > turns]
+        noted[LEFT_OUT] = turns
 
 
 def leave(flow: http.HTTPFlow, record: Record, pace: list[list[int]] | None) -> None:
     """Note a finished call in its flow."""
     if pace:
         flow.metadata[PACE] = pace
-    flow.metadata[METADATA] = {
+    flow.metadata[METADATA] = _values(record)
+
+
+def _number(id: str) -> int:
+    return int(id.rpartition("/")[2].partition(".")[0])
+
+
+def _values(record: Record) -> dict[str, Any]:
+    return {
         # mitmproxy cannot save lone surrogates either
         name: storable(value) if isinstance(value, str) else value
         for name, value in as_row(record).items()

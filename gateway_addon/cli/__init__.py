@@ -23,6 +23,7 @@ from gateway_addon.cli import (
     live,
     look,
     package,
+    run,
     share,
     sums,
     telemetry,
@@ -70,6 +71,7 @@ def main(context: click.Context) -> None:
 
 
 COMMANDS = (
+    run.run,
     sums.list_calls,
     live.tail,
     sums.report,

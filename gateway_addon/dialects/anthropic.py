@@ -5,6 +5,7 @@ from gateway_addon.dialects import reported
 NAME = "anthropic"
 SENDS_USAGE = False
 IS_STRICT = True
+TAKES_WEBSOCKETS = False
 BETA_HEADERS = ("anthropic-beta",)
 PROVIDERS = {
     "anthropic": {

@@ -38,6 +38,8 @@ class Dialect(Protocol):
     """Whether streams tell their usage without being asked (`ApiKind.USAGE_ON_REQUEST`)."""
     IS_STRICT: bool
     """Whether requests with members that it does not know are refused (`ApiKind.FIELDS`)."""
+    TAKES_WEBSOCKETS: bool
+    """Whether Responses may be spoken over a WebSocket."""
 
     @property
     def PROVIDERS(self) -> Mapping[str, Mapping[str, Any]]:

@@ -5,6 +5,7 @@ from gateway_addon.dialects import reported
 NAME = "openai"
 SENDS_USAGE = False
 IS_STRICT = False
+TAKES_WEBSOCKETS = True
 BETA_HEADERS = ("anthropic-beta",)
 PROVIDERS = {
     "openai": {

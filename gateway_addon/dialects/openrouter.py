@@ -15,6 +15,7 @@ from gateway_addon.terms import CostFlag
 NAME = "openrouter"
 SENDS_USAGE = True
 IS_STRICT = False
+TAKES_WEBSOCKETS = False
 BETA_HEADERS = ("anthropic-beta", "x-anthropic-beta")
 PROVIDERS = {
     "openrouter": {

@@ -13,6 +13,7 @@ from gateway_addon.dialects.base import Bill
 NAME = "vercel"
 SENDS_USAGE = False
 IS_STRICT = False
+TAKES_WEBSOCKETS = False
 BETA_HEADERS = ("anthropic-beta",)
 PROVIDERS = {
     "vercel": {

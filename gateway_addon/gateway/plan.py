@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gateway_addon.api import turns
 from gateway_addon.api.base import ApiKind, Operation, Refusal
 from gateway_addon.api.refusals import check_model, check_object
 from gateway_addon.call import Head, Request
@@ -23,6 +24,9 @@ from gateway_addon.terms import SideRequest
 from gateway_addon.wire import jsontext
 
 logger = logging.getLogger(__name__)
+
+UPGRADE_REQUIRED = 426
+"""The answer to an upgrade that sends agents to HTTP at once; any other has them try again for seconds, or give up."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -63,6 +67,20 @@ def plan(request: Request, target: Target, reverse_target: ReverseTarget, settin
     return _or_refused(lambda: _plan(request, target, reverse_target, settings))
 
 
+def plan_turn(
+    request: Request, target: Target, provider: Provider, reverse_target: ReverseTarget, settings: Settings
+) -> Plan | Refusal:
+    """What becomes of a message on a WebSocket that was admitted to `target`, and leads to `provider`: body, model and
+    answer of the plan count, as the rest was sent with the upgrade. Never raises, as `plan`."""
+    return _or_refused(lambda: _turn(request, target, provider, reverse_target, settings))
+
+
+def is_doubtful(request: Request) -> bool:
+    """Whether a message that seems to begin no turn may be taken for one that does, or may ask another model for
+    something: there is no other message that names one."""
+    return request.json is None or "model" in request.json or _is_named_twice("type", request.body or b"")
+
+
 def _or_refused[T](decide: Callable[[], T | Refusal]) -> T | Refusal:
     try:
         return decide()
@@ -74,7 +92,7 @@ def _or_refused[T](decide: Callable[[], T | Refusal]) -> T | Refusal:
 
 
 def _admit(head: Head, caller: Caller, settings: Settings) -> Target | Refusal:
-    target = route(head.method, head.path)
+    target = route(head.method, head.path, is_upgrade=head.is_upgrade)
     if target is None:
         return Refusal(400, f"{head.path.partition('?')[0][:SHOWN]} is no gateway path", "unknown_path")
     if isinstance(target, Refusal):
@@ -86,6 +104,8 @@ def _admit(head: Head, caller: Caller, settings: Settings) -> Target | Refusal:
 
 def _plan(request: Request, target: Target, reverse_target: ReverseTarget, settings: Settings) -> Plan | Refusal:
     kind = target.route.kind
+    if kind is not None and target.route.is_socket:
+        return _upgrade(request, reverse_target, settings, target, kind)
     if kind is not None and (target.route.rewritten or target.route.names_model):
         return _model_call(request, reverse_target, settings, target, kind)
     return _as_it_came(request, reverse_target, settings, target)
@@ -103,6 +123,40 @@ def _as_it_came(request: Request, reverse_target: ReverseTarget, settings: Setti
         if kind and model.free and model.model and (model.provider or provider.id) == provider.id
     ]
     return _assemble(request, settings, target, provider, upstream_model=None, answers=answers)
+
+
+def _upgrade(
+    request: Request, reverse_target: ReverseTarget, settings: Settings, target: Target, kind: ApiKind
+) -> Plan | Refusal:
+    provider = models.choose_provider(kind, settings, reverse_target)
+    if isinstance(provider, Refusal):
+        return provider
+    if not provider.takes_websockets:
+        return Refusal(UPGRADE_REQUIRED, f"the provider {provider.id!r} takes no WebSockets, only HTTP", "no_websocket")
+    # what the rules make of the headers, which no turn has of its own
+    call = rewrites.RuleContext(
+        kind=kind,
+        body={"model": ""},
+        headers=access.without_tokens(request.headers, settings),
+        choice=models.Choice(provider, upstream_model=""),
+        settings=settings,
+    )
+    operations = [operation for operation in rewrites.operations(call) if operation["path"].startswith("/headers/")]
+    return _assemble(request, settings, target, provider, upstream_model=None, operations=operations)
+
+
+def _turn(
+    request: Request, target: Target, provider: Provider, reverse_target: ReverseTarget, settings: Settings
+) -> Plan | Refusal:
+    if refusal := check_object(request.json):
+        return refusal
+    if (request.json or {}).get("type") != turns.CREATE or _is_named_twice("type", request.body or b""):
+        return Refusal(400, f"a message that names a model must be a {turns.CREATE!r}.", "invalid_body")
+    planned = _model_call(request, reverse_target, settings, target, turns.KIND)
+    if isinstance(planned, Plan) and planned.provider.id != provider.id:
+        model = (request.json or {}).get("model")
+        return Refusal(404, f"the model {model!r} is not served on a WebSocket to {provider.id!r}", "model_not_found")
+    return planned
 
 
 def _model_call(

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from gateway_addon.api import KINDS
+from gateway_addon.api import KINDS, turns
 from gateway_addon.api.base import ApiKind, Refusal
 from gateway_addon.terms import SideRequest
 
@@ -33,6 +33,8 @@ class Route:
     side_request: SideRequest | None = None
     names_model: bool = False
     """The body may name a model: it is resolved as for a model call, and nothing else of the body changes."""
+    is_socket: bool = False
+    """An upgrade to a WebSocket, on which each message may be a model call."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -50,8 +52,8 @@ SHOWN = 200
 """Characters of a method or path that a refusal repeats: its flow is kept."""
 
 
-def route(method: str, path: str) -> Target | Refusal | None:
-    """Find the way of a request; `path` is as on the request line, with query.
+def route(method: str, path: str, *, is_upgrade: bool = False) -> Target | Refusal | None:
+    """Find the way of a request; `path` is as on the request line, with query. `is_upgrade`: it wants a WebSocket.
 
     None: no gateway path at all. A `Refusal`: under a gateway prefix, but none that the gateway takes. The path is
     matched as sent, not normalised: what would need that (`..`, `//`, `%2F`) matches nothing, so that nobody reads it
@@ -64,14 +66,16 @@ def route(method: str, path: str) -> Target | Refusal | None:
     if not QUERY.fullmatch(query):
         return Refusal(400, "the query holds characters that no URL has", "unknown_path")
     rest = path[prefix.end() :].removesuffix("/")
-    found = next(_routes(method, rest), None)
+    found = next(_routes(method, rest, is_upgrade), None)
     if found is None:
         return Refusal(400, f"the gateway has no {method[:SHOWN]} {path[:SHOWN]}", "unknown_path")
     return Target(found, rest, mark + query)
 
 
-def _routes(method: str, path: str) -> Iterator[Route]:
+def _routes(method: str, path: str, is_upgrade: bool) -> Iterator[Route]:
     """What a path behind the prefix may be; the first counts."""
+    if is_upgrade and path == turns.KIND.SUFFIX:
+        yield Route(turns.KIND, rewritten=True, logged=True, is_socket=True)
     for kind in KINDS.values():
         if method == "POST" and path == kind.SUFFIX:
             yield Route(kind, rewritten=True, logged=True)

@@ -5,24 +5,28 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from itertools import chain
 
 from mitmproxy import http
 
 from gateway_addon import api, reading
-from gateway_addon.call import Call, Passage, Request
+from gateway_addon.call import Call, Passage, Request, open_call
 from gateway_addon.captures import notes
+from gateway_addon.config import Settings
 from gateway_addon.content import Content, limited
 from gateway_addon.cost import PriceTable
+from gateway_addon.masking import Mask
 from gateway_addon.outcome import End
-from gateway_addon.proxy import flows, forward, framing
+from gateway_addon.proxy import flows, forward, framing, websocket
 from gateway_addon.proxy.callers import OwnConnections, caller_of
 from gateway_addon.proxy.keys import Keys, hide_own_tokens
 from gateway_addon.proxy.log import describe
 from gateway_addon.proxy.options import Options
 from gateway_addon.proxy.tape import Tape
+from gateway_addon.proxy.under_way import UnderWay, finish, kept, recorder
 from gateway_addon.proxy.unrecorded import Unrecorded
 from gateway_addon.proxy.veil import Answer, Veil
 from gateway_addon.reading import Reading
@@ -33,42 +37,6 @@ from gateway_addon.wire.elements import Memory
 from gateway_addon.wire.headers import media_type
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class UnderWay:
-    """A call under way."""
-
-    flow: http.HTTPFlow
-    reading: Reading
-    tape: Tape
-    sinks: Sinks
-    """Where it began, and so where it ends."""
-    began: float
-    """When its head arrived, by the monotonic clock, in seconds."""
-    asked: float
-    """When the request was complete, in seconds since then."""
-    is_live: bool
-    """Not from a file. Its flow says so only until a script kills it."""
-    received_headers: http.Headers | None = None
-    """The answer's, where the client was given others."""
-    instead: Answer | None = None
-    """What the client is still to get in place of a whole answer."""
-    has_failed: bool = field(default=False)
-    """A bug of ours in reading the answer has been reported."""
-
-    @property
-    def call(self) -> Call:
-        return self.reading.call
-
-    def elapsed(self) -> float:
-        """Seconds since it began."""
-        return time.monotonic() - self.began
-
-    def idle(self) -> float:
-        """Seconds since anything was heard of it."""
-        heard = self.reading.last_byte
-        return self.elapsed() - (self.asked if heard is None else heard)
 
 
 _NO_SUCH_NAME = re.compile(r"\[Errno -\d+\]|getaddrinfo|name resolution|servname")
@@ -95,16 +63,27 @@ class Calls:
         self.options = options
         self.own = OwnConnections()
         self._prices = prices
-        self._memory = Memory(api.members)
+        self.memory = Memory(api.members)
         self.keys = Keys()
-        self._forwarder = forward.Forwarder(self.keys, lambda: self.sinks.turn_away(), self._memory)
+        self._forwarder = forward.Forwarder(self.keys, lambda: self.sinks.turn_away(), self.memory)
         self._arrived: dict[str, float] = {}
         """When the heads of requests came whose bodies have not, by the monotonic clock and flow id."""
         self._veil = Veil()
         self._under_way: dict[http.HTTPFlow, UnderWay] = {}
         self._leaving: list[tuple[Sinks, Callable[[], object]]] = []
+        self._sockets: dict[http.HTTPFlow, websocket.Connection] = {}
         self._failures: dict[str, str] = {}
         self._unrecorded = Unrecorded()
+
+    @property
+    def settings(self) -> Settings:
+        """The configuration as it is now."""
+        return self.options.settings
+
+    @property
+    def mask(self) -> Mask:
+        """Masks the gateway's own secrets."""
+        return self.options.mask
 
     def move(self, sinks: Sinks, run_id: str, close_previous: Callable[[], object]) -> None:
         """Calls go to other sinks from now on; those under way end where they began, and then `close_previous` is
@@ -142,14 +121,18 @@ class Calls:
             self._failures.clear()
         self._failures[message] = "dns" if what == "connect" and _NO_SUCH_NAME.search(message) else what
 
-    def is_long(self, flow: http.HTTPFlow) -> bool:
+    def has_long(self, flow: http.HTTPFlow) -> bool:
         """Whether reading a request would take longer than a chunk of another call may wait (`open_long`)."""
         if flow.id not in self._arrived or flow.response:
             return False
         body = flow.request.raw_content or b""
         if "content-encoding" in flow.request.headers:
             return len(body) > LONG_ENCODED
-        recognised = self._memory.recognised(body)
+        return self.is_long(body)
+
+    def is_long(self, body: bytes) -> bool:
+        """The same of a body as it is read."""
+        recognised = self.memory.recognised(body)
         return len(body) - recognised > LONG or body.count(b"{", recognised) > MANY
 
     async def open_long(self, flow: http.HTTPFlow) -> None:
@@ -159,7 +142,7 @@ class Calls:
             settings = self.options.settings
             # what fails here fails below again, where it is known what follows from it
             with suppress(Exception):
-                read = await asyncio.to_thread(_read_long, flow.request, self._memory)
+                read = await asyncio.to_thread(_read_long, flow.request, self.memory)
                 prepared = await asyncio.to_thread(self._forwarder.prepare, flow, settings, read)
             began, opened = self._let_go(flow, read, prepared)
             if opened:
@@ -187,9 +170,9 @@ class Calls:
             )
         else:
             key_is_ours = self.keys.has_key(flow)
-            opened = flows.observed(flow, self.options.settings, self._memory, read, key_is_ours=key_is_ours)
+            opened = flows.observed(flow, self.options.settings, self.memory, read, key_is_ours=key_is_ours)
             if opened is None and flows.may_be_unread_call(flow, self.options.settings):
-                self._unrecorded.add(flow.request.host, flow.request.path.partition("?")[0])
+                self._pass_over(flow)
         return time.monotonic() if began is None else began, opened
 
     def _call(self, flow: http.HTTPFlow, request: Request, passage: Passage) -> Call:
@@ -206,9 +189,60 @@ class Calls:
             flow.live,
         )
         self._under_way[flow] = followed
+        self._announce(followed)
+
+    def _announce(self, followed: UnderWay) -> None:
         if followed.is_live:
-            record, _ = limited(reading.opening_record(call), Content(), self.options.content)
-            self.sinks.begin(self.options.mask.value(record))
+            record, _ = limited(reading.opening_record(followed.call), Content(), self.options.content)
+            self.sinks.begin(self.mask.value(record))
+
+    # -- WebSockets ----------------------------------------------------------------------------------------------
+
+    def converse(self, flow: http.HTTPFlow) -> websocket.Connection | None:
+        """A WebSocket is open: follow its turns, if it is one on which calls are made."""
+        way: websocket.Way | None = self._forwarder.ways.get(flow)
+        if way is None and flows.asks_for_turns(flow.request):
+            way = websocket.Observed(flow, self.settings)
+        if way is not None and flow not in self._sockets:
+            self._sockets[flow] = websocket.Connection(flow, way, self, self.options.body_limit)
+        return self._sockets.get(flow)
+
+    def message(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
+        """A message has come on a WebSocket. mitmproxy waits for what is returned before it sends it."""
+        connection = self._sockets.get(flow)
+        if connection is None and flow in self._forwarder.ways and flow.websocket:
+            # a bug of ours, and nobody can say what would be sent with the gateway's key
+            flow.websocket.messages[-1].drop()
+        return connection.message() if connection else None
+
+    def begin_turn(self, flow: http.HTTPFlow, id: str, started: float, request: Request, passage: Passage) -> UnderWay:
+        """A call begins that is a turn of a WebSocket (`websocket.Calls`)."""
+        call = open_call(
+            request,
+            passage,
+            id=id,
+            run_id=self.run_id,
+            source=flows.source_of(flow),
+            started=flows.plausible(started),
+            failed=_report("reading a request"),
+        )
+        followed = UnderWay(flow, Reading(call), Tape(0), self.sinks, time.monotonic(), 0.0, flow.live)
+        self._announce(followed)
+        return followed
+
+    def end_turn(
+        self, followed: UnderWay, end: End, lasted: float, noted: notes.Notes, *, is_masked: bool
+    ) -> tuple[Record, str]:
+        """A call has ended that is a turn of a WebSocket (`websocket.Calls`)."""
+        record, content = finish(followed, end, lasted, self._prices)
+        for name, value in noted.timings.items():
+            setattr(record, name, value)
+        record, content = kept(record, content, self.mask, self.options.content, lambda is_said: is_masked)
+        followed.sinks.finish(record, content, wait=not followed.is_live)
+        self._close_left()
+        return record, console.line(record, console.tools_called(content))
+
+    # -- answers -------------------------------------------------------------------------------------------------
 
     def stream(self, flow: http.HTTPFlow) -> None:
         """The answer's head has arrived: let the body pass chunk by chunk, with a copy to the reader."""
@@ -222,7 +256,7 @@ class Calls:
             return
         if flow.live:
             # first of all, so that whatever fails below cannot turn a stream into a buffered answer
-            response.stream = _recorder(followed)
+            response.stream = recorder(followed)
         followed.reading.start(response.status_code, flows.headers_of(response))
         change = followed.call.passage.change
         if not flow.live or change is None or not followed.reading.is_changed:
@@ -238,12 +272,19 @@ class Calls:
         """The call has ended: make its record, once, whichever hooks said so."""
         self._arrived.pop(flow.id, None)
         self.keys.conceal(flow)
+        if flow.websocket is None:
+            self._forwarder.ways.pop(flow, None)
         if self.options.rewrite and forward.is_for_gateway(flow):
             # its client may have left before the request was complete, and `open` never saw it
             hide_own_tokens(flow, self.options.settings)
         # behind that, as what it cuts may end within a token
         self._forwarder.forget(flow)
-        if (followed := self._under_way.get(flow)) is not None:
+        if flow.websocket is not None:
+            self._close_socket(flow)
+        elif flow.response is not None and flow.response.status_code == 101 and flows.asks_for_turns(flow.request):
+            # with the option `websocket` off it passes as bytes that nobody reads
+            self._pass_over(flow)
+        elif (followed := self._under_way.get(flow)) is not None:
             end = flows.end_of(
                 flow, followed.reading, is_live=followed.is_live, idle=followed.idle(), failures=self._failures
             )
@@ -264,47 +305,58 @@ class Calls:
         self.keys.conceal_all()
         for followed in list(self._under_way.values()):
             self._close(followed, End("interrupted"))
+        for connection in self._sockets.values():
+            connection.close(End("interrupted"))
         self._unrecorded.report()
         self._veil.draw_all(self.options.mask)
+
+    def _pass_over(self, flow: http.HTTPFlow) -> None:
+        """What a flow asks of a model is in no row."""
+        self._unrecorded.add(flow.request.host, flow.request.path.partition("?")[0])
+
+    def _close_socket(self, flow: http.HTTPFlow) -> None:
+        self._forwarder.ways.pop(flow, None)
+        connection = self._sockets.pop(flow, None)
+        if connection:
+            connection.close()
+        if connection and not connection.has_turns:
+            self._pass_over(flow)
+        self._veil.draw(flow, self.mask, messages=connection is None)
 
     def _close(self, followed: UnderWay, end: End) -> None:
         flow, call, mask = followed.flow, followed.call, self.options.mask
         del self._under_way[flow]
-        record, content = self._finish(followed, end)
+        record, content = finish(
+            followed,
+            end,
+            followed.elapsed() if followed.is_live else None,
+            self._prices,
+            lambda: _complete(followed),
+        )
         # by server replay, which shows only after the call has begun
         record.source = "replay" if flow.is_replay else call.source
         if not followed.is_live:
             flows.take_times(record, flow)
-        masked, masked_content = mask.value(record), mask.value(content)
-        is_said = masked_content is not content
-        if self._veil.draw(flow, mask, across=is_said, instead=followed.instead) or is_said or masked is not record:
-            record, content = (
-                replace(masked, warnings=(*dict.fromkeys((*masked.warnings, "secret_masked")),)),
-                masked_content,
-            )
-            if record.request_sha256 and content.body is not None:
-                record.request_sha256 = digest.sha256_of(content.body)
-        record, content = limited(record, content, self.options.content)
+        record, content = kept(
+            record,
+            content,
+            mask,
+            self.options.content,
+            lambda is_said: self._veil.draw(flow, mask, across=is_said, instead=followed.instead),
+        )
         flow.comment = flow.comment or console.line(record, console.tools_called(content))
         notes.leave(flow, record, followed.tape.pace() if followed.is_live else None)
         followed.sinks.finish(record, content, wait=not followed.is_live)
         self._close_left()
 
     def _close_left(self) -> None:
-        in_use = [followed.sinks for followed in self._under_way.values()]
+        turns = chain.from_iterable(connection.under_way() for connection in self._sockets.values())
+        in_use = [followed.sinks for followed in chain(self._under_way.values(), turns)]
         for sinks, close in self._leaving:
             if sinks not in in_use:
                 # a writer may take a while to finish
                 threading.Thread(target=close, name="closing a database").start()
         self._leaving = [(sinks, close) for sinks, close in self._leaving if sinks in in_use]
-
-    def _finish(self, followed: UnderWay, end: End) -> tuple[Record, Content]:
-        try:
-            _complete(followed)
-            return reading.finish(followed.reading, end, followed.elapsed() if followed.is_live else None, self._prices)
-        except Exception as error:
-            logger.warning("%s: reading the answer failed, the row says little: %s", followed.call.id, describe(error))
-            return reading.unread(followed.reading, end), Content()
 
 
 def _read_long(request: http.Request, memory: Memory) -> Request:
@@ -314,55 +366,6 @@ def _read_long(request: http.Request, memory: Memory) -> Request:
 
 def _report(what: str) -> Callable[[Exception], None]:
     return lambda error: logger.warning("%s failed: %s", what, describe(error))
-
-
-def _recorder(followed: UnderWay) -> Callable[[bytes], bytes | list[bytes]]:
-    """The callable the answer's chunks pass through: each leaves at once, whatever happens in here.
-
-    As it came, unless the answer is changed. An empty chunk is the end.
-    """
-
-    def record(chunk: bytes) -> bytes | list[bytes]:
-        try:
-            instead = _read(followed, chunk)
-        except Exception as error:
-            instead = _give_up(followed, error)
-        return chunk if instead is None else instead
-
-    return record
-
-
-def _read(followed: UnderWay, chunk: bytes) -> list[bytes] | None:
-    """Lead a chunk to the reader. Returns what the client gets in its place; None: the chunk itself."""
-    answer = followed.reading
-    if chunk:
-        at = followed.elapsed()
-        followed.tape.add(chunk, at)
-        instead = answer.receive(chunk, at)
-    else:
-        instead = answer.end()
-    if answer.failure:
-        _warn(followed, answer.failure)
-    return instead
-
-
-def _give_up(followed: UnderWay, error: Exception) -> list[bytes] | None:
-    """Reading failed. Returns what the client gets in the chunk's place, as `_read`."""
-    try:
-        instead = followed.reading.give_up()
-        _warn(followed, error)
-    except Exception:
-        # mitmproxy would drop the chunk, and tell of each in the log
-        followed.has_failed = True
-        # what cannot be changed must not be seen
-        instead = [] if followed.reading.is_changed else None
-    return instead
-
-
-def _warn(followed: UnderWay, error: Exception) -> None:
-    if not followed.has_failed:
-        followed.has_failed = True
-        logger.warning("%s: reading the answer failed, it is only passed on: %s", followed.call.id, describe(error))
 
 
 def _can_wait(followed: UnderWay) -> bool:

@@ -5,12 +5,14 @@ The one place, with `hooks` and `calls`, that knows a live flow from a loaded on
 
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from mitmproxy import ctx, http
 from mitmproxy.flow import Error
 from mitmproxy.proxy.mode_specs import ReverseMode
+from mitmproxy.websocket import WebSocketData
 
-from gateway_addon.api import conversation_members, kind_of_request
+from gateway_addon.api import conversation_members, kind_of_request, turns
 from gateway_addon.api.base import Json
 from gateway_addon.api.paths import MODEL_HOSTS, CallPath, asks_a_model, call_path
 from gateway_addon.api.values import items, mapping, text
@@ -20,6 +22,7 @@ from gateway_addon.captures.notes import Notes
 from gateway_addon.config import Provider, ReverseTarget, Settings
 from gateway_addon.credentials import credential_kind
 from gateway_addon.gateway import access
+from gateway_addon.gateway.plan import UPGRADE_REQUIRED
 from gateway_addon.gateway.routing import Target, route
 from gateway_addon.outcome import CLEAN, End
 from gateway_addon.reading import Reading
@@ -109,7 +112,8 @@ def observed(
     # in a saved flow of the gateway's own the path alone says what it is
     target = _target(sent) if noted and is_reverse(flow) else None
     rejected = noted is not None and noted.outcome == "rejected"
-    place = _place_of(sent)
+    is_socket = rejected and _is_refused_socket(flow, sent)
+    place = CallPath(turns.KIND) if is_socket else _place_of(sent)
     if place is None or (rejected and target is None):
         return None
     request = read or request_of(sent, memory)
@@ -121,6 +125,7 @@ def observed(
     passage = Passage(
         kind=place.kind if target else kind_of_request(place.kind, request.json),
         destination=None if rejected else _destination(flow, asked, provider, noted, place.model, key_is_ours),
+        transport="websocket" if is_socket else "http",
         model=place.model,
         side_request=place.side_request,
         # what the gateway changed only the gateway can say
@@ -128,6 +133,37 @@ def observed(
         warnings=noted.warnings if noted else (),
     )
     return request, passage
+
+
+def _is_refused_socket(flow: http.HTTPFlow, sent: http.Request) -> bool:
+    """Whether a saved flow is a WebSocket on which no turn could be taken; one that was sent to HTTP is no call."""
+    return asks_for_turns(sent) and flow.response is not None and flow.response.status_code != UPGRADE_REQUIRED
+
+
+def asks_for_turns(request: http.Request) -> bool:
+    """Whether a request wants a WebSocket on which model calls are made, each a turn."""
+    return head_of(request).is_upgrade and request.path.partition("?")[0].removesuffix("/").endswith(turns.KIND.SUFFIX)
+
+
+def observed_turn(flow: http.HTTPFlow, request: Request, noted: Notes, provider: Provider | None) -> Passage:
+    """What became of a turn of a WebSocket, live or saved, where the gateway has no hand in it (any more)."""
+    rejected = noted.outcome == "rejected"
+    asked = replace(request, headers=headers_of(flow.request))
+    destination = _destination(flow, asked, provider, noted, None, key_is_ours=False)
+    return Passage(
+        kind=turns.KIND,
+        destination=None if rejected else replace(destination, model=noted.upstream_model or destination.model),
+        transport="websocket",
+        rewrites=noted.rewrites,
+        warnings=noted.warnings,
+    )
+
+
+def client_head(flow: http.HTTPFlow) -> Head:
+    """The head of a request as the client sent it, where the gateway has changed it: mitmproxy's backup."""
+    if flow._backup:
+        return head_of(http.Request.from_state(flow._backup["request"]))  # type: ignore[index]
+    return head_of(flow.request)
 
 
 def _destination(
@@ -165,7 +201,8 @@ def _client_request(flow: http.HTTPFlow, noted: Notes | None) -> http.Request:
 
 def _target(request: http.Request) -> Target | None:
     """What the gateway makes of a path, if it takes it."""
-    target = route(request.method, request.path)
+    head = head_of(request)
+    target = route(head.method, head.path, is_upgrade=head.is_upgrade)
     return target if isinstance(target, Target) else None
 
 
@@ -201,9 +238,8 @@ def may_be_unread_call(flow: http.HTTPFlow, settings: Settings) -> bool:
     request = flow.request
     noted = notes.read(flow)
     is_answered_here = flow.response is not None if flow.live else noted is not None and noted.outcome == "rejected"
-    is_upgrade = request.headers.get("upgrade", "").lower() == "websocket"
-    # a call by way of a WebSocket is no call before its first turn
-    asks = request.method == "POST" or (is_upgrade and call_path(request.path) is None)
+    # a WebSocket of turns is no call before the first
+    asks = request.method == "POST" or (head_of(request).is_upgrade and not asks_for_turns(request))
     if is_answered_here or not asks or not asks_a_model(request.path):
         return False
     return (
@@ -227,19 +263,22 @@ def source_of(flow: http.HTTPFlow) -> Source:
     return "replay" if flow.is_replay else "live" if flow.live else "file"
 
 
+def plausible(time: float) -> float:
+    """A time as a flow has it: a loaded one may hold anything."""
+    return time if 0 <= time < MAX_TIME else 0.0
+
+
 def call_of(
     flow: http.HTTPFlow, request: Request, passage: Passage, run_id: str, failed: Callable[[Exception], None]
 ) -> Call:
     """The call that a flow is."""
-    started = flow.request.timestamp_start
     return open_call(
         request,
         passage,
         id=row_id(flow),
         run_id=run_id,
         source=source_of(flow),
-        # a loaded flow may hold anything
-        started=started if 0 <= started < MAX_TIME else 0.0,
+        started=plausible(flow.request.timestamp_start),
         failed=failed,
     )
 
@@ -289,6 +328,31 @@ def _live_end(flow: http.HTTPFlow, idle: float, failures: Mapping[str, str]) -> 
         if flow.request.is_http2 and error.msg.startswith("stream reset by client") and _is_clients_reset(flow):
             return End("client_aborted", None, error.msg)
     return End("upstream_cut", None if flow.response else failures.get(error.msg), error.msg)
+
+
+def end_of_turn(flow: http.HTTPFlow, noted: Notes, *, is_live: bool, idle: float) -> End:
+    """How a turn ended that had not when its WebSocket did. Arguments as for `end_of`."""
+    socket = flow.websocket
+    if flow.error and flow.error.msg == Error.KILLED_MESSAGE:
+        return End("interrupted", "killed", flow.error.msg)
+    if socket is None or (not is_live and socket.timestamp_end is None):
+        # saved while it was under way
+        return End("interrupted")
+    if not is_live and noted.outcome in _ABORTS:
+        return End(noted.outcome, noted.error_type, _closing(socket))
+    if is_live and socket.close_code == _ABRUPT and idle >= ctx.options.tcp_timeout * 0.95:
+        return End("upstream_cut", "timeout", _closing(socket))
+    return End("client_aborted" if socket.closed_by_client else "upstream_cut", None, _closing(socket))
+
+
+_ABRUPT = 1006
+"""The close code where a connection ended without one (RFC 6455, section 7.1.5)."""
+
+
+def _closing(socket: WebSocketData) -> str:
+    """How a WebSocket ended, in words."""
+    reason = f": {socket.close_reason}" if socket.close_reason else ""
+    return f"the WebSocket was closed with code {socket.close_code}{reason}"
 
 
 def _is_clients_reset(flow: http.HTTPFlow) -> bool:

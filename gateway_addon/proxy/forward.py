@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from mitmproxy import http
 
-from gateway_addon.api import kind_of_path
+from gateway_addon.api import kind_of_path, turns
 from gateway_addon.api.base import ApiKind, Operation, Refusal
 from gateway_addon.call import Destination, Head, Passage, Request, unread_request
 from gateway_addon.captures import notes
@@ -17,12 +17,14 @@ from gateway_addon.credentials import credential_kind
 from gateway_addon.gateway import patch
 from gateway_addon.gateway.access import TOKEN_NEEDED, Caller
 from gateway_addon.gateway.answers import AnswerChange
-from gateway_addon.gateway.plan import Plan, admit, plan
+from gateway_addon.gateway.plan import UPGRADE_REQUIRED, Plan, admit, is_doubtful, plan, plan_turn
 from gateway_addon.gateway.replies import INTERNAL_ERROR, reply
 from gateway_addon.gateway.routing import PREFIX, Target, route
 from gateway_addon.proxy import flows
 from gateway_addon.proxy.keys import Keys, Sent, hide_own_tokens
 from gateway_addon.proxy.log import describe
+from gateway_addon.proxy.websocket import Decision
+from gateway_addon.terms import Transport
 from gateway_addon.wire.elements import Memory
 
 logger = logging.getLogger(__name__)
@@ -85,6 +87,8 @@ class Forwarder:
         self._strangers = Quota(self.STRANGERS_A_SECOND)
         self._verdicts: dict[str, tuple[Head, Target | Refusal]] = {}
         """Heads that have arrived without their body yet, and what was made of them, by flow id."""
+        self.ways: dict[http.HTTPFlow, Turns] = {}
+        """Where the turns go of the WebSockets that it has let open; whoever sees one end takes it out."""
         self.unrecorded_changes: dict[http.HTTPFlow, tuple[AnswerChange, ...]] = {}
         """How answers may be changed of what was sent and is no call to record. Whoever does so takes it out."""
 
@@ -131,6 +135,9 @@ class Forwarder:
                 return self._refuse(flow, request, planned, settings)
             self._keys.hold(flow, Sent(planned.provider, planned.secret_headers))
             send(flow, planned, settings)
+            if admitted.route.is_socket:
+                self.ways[flow] = Turns(flow, head, admitted, planned)
+                return None
             if planned.kind is None or not planned.logged:
                 if planned.answers:
                     self.unrecorded_changes[flow] = planned.answers
@@ -172,18 +179,55 @@ class Forwarder:
     def _refuse(
         self, flow: http.HTTPFlow, request: Request, refusal: Refusal, settings: Settings
     ) -> tuple[Request, Passage] | None:
-        target = route(request.method, request.path)
+        target = route(request.method, request.path, is_upgrade=request.is_upgrade)
         kind = target.route.kind if isinstance(target, Target) else None
         self._answer(flow, refusal)
         hide_own_tokens(flow, settings)
+        if refusal.status == UPGRADE_REQUIRED:
+            # the same call comes by HTTP at once
+            logger.info("gateway-addon: %s", refusal.message)
+            return None
         if not isinstance(target, Target) or kind is None or not target.route.logged:
             return None
-        return request, Passage(kind=kind, destination=None, side_request=target.route.side_request)
+        transport: Transport = "websocket" if target.route.is_socket else "http"
+        side_request = target.route.side_request
+        return request, Passage(kind=kind, destination=None, transport=transport, side_request=side_request)
 
     def _answer(self, flow: http.HTTPFlow, refusal: Refusal) -> None:
-        target = route(flow.request.method, flow.request.path)
+        head = flows.head_of(flow.request)
+        target = route(head.method, head.path, is_upgrade=head.is_upgrade)
         refuse(flow, refusal, target.route.kind if isinstance(target, Target) else None)
         notes.leave_refusal(flow)
+
+
+class Turns:
+    """The way of the turns of a WebSocket that the gateway has let open (`websocket.Way`)."""
+
+    fails_closed = True
+
+    def __init__(self, flow: http.HTTPFlow, head: Head, target: Target, upgrade: Plan) -> None:
+        self.head = head
+        self._flow = flow
+        self._target = target
+        self._upgrade = upgrade
+
+    def is_doubtful(self, request: Request) -> bool:
+        return is_doubtful(request)
+
+    def decide(self, request: Request, noted: notes.Notes, settings: Settings) -> Decision:
+        there = flows.reverse_target(self._flow)
+        planned = plan_turn(request, self._target, self._upgrade.provider, there, settings)
+        if isinstance(planned, Refusal):
+            return Decision(Passage(kind=turns.KIND, destination=None, transport="websocket"), refusal=planned)
+        whole = replace(
+            self._upgrade,
+            operations=planned.operations,
+            upstream_model=planned.upstream_model,
+            answers=planned.answers,
+        )
+        rewrites = patch.on_record(whole, request.headers)
+        passage = replace(_passage(self._flow, whole, turns.KIND, rewrites), transport="websocket")
+        return Decision(passage, sent=planned.body if planned.operations else None)
 
 
 def _passage(flow: http.HTTPFlow, planned: Plan, kind: ApiKind, rewrites: tuple[Operation, ...]) -> Passage:

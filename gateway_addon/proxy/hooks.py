@@ -187,7 +187,7 @@ class GatewayAddon:
     @guarded
     def request(self, calls: Calls, flow: http.HTTPFlow) -> Awaitable[None] | None:
         """mitmproxy waits for what is returned, with this flow alone."""
-        if calls.is_long(flow):
+        if calls.has_long(flow):
             return calls.open_long(flow)
         calls.open(flow)
         if not flow.live and flow.response is None and flow.error is None:
@@ -201,7 +201,17 @@ class GatewayAddon:
 
     @guarded
     def response(self, calls: Calls, flow: http.HTTPFlow) -> None:
-        calls.close(flow)
+        if flow.websocket is None:
+            calls.close(flow)
+
+    @guarded
+    def websocket_start(self, calls: Calls, flow: http.HTTPFlow) -> None:
+        calls.converse(flow)
+
+    @guarded
+    def websocket_message(self, calls: Calls, flow: http.HTTPFlow) -> Awaitable[None] | None:
+        """mitmproxy waits for what is returned, with this flow alone."""
+        return calls.message(flow)
 
     @guarded
     def websocket_end(self, calls: Calls, flow: http.HTTPFlow) -> None:

@@ -63,13 +63,22 @@ class Veil:
         """A live flow begins: mitmproxy saves it when it ends, or when the proxy does."""
         self._live[flow] = None
 
-    def draw(self, flow: http.HTTPFlow, mask: Mask, *, across: bool = False, instead: Answer | None = None) -> bool:
-        """A flow has ended: mask it (`mask_flow`). `instead`: what its client gets, where that is not what it holds."""
+    def draw(
+        self,
+        flow: http.HTTPFlow,
+        mask: Mask,
+        *,
+        across: bool = False,
+        instead: Answer | None = None,
+        messages: bool = True,
+    ) -> bool:
+        """A flow has ended: mask it (`mask_flow`; messages that have been masked as they came are `messages` False).
+        `instead`: what its client gets, where that is not what it holds."""
         self._live.pop(flow, None)
         response = flow.response
         unsent = instead or (Answer.of(response) if response and mask else None)
-        found = mask_flow(flow, mask, across=across) if mask else False
-        if unsent and flow.live and flow.error is None and (found or instead):
+        found = mask_flow(flow, mask, across=across, messages=messages) if mask else False
+        if unsent and flow.live and flow.websocket is None and flow.error is None and (found or instead):
             self._unsent[flow] = unsent
         return found
 

@@ -81,6 +81,7 @@ def replace_finished(db: Database, record: Record, content: Content, nodes: bodi
             "name": result.name,
             "result_id": content_id(db, result.content),
             "is_error": result.is_error,
+            "duration_ms": result.duration_ms,
         }
         db.execute(_insert("stored_tool_results", columns), _storable(columns))
     inherit(db, request_id)

@@ -539,9 +539,93 @@ def plausible_counts(db: Database) -> None:
         db.execute(PLAUSIBLE.format(column=column))
 
 
+AGENTS = """
+ALTER TABLE requests ADD COLUMN agent_name TEXT;
+ALTER TABLE requests ADD COLUMN agent_type TEXT;
+-- until now no other was recorded
+ALTER TABLE requests ADD COLUMN transport TEXT;
+UPDATE requests SET transport = 'http';
+
+ALTER TABLE stored_tool_results ADD COLUMN duration_ms REAL;
+
+-- As before, with how long a tool took
+DROP VIEW answered_tool_calls;
+DROP VIEW tool_results;
+
+CREATE VIEW answered_tool_calls AS
+-- materialized, SQLite makes an index of it by link and session: by link alone, `call_0` leads to every call there is
+WITH asked AS MATERIALIZED (
+    SELECT request_id, position, link, name, session_id, agent_id, conversation_id, started_at
+    FROM stored_tool_calls JOIN requests ON requests.id = request_id
+    WHERE session_id IS NOT NULL
+),
+answers AS (
+    SELECT asked.request_id, asked.position, results.request_id AS result_request_id, result_id, is_error,
+           results.duration_ms, answering.started_at AS answered_at,
+           -- a session without ids for its agents may hold conversations at the same time
+           MAX((asked.conversation_id IS answering.conversation_id) || asked.started_at)
+    FROM stored_tool_results AS results
+    JOIN requests AS answering ON answering.id = results.request_id
+    JOIN asked ON asked.link = results.link AND asked.session_id = answering.session_id
+        AND asked.agent_id IS answering.agent_id
+        AND asked.started_at <= answering.started_at AND asked.request_id <> answering.id
+        AND (asked.name = results.name) IS NOT 0
+    GROUP BY results.request_id, results.position
+    UNION ALL
+    SELECT calls.request_id, calls.position, results.request_id, result_id, is_error,
+           results.duration_ms, started_at, NULL
+    FROM stored_tool_results AS results
+    JOIN stored_tool_calls AS calls USING (request_id, link)
+    JOIN requests ON requests.id = request_id
+    WHERE executor = 'server'
+)
+SELECT request_id, position, result_request_id, result_id, is_error, duration_ms, MIN(answered_at) AS answered_at
+FROM answers
+GROUP BY request_id, position;
+
+-- First the results of the calls that were seen. Then those of calls that nobody saw, as in a session that was resumed:
+-- what the earliest request with them says of each. Such a call is in no other view, so that it counts nowhere as made.
+-- Further back than the newest results a history is read only where bodies are stored (gateway_content=full).
+CREATE VIEW tool_results AS
+WITH calls AS MATERIALIZED (
+    SELECT COALESCE(session_id, conversation_id, '') AS scope, COALESCE(agent_id, '') AS agent,
+           COALESCE(call_id, '') AS call_id, name, executor, request_id, started_at
+    FROM stored_tool_calls JOIN requests ON requests.id = request_id
+),
+results AS MATERIALIZED (
+    SELECT COALESCE(session_id, conversation_id, '') AS scope, COALESCE(agent_id, '') AS agent,
+           call_id, name, result_id, is_error, stored_tool_results.duration_ms, request_id, position, started_at,
+           RANK() OVER (
+               PARTITION BY COALESCE(session_id, conversation_id, ''), COALESCE(agent_id, ''),
+                            COALESCE(call_id, ' ' || COALESCE(result_id, position))
+               ORDER BY started_at, request_id
+           ) AS nth
+    FROM stored_tool_results JOIN requests ON requests.id = request_id
+)
+SELECT request_id, call_id, name, arguments, text AS result, is_error, result_request_id, duration_ms
+FROM answered_tool_calls
+JOIN tool_calls USING (request_id, position)
+LEFT JOIN contents ON contents.id = result_id
+UNION ALL
+SELECT NULL, results.call_id, results.name, NULL, text, is_error, results.request_id, results.duration_ms
+FROM results
+LEFT JOIN calls ON calls.scope = results.scope AND calls.agent = results.agent
+    AND calls.call_id = COALESCE(results.call_id, '')
+    AND (calls.name = results.name) IS NOT 0
+    AND (calls.request_id <> results.request_id AND calls.started_at <= results.started_at
+         OR calls.request_id = results.request_id AND executor = 'server')
+LEFT JOIN contents ON contents.id = result_id
+WHERE calls.request_id IS NULL AND nth = 1;
+"""
+
+
+def agents(db: Database) -> None:
+    db.executescript(AGENTS)
+
+
 STEPS = (
     *(create_calls, bodies, conversations, review, answers, finishes, traceparent, histories, cache_breaks, betas),
-    plausible_counts,
+    *(plausible_counts, agents),
 )
 """Migrations, oldest first. Their names are recorded in every file: never rename, reorder or edit one; add another."""
 

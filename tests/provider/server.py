@@ -9,10 +9,11 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from tests.provider.answer import Error, Json
+from tests.provider import responses, websocket
+from tests.provider.answer import Answer, Error, Json, Kind, Usage
 from tests.provider.delivery import Delivery, Reply, writes
 from tests.provider.endpoints import kind_of_path, side_reply
-from tests.provider.replies import Call, json_reply
+from tests.provider.replies import Call, json_reply, says
 from tests.provider.scenarios import SCENARIOS, Scenario
 
 PATIENCE = 20.0
@@ -40,6 +41,8 @@ class Received:
     """Set once the answer has left, or cannot leave any more."""
     client_left: bool = False
     """The client closed the connection before the whole answer had left."""
+    frames: int = 1
+    """In how many frames a message of a WebSocket came."""
 
     @property
     def json(self) -> Json:
@@ -178,6 +181,9 @@ class Provider:
 
         Raises ConnectionError if the client leaves before.
         """
+        if received.headers.get("upgrade", "").lower() == "websocket":
+            await self._converse(received, reader, writer)
+            return
         reply, delivery = self._choose(received)
         parts = writes(reply, delivery)
         last = len(parts) - 1
@@ -195,12 +201,72 @@ class Provider:
         if cut <= last or delivery.framing == "close" or received.headers.get("connection") == "close":
             writer.close()
 
+    async def _converse(self, upgrade: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Take the turns of a WebSocket, one after the other, until either side ends it."""
+        socket = await websocket.accept(upgrade.headers, reader, writer)
+        history = websocket.History()
+        try:
+            while message := await socket.receive():
+                body = message.json
+                if body.get("type") != "response.create":
+                    continue
+                received = Received("response.create", upgrade.path, upgrade.headers, message.data)
+                received.frames = message.frames
+                with self._arrival:
+                    self.requests.append(received)
+                    self._arrival.notify_all()
+                try:
+                    if not await self._take_turn(received, history, body, socket):
+                        return
+                except ConnectionError:
+                    received.client_left = True
+                    raise
+                finally:
+                    received.ended.set()
+        finally:
+            writer.close()
+
+    async def _take_turn(
+        self, received: Received, history: websocket.History, body: Json, socket: websocket.Socket
+    ) -> bool:
+        """Answer a turn. Returns whether the connection goes on."""
+        whole = history.complete(body)
+        if whole is None:
+            unknown = Error(status=400, type="previous_response_not_found", message="No such response.")
+            reply, delivery = json_reply({"error": {"code": unknown.type, "message": unknown.message}}, 400), Delivery()
+        elif body.get("generate") is False:
+            self._calls += 1
+            warm = Answer(id=f"{self._calls:04d}", model=str(body.get("model", "")), usage=Usage(input=0, output=0))
+            reply, delivery = says(warm)(Call(responses, whole | {"stream": True}, warm.id)), Delivery()
+        else:
+            reply, delivery = self._scene(responses, whole | {"stream": True})
+        frames = websocket.frames(reply, delivery)
+        held = len(frames) if delivery.hold_after is None else delivery.hold_after
+        cut = len(frames) if delivery.cut_after is None else delivery.cut_after
+        gate = self.gate
+        for i, frame in enumerate(frames[:cut]):
+            if i >= held:
+                await socket.unless_client_leaves(gate.passed())
+            elif self._pace:
+                await asyncio.sleep(self._pace)
+            received.sent += frame
+            await socket.send(frame)
+        if whole is not None:
+            history.learn(whole, frames)
+        if b"websocket_connection_limit_reached" in frames[-1]:
+            await socket.close()
+            return False
+        return cut >= len(frames)
+
     def _choose(self, received: Received) -> tuple[Reply, Delivery]:
         kind = kind_of_path(received.path)
         if kind is None or received.method != "POST":
             return side_reply(received.method, received.path, received.json), Delivery()
+        return self._scene(kind, received.json)
+
+    def _scene(self, kind: Kind, body: Json) -> tuple[Reply, Delivery]:
         self._calls += 1
-        call = Call(kind, received.json, f"{self._calls:04d}")
+        call = Call(kind, body, f"{self._calls:04d}")
         scenario = self._script.popleft() if self._script else self._named(call.model)
         if scenario is None:
             unknown = Error(status=404, type="not_found_error", message=f"No such model: {call.model}")

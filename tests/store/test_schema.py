@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from sqlite_utils import Database
 from gateway_addon.api import KINDS
 from gateway_addon.api.base import ToolCall, ToolResult
 from gateway_addon.content import Content
-from gateway_addon.record import COLUMNS
+from gateway_addon.record import COLUMNS, as_row
 from gateway_addon.store.database import StoreError, open_database, open_readonly, transaction
 from gateway_addon.store.rows import KEPT, REFERENCES, replace_finished
 from gateway_addon.store.schema import MIGRATIONS
@@ -29,7 +30,7 @@ USAGE = (
 
 CONTRACT = {
     "tool_calls": "request_id, position, call_id, name, type, executor, arguments, arguments_valid",
-    "tool_results": "request_id, call_id, name, arguments, result, is_error, result_request_id",
+    "tool_results": "request_id, call_id, name, arguments, result, is_error, result_request_id, duration_ms",
     "request_tools": "request_id, name",
     "prompts": "request_id, started_at, session_id, client, api_kind, system_prompt, user_prompt",
     "answers": "request_id, answer_text, reasoning_text",
@@ -284,8 +285,14 @@ class TestToolResults:
                 "result": "no such file",
                 "is_error": 1,
                 "result_request_id": "b",
+                "duration_ms": None,
             }
         ]
+
+    def test_how_long_a_tool_took_stands_with_its_result(self, db: Database):
+        seen, unknown = (replace(result(call_id), duration_ms=12.5) for call_id in ("1", "2"))
+        store(db, [turn("a", 0, call("1")), turn("b", 1, seen, unknown)])
+        assert [row["duration_ms"] for row in db["tool_results"].rows] == [12.5, 12.5]
 
     @pytest.mark.parametrize("order", list(permutations(NUMBERED_ANEW)), ids=lambda turns: "".join(t[0] for t in turns))
     def test_the_order_of_arrival_and_reading_again_do_not_matter(self, db: Database, order: tuple[Call, ...]):
@@ -364,6 +371,7 @@ class TestToolResults:
                 "result": "done",
                 "is_error": 1,
                 "result_request_id": "b",
+                "duration_ms": None,
             }
         ]
         assert list(db["tool_usage"].rows) == []
@@ -526,7 +534,10 @@ def test_a_count_from_before_there_was_a_bound_ends_no_report(tmp_path: Path):
     path = tmp_path / "old.db"
     with closing(Database(path)) as old:
         MIGRATIONS.apply(old, stop_before="plausible_counts")
-        store(old, [turn("a", 0, **tokens(2**63 - 1, 5)), turn("b", 1, **tokens(2**63 - 1, 6))])
+        for name, cached in (("a", 5), ("b", 6)):
+            row = as_row(make_record(id=name, **tokens(2**63 - 1, cached)))
+            # as it was written then
+            old.table("requests").insert({name: row[name] for name in old["requests"].columns_dict if name in row})
         with pytest.raises(sqlite3.OperationalError, match="overflow"):
             list(old["usage_by_day"].rows)
     with closing(open_database(path)) as db:

@@ -10,6 +10,7 @@ from gateway_addon.dialects.base import Bill
 
 NAME = "pence"
 SENDS_USAGE = True
+TAKES_WEBSOCKETS = False
 IS_STRICT = True
 BETA_HEADERS = ()
 PROVIDERS: Mapping[str, Mapping[str, Any]] = {}

@@ -1,0 +1,445 @@
+"""Turns of a WebSocket, message by message through mitmproxy's hooks: whose messages are whose, how turns end, what is
+kept in the flow, and what a bug of ours may do to them."""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from mitmproxy import eventsequence, http
+from mitmproxy.test import taddons, tflow
+from mitmproxy.websocket import WebSocketData, WebSocketMessage
+from wsproto.frame_protocol import Opcode
+
+from gateway_addon.api import turns
+from gateway_addon.captures.notes import METADATA
+from gateway_addon.proxy.hooks import GatewayAddon
+from gateway_addon.proxy.websocket import Kept
+from tests.mitmdump import rows
+from tests.provider import responses
+from tests.provider.answer import Answer, Usage
+
+Row = dict[str, Any]
+
+
+@contextmanager
+def running(db: Path) -> Iterator[GatewayAddon]:
+    addon = GatewayAddon()
+    with taddons.context(addon) as context:
+        context.configure(addon, gateway_db=str(db))
+        yield addon
+        addon._close()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayAddon]:
+    with running(tmp_path_factory.mktemp("shared") / "gateway.db") as addon:
+        yield addon
+
+
+@pytest.fixture
+def addon(shared: GatewayAddon) -> Iterator[GatewayAddon]:
+    """An addon with a database; `stored` tells what this test has put there."""
+    assert shared.calls
+    options = shared.calls.options
+    Socket.made.clear()
+    yield shared
+    shared.calls.options = options
+
+
+def upgrade(path: str = "/v1/responses", host: str = "api.openai.com", **headers: str) -> http.HTTPFlow:
+    """A flow of an upgrade that has been answered."""
+    flow = tflow.twebsocketflow()
+    flow.request = http.Request.make(
+        "GET", f"https://{host}{path}", headers=http.Headers([], upgrade="websocket", **headers)
+    )
+    flow.websocket = WebSocketData()
+    return flow
+
+
+class Socket:
+    """A live connection: messages one by one, as mitmproxy shows them."""
+
+    made: ClassVar[list[str]] = []
+    """The ids of their flows."""
+
+    def __init__(self, addon: GatewayAddon, flow: http.HTTPFlow | None = None) -> None:
+        self.addon = addon
+        self.flow = flow or upgrade()
+        self.made.append(self.flow.id)
+        self.sent: list[bytes] = []
+        """What has left, on either side."""
+        response, self.flow.response = self.flow.response, None
+        addon.requestheaders(self.flow)
+        addon.request(self.flow)
+        self.flow.response = response
+        addon.responseheaders(self.flow)
+        addon.response(self.flow)
+        addon.websocket_start(self.flow)
+
+    @property
+    def messages(self) -> list[WebSocketMessage]:
+        assert self.flow.websocket
+        return self.flow.websocket.messages
+
+    def pass_on(self, data: bytes, *, from_client: bool) -> None:
+        message = WebSocketMessage(Opcode.TEXT, from_client, data)
+        self.messages.append(message)
+        assert self.addon.websocket_message(self.flow) is None
+        assert not message.dropped
+        self.sent.append(message.content)
+
+    def ask(self, words: str = "why?", **more: Any) -> None:
+        body = {"type": "response.create", "model": "gpt-5", "input": words} | more
+        self.pass_on(json.dumps(body).encode(), from_client=True)
+
+    def answer(self, *messages: bytes) -> None:
+        for message in messages:
+            self.pass_on(message, from_client=False)
+
+    def end(self, *, by_client: bool = True, code: int = 1000) -> None:
+        socket = self.flow.websocket
+        assert socket
+        socket.closed_by_client, socket.close_code, socket.timestamp_end = by_client, code, 1e9
+        self.addon.websocket_end(self.flow)
+
+
+def said(id_: str, text: str = "Four tests pass.", **members: Any) -> list[bytes]:
+    """The messages of a good answer."""
+    answer = Answer(id=id_, model="gpt-5", text=text, usage=Usage(input=100, output=20))
+    events = [json.loads(event.partition(b"data: ")[2]) for event in responses.events(answer)]
+    return [json.dumps(event | members).encode() for event in events]
+
+
+def error(**members: Any) -> bytes:
+    return json.dumps({"type": "error", "error": {"code": "server_error", "message": "lost"}} | members).encode()
+
+
+def stored(addon: GatewayAddon) -> list[Row]:
+    writer = addon._store._writer
+    with writer._changed:
+        assert writer._changed.wait_for(lambda: not writer._queue, 30)
+    found = rows(writer._path, "SELECT *, substr(id, instr(id, '/')) AS turn FROM requests ORDER BY started_at, id")
+    return [row for row in found if row["id"].partition("/")[0] in Socket.made]
+
+
+def columns(found: list[Row], *names: str) -> list[tuple[Any, ...]]:
+    return [tuple(row[name] for name in names) for row in found]
+
+
+ANSWER = said("a")
+
+
+class TestTurns:
+    def test_each_has_its_row(self, addon: GatewayAddon):
+        socket = Socket(addon)
+        for id_ in ("a", "b"):
+            socket.ask(id_)
+            socket.answer(*said(id_))
+        socket.end()
+        found = stored(addon)
+        assert [row["id"] for row in found] == [f"{socket.flow.id}/1", f"{socket.flow.id}/2"]
+        names = ("response_id", "outcome", "http_status", "streamed", "transport", "input_tokens", "cost_source")
+        assert columns(found, *names) == [
+            ("resp_a", "complete", 101, 1, "websocket", 100, "estimate"),
+            ("resp_b", "complete", 101, 1, "websocket", 100, "estimate"),
+        ]
+        assert found[0]["response_bytes"] == sum(map(len, said("a")))
+
+    def test_it_has_one_as_soon_as_it_begins(self, addon: GatewayAddon):
+        socket = Socket(addon)
+        socket.ask()
+        assert addon.calls
+        assert [followed.call.id for followed in addon.calls._sockets[socket.flow].under_way()] == [
+            f"{socket.flow.id}/1"
+        ]
+        (row,) = stored(addon)
+        assert row["outcome"] == "in_flight"
+
+    def test_warm_ups_count_and_say_what_they_are(self, addon: GatewayAddon):
+        socket = Socket(addon)
+        for generate in (False, True):
+            socket.ask(generate=generate)
+            socket.answer(*said("a"))
+        assert columns(stored(addon), "turn", "side_request") == [("/1", "warmup"), ("/2", None)]
+
+    def test_the_prompt_of_a_history_that_is_left_out_is_the_sessions(self, addon: GatewayAddon):
+        socket = Socket(addon)
+        socket.ask("Fix the pager.")
+        socket.answer(*said("a"))
+        result = {"type": "function_call_output", "call_id": "c", "output": "done"}
+        socket.ask(input=[result], previous_response_id="resp_a")
+        socket.answer(*said("b"))
+        first, second = stored(addon)
+        assert first["user_prompt_id"] == second["user_prompt_id"] is not None
+
+    def test_other_messages_are_no_turns(self, addon: GatewayAddon):
+        socket = Socket(addon)
+        socket.pass_on(b'{"type":"response.cancel"}', from_client=True)
+        socket.pass_on(b"\xff\x00", from_client=True)
+        socket.answer(b'{"type":"session.updated"}', b"\xff", *ANSWER)
+        socket.ask()
+        socket.answer(*ANSWER)
+        assert columns(stored(addon), "turn", "outcome") == [("/1", "complete")]
+
+    def test_one_that_cannot_be_read_has_a_row(self, addon: GatewayAddon):
+        socket = Socket(addon)
+        socket.pass_on(b'{"type":"response.create","model":', from_client=True)
+        socket.answer(error(status=400))
+        (row,) = stored(addon)
+        assert (row["outcome"], row["error_status"], row["warnings"]) == (
+            "stream_error",
+            400,
+            '["request_unreadable"]',
+        )
+
+    def test_streams_side_by_side_are_told_apart(self, addon: GatewayAddon):
+        socket = Socket(addon)
+        socket.ask("a", stream_id="s1")
+        socket.ask("b", stream_id="s2")
+        for pair in zip(said("b", stream_id="s2"), said("a", stream_id="s1"), strict=True):
+            socket.answer(*pair)
+        found = columns(stored(addon), "turn", "response_id", "outcome")
+        assert found == [("/1", "resp_a", "complete"), ("/2", "resp_b", "complete")]
+
+    def test_turns_that_wait_are_answered_in_their_order(self, addon: GatewayAddon):
+        socket = Socket(addon)
+        socket.ask("a")
+        socket.ask("b")
+        socket.answer(*said("a"), *said("b"))
+        assert columns(stored(addon), "turn", "response_id") == [("/1", "resp_a"), ("/2", "resp_b")]
+
+    def test_an_answer_that_was_steered_has_a_successor(self, addon: GatewayAddon):
+        socket = Socket(addon)
+        socket.ask("a")
+        first, *others = said("a")
+        socket.answer(first)
+        socket.pass_on(b'{"type":"response.steer","previous_response_id":"resp_a","input":"b"}', from_client=True)
+        socket.answer(*others, *said("b"))
+        socket.ask("c")
+        socket.answer(*said("c"))
+        found = columns(stored(addon), "turn", "response_id", "request_model", "previous_id")
+        assert found == [
+            ("/1", "resp_a", "gpt-5", None),
+            ("/1.1", "resp_b", "gpt-5", "resp_a"),
+            ("/2", "resp_c", "gpt-5", None),
+        ]
+
+
+class TestEnds:
+    @pytest.mark.parametrize(
+        ("by_client", "outcome"), [(True, "client_aborted"), (False, "upstream_cut")], ids=["client", "server"]
+    )
+    def test_at_any_message(self, addon: GatewayAddon, by_client: bool, outcome: str):
+        for cut in range(len(ANSWER)):
+            socket = Socket(addon)
+            socket.ask()
+            socket.answer(*ANSWER[:cut])
+            socket.end(by_client=by_client, code=1006)
+        found = columns(stored(addon), "outcome", "streamed", "error_message")
+        assert found == [(outcome, 1, "the WebSocket was closed with code 1006")] * len(ANSWER)
+
+    def test_nothing_is_wrong_with_a_turn_that_had_ended(self, addon: GatewayAddon):
+        socket = Socket(addon)
+        socket.ask()
+        socket.answer(*ANSWER)
+        socket.end(by_client=False, code=1006)
+        assert columns(stored(addon), "outcome", "error_message") == [("complete", None)]
+
+    def test_an_idle_connection_is_nobodys_fault(self, addon: GatewayAddon):
+        socket = Socket(addon)
+        socket.ask()
+        assert addon.calls
+        addon.calls._sockets[socket.flow]._heard -= 600
+        socket.end(code=1006)
+        assert columns(stored(addon), "outcome", "error_type") == [("upstream_cut", "timeout")]
+
+    @pytest.mark.parametrize(
+        "messages",
+        [
+            pytest.param([error(status=429)], id="in place of an answer"),
+            pytest.param([error()], id="the same without a status"),
+            pytest.param([ANSWER[0], error(status=429)], id="midway, with a status"),
+            pytest.param([ANSWER[0], error()], id="midway"),
+            pytest.param(
+                [ANSWER[0], error(), b'{"type":"response.failed","response":{"status":"failed"}}'], id="then a failure"
+            ),
+        ],
+    )
+    def test_errors(self, addon: GatewayAddon, messages: list[bytes]):
+        socket = Socket(addon)
+        socket.ask()
+        socket.answer(*messages)
+        socket.ask()
+        socket.answer(*said("b"))
+        socket.end()
+        found = columns(stored(addon), "turn", "outcome", "error_message")
+        assert found == [("/1", "stream_error", "lost"), ("/2", "complete", None)]
+
+    def test_the_limit_of_a_connection_fails_the_turn_it_meets_and_no_other(self, addon: GatewayAddon):
+        limit = error(status=400, error={"code": turns.LIMIT, "message": "60 minutes are over"})
+        for is_asked in (True, False):
+            socket = Socket(addon)
+            socket.ask()
+            if not is_asked:
+                socket.answer(*ANSWER)
+            socket.answer(limit)
+            socket.end(by_client=False)
+        found = columns(stored(addon), "outcome", "error_type")
+        assert sorted(found, key=str) == [("complete", None), ("stream_error", turns.LIMIT)]
+
+
+def test_sockets_without_calls_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.INFO), running(tmp_path / "gateway.db") as addon:
+        for path in ("/v1/realtime", "/v1/messages", "/v1/chat/completions"):
+            socket = Socket(addon, upgrade(path))
+            socket.ask()
+            socket.end()
+            assert f"gateway-addon: calls to api.openai.com are not recorded: {path}" in caplog.messages
+        socket = Socket(addon)
+        socket.pass_on(b'{"type":"something.new"}', from_client=True)
+        socket.end()
+        assert rows(tmp_path / "gateway.db", "SELECT id FROM requests") == []
+    assert caplog.messages[-1].startswith("gateway-addon: 4 calls to api.openai.com were not recorded: /v1/realtime,")
+
+
+def test_what_is_under_way_when_the_proxy_ends_is_interrupted(tmp_path: Path):
+    with running(tmp_path / "gateway.db") as addon:
+        socket = Socket(addon)
+        socket.ask()
+        socket.answer(*ANSWER[:3])
+    assert columns(rows(tmp_path / "gateway.db", "SELECT * FROM requests"), "outcome") == [("interrupted",)]
+    assert socket.flow.metadata[METADATA]["turns"][0]["outcome"] == "interrupted"
+
+
+def size_of(*messages: bytes) -> int:
+    return sum(map(len, messages))
+
+
+class TestMemory:
+    def test_the_oldest_whole_turns_go(self, addon: GatewayAddon):
+        assert addon.calls
+        addon.calls.options = replace_limit(addon, 2 * (size_of(*ANSWER) + 100))
+        socket = Socket(addon)
+        for number in range(5):
+            socket.ask(str(number))
+            socket.answer(*ANSWER)
+        socket.end()
+        assert [json.loads(message.content)["input"] for message in socket.messages if message.from_client] == [
+            "3",
+            "4",
+        ]
+        assert len(socket.messages) == 2 * (1 + len(ANSWER))
+        noted = socket.flow.metadata[METADATA]
+        assert noted["turns_left_out"] == 3
+        assert [turn["id"][-2:] for turn in noted["turns"]] == ["/4", "/5"]
+        assert columns(stored(addon), "turn", "outcome") == [(f"/{n}", "complete") for n in range(1, 6)]
+
+    def test_a_turn_that_is_too_long_is_read_all_the_same(self, addon: GatewayAddon):
+        assert addon.calls
+        addon.calls.options = replace_limit(addon, 1_000)
+        socket = Socket(addon)
+        socket.ask()
+        socket.answer(*ANSWER)
+        assert len(socket.messages) == 1
+        socket.ask()
+        socket.answer(*ANSWER[:2])
+        socket.end()
+        assert socket.flow.metadata[METADATA]["turns_left_out"] == 1
+        assert columns(stored(addon), "outcome", "input_tokens") == [
+            ("complete", 100),
+            ("client_aborted", None),
+        ]
+
+    def test_trimming_takes_no_more_than_it_must(self):
+        kept = Kept(10)
+        messages: list[int] = []
+        for size, begins in ((6, True), (4, False), (1, True), (1, False)):
+            kept.trim(messages)
+            kept.add(size, begins=begins)
+            messages.append(size)
+        kept.trim(messages)
+        assert (messages, kept.left_out) == ([1, 1], 1)
+
+
+def replace_limit(addon: GatewayAddon, limit: int) -> Any:
+    assert addon.calls
+    return replace(addon.calls.options, body_limit=limit)
+
+
+class TestFiles:
+    def read(self, flow: http.HTTPFlow, tmp_path: Path) -> list[Row]:
+        """What a new database has of a flow that was saved."""
+        loaded = http.HTTPFlow.from_state(flow.get_state())
+        with running(tmp_path / "file.db") as addon:
+            for hook in eventsequence.iterate(loaded):
+                if handler := getattr(addon, hook.name, None):
+                    handler(*hook.args())
+        return rows(tmp_path / "file.db", "SELECT * FROM requests ORDER BY id")
+
+    @pytest.mark.parametrize("limit", [64_000_000, 9_000], ids=["whole", "trimmed"])
+    def test_give_the_rows_of_every_turn_that_was_kept(self, addon: GatewayAddon, tmp_path: Path, limit: int):
+        assert addon.calls
+        addon.calls.options = replace_limit(addon, limit)
+        socket = Socket(addon, upgrade(user_agent="codex_exec/1.0"))
+        for number in range(4):
+            socket.ask(str(number), generate=number != 1)
+            socket.answer(*said(str(number)))
+        socket.ask("last")
+        socket.answer(*ANSWER[:3])
+        socket.end(by_client=False, code=1011)
+        again = self.read(socket.flow, tmp_path)
+        live = [row for row in stored(addon) if row.pop("turn")]
+        left_out = socket.flow.metadata[METADATA].get("turns_left_out", 0)
+        assert (left_out > 0) == (limit < 10_000)
+        volatile = ("run_id", "source", "finish_sequence", "turn_id", *(n for n in live[0] if n.endswith("_id")))
+        strip = [{k: v for k, v in row.items() if k not in volatile} for row in (*live[left_out:],)]
+        assert [{k: v for k, v in row.items() if k not in volatile} for row in again] == strip
+
+    def test_a_connection_that_was_saved_while_it_was_open_was_interrupted(self, addon: GatewayAddon, tmp_path: Path):
+        socket = Socket(addon)
+        socket.ask()
+        socket.answer(*ANSWER[:3])
+        assert columns(self.read(socket.flow, tmp_path), "outcome") == [("interrupted",)]
+
+    def test_without_our_notes_the_messages_tell_the_times(self, addon: GatewayAddon, tmp_path: Path):
+        socket = Socket(addon)
+        socket.ask()
+        socket.answer(*ANSWER)
+        for number, message in enumerate(socket.messages):
+            message.timestamp = 1_800_000_000 + number
+        socket.end()
+        socket.flow.metadata.clear()
+        (row,) = self.read(socket.flow, tmp_path)
+        assert (row["started_at"], row["time_to_first_byte_ms"]) == ("2027-01-15T08:00:00.000Z", 1000.0)
+        assert row["duration_ms"] == 1000.0 * len(ANSWER)
+
+
+class TestBugs:
+    def test_messages_pass_although_reading_fails(self, addon: GatewayAddon, monkeypatch: Any):
+        socket = Socket(addon)
+        socket.ask()
+        monkeypatch.setattr("gateway_addon.answer.AnswerFeed.feed", fail)
+        socket.answer(*ANSWER)
+        assert socket.sent[1:] == ANSWER
+        (row,) = stored(addon)
+        assert "reader_failed" in row["warnings"]
+
+    @pytest.mark.parametrize(
+        "place", ["may_ask", "creates", "headers_of", "read_message"], ids=lambda place: place.replace("_", " ")
+    )
+    def test_messages_pass_although_telling_them_apart_fails(self, addon: GatewayAddon, place: str, monkeypatch: Any):
+        socket = Socket(addon)
+        monkeypatch.setattr(turns, place, fail)
+        socket.ask()
+        socket.answer(*ANSWER)
+        socket.end()
+        assert socket.sent[1:] == ANSWER
+
+
+def fail(*_: object, **__: object) -> Any:
+    raise RuntimeError("a prompt may stand here")
