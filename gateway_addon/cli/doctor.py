@@ -23,6 +23,7 @@ import click
 
 from gateway_addon import __version__
 from gateway_addon.api import KINDS
+from gateway_addon.cli.agents import SYSTEM_CERTIFICATES
 from gateway_addon.cli.options import database, is_flow_file
 from gateway_addon.cli.output import plain, print_json, say
 from gateway_addon.cost import PriceTable
@@ -231,14 +232,6 @@ def _address(url: str) -> tuple[str, int] | None:
 # -- the certificate of a forward proxy --------------------------------------------------------------------------------
 
 CERTIFICATE = "mitmproxy-ca-cert.pem"
-
-SYSTEM_CERTIFICATES = (
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-)
-"""Where systems have those they trust in one file."""
 
 
 class Trusting(NamedTuple):
