@@ -213,10 +213,32 @@ def _reached(name: str, url: str) -> Iterator[Finding]:
         yield Finding("bad", f"{name}: a proxy of the environment gets these calls", f"NO_PROXY={address[0]}")
     if urlsplit(url).scheme == "https":
         yield Finding("note", f"{name}: https needs mitmproxy's certificate trusted", "http:// does not")
+    yield from _unheard(name, address)
+
+
+def _unheard(name: str, address: tuple[str, int]) -> Iterator[Finding]:
     try:
         socket.create_connection(address, timeout=1).close()
     except OSError:
         yield Finding("note", f"{name}: nothing listens at {address[0]}:{address[1]}", "start mitmdump")
+
+
+def forward_proxy(asked: Asked) -> Iterator[Finding]:
+    """Whether the one that the environment names is there, and gets the calls."""
+    address = _forward_proxy()
+    if address is None:
+        return
+    yield from _unheard("HTTPS_PROXY", address)
+    if not isinstance(asked.settings, str):
+        for host in sorted({provider.address[0] for provider in asked.settings.providers.values()}):
+            if proxy_bypass(host):
+                yield Finding("note", f"calls to {host} go past the forward proxy", "take it out of NO_PROXY")
+
+
+def _forward_proxy() -> tuple[str, int] | None:
+    """The address of one on this machine that programs are told to use."""
+    proxies = getproxies_environment()
+    return next(filter(None, (_address(proxies.get(scheme, "")) for scheme in ("https", "all"))), None)
 
 
 def _address(url: str) -> tuple[str, int] | None:
@@ -254,9 +276,7 @@ PROGRAMS = {
 
 def certificate(asked: Asked) -> Iterator[Finding]:
     """Only who goes through a forward proxy needs it, as the environment then says."""
-    proxies = getproxies_environment()
-    is_needed = any(_address(proxies.get(scheme, "")) for scheme in ("https", "all"))
-    level: Level = "bad" if is_needed else "note"
+    level: Level = "bad" if _forward_proxy() else "note"
     path = asked.confdir / CERTIFICATE
     if not path.exists():
         yield Finding(level, "mitmproxy has no certificate yet; a forward proxy needs one", "start mitmdump once")
@@ -305,6 +325,7 @@ CHECKS: dict[str, Callable[[Asked], Iterator[Finding]]] = {
     "database": rows,
     "port": port,
     "base_url": base_urls,
+    "forward_proxy": forward_proxy,
     "certificate": certificate,
 }
 

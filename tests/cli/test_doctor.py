@@ -236,6 +236,22 @@ class TestBaseUrl:
         assert line not in found("base_url", "--base-url", "http://127.0.0.1:1/v1")
 
 
+class TestForwardProxy:
+    def test_one_that_the_environment_names(self, port: int, taken: int, monkeypatch: pytest.MonkeyPatch):
+        assert found("forward_proxy") == []
+        monkeypatch.setenv("HTTPS_PROXY", f"http://localhost:{port}")
+        assert found("forward_proxy") == [("note", f"HTTPS_PROXY: nothing listens at 127.0.0.1:{port}: start mitmdump")]
+        monkeypatch.setenv("HTTPS_PROXY", f"http://localhost:{taken}")
+        assert found("forward_proxy") == []
+
+    def test_hosts_that_go_past_it(self, taken: int, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("HTTPS_PROXY", f"http://localhost:{taken}")
+        monkeypatch.setenv("NO_PROXY", "openai.com")
+        assert found("forward_proxy") == [
+            ("note", "calls to api.openai.com go past the forward proxy: take it out of NO_PROXY")
+        ]
+
+
 class TestCertificate:
     def test_is_needed_by_a_forward_proxy_only(self, monkeypatch: pytest.MonkeyPatch):
         ((level, line),) = found("certificate")
