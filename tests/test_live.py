@@ -364,12 +364,15 @@ def test_a_quiet_recipe_prints_nothing_but_what_the_addon_says(provider: Provide
     with (tmp_path / "one.flow").open("wb") as file:
         FlowWriter(file).add(flow)
     options = QUIET | {"gateway_db": tmp_path / "gateway.db"}
-    printed = run_mitmdump("-n", "-C", str(tmp_path / "one.flow"), confdir=confdir, options=options).stdout
+    key = {"OPENROUTER_API_KEY": "any"}
+    printed = run_mitmdump("-n", "-C", str(tmp_path / "one.flow"), confdir=confdir, options=options, env=key).stdout
     assert [re.sub(r"^\[.*?\] ", "", line).split(" · ")[0] for line in printed.splitlines()[1:]] == [
         "messages fake/text",
         "gateway-addon: 1 calls, 0 not complete",
     ]
     assert f"gateway-addon {__version__}: observing" in printed.splitlines()[0]
+    # what the gateway had paid for, were it in the file, would be paid for again
+    assert printed.splitlines()[0].endswith("keys injected: openrouter (OPENROUTER_API_KEY)")
 
 
 START_ERRORS: dict[str, tuple[dict[str, object], str]] = {

@@ -65,7 +65,7 @@ def programs(run: Run, wheel: Path, elsewhere: Path) -> Path:
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path):
     names = set(zipfile.ZipFile(wheel).namelist())
-    brought = ("py.typed", "demo.flow", "gateway.example.toml", "script/addon.py", "script/__init__.py")
+    brought = ("py.typed", "demo.flow", "gateway.example.toml", "page/metadata.yaml", "script/addon.py")
     assert {f"gateway_addon/{name}" for name in brought} <= names
     folders = {name.partition("/")[0] for name in names}
     assert folders == {"gateway_addon", f"gateway_addon-{__version__}.dist-info"}
