@@ -213,7 +213,7 @@ class Connection:
                 self._take_answer(message)
             elif self._is_live and self._calls.is_long(message.content):
                 return self._take_long(message)
-            elif self._way.fails_closed or turns.may_ask(message.content):
+            elif self._way.fails_closed or message.dropped or turns.may_ask(message.content):
                 self._take_request(message, self._read(message.content))
             else:
                 self._kept.add(len(message.content), begins=False)
@@ -267,7 +267,9 @@ class Connection:
             self._fail(message, error)
 
     def _take_request(self, message: WebSocketMessage, request: Request) -> None:
-        begins = turns.creates(request.json) or self._way.is_doubtful(request)
+        noted = self._noted.get(str(self._number + 1), Notes())
+        was_refused = message.dropped and noted.outcome == "rejected"
+        begins = turns.creates(request.json) or self._way.is_doubtful(request) or was_refused
         self._kept.add(len(message.content), begins=begins)
         if not begins:
             if turns.steers(request.json):
@@ -278,8 +280,7 @@ class Connection:
         for turn in [turn for turn in self._open if turn.is_ending]:
             self._end(turn, CLEAN)
         name = str(self._number)
-        noted = self._noted.get(name, Notes())
-        if message.dropped and noted.outcome != "rejected":
+        if message.dropped and not was_refused:
             # by somebody else, before us: nobody was asked
             return
         decision = self._way.decide(request, noted, self._calls.settings)
