@@ -86,6 +86,7 @@ def read_request(method: str, path: str, headers: Headers, raw: bytes | None, me
         json=json,
         elements=elements,
         warnings=(warning,) if warning else (),
+        sha256=elements.sha256 if elements else None,
     )
 
 

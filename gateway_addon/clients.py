@@ -78,12 +78,16 @@ CLIENTS: dict[str, tuple[Sign, ...]] = {
         _header("x-kilocode-mode"),
         _header("x-kilo-session"),
         _header("user-agent", "opencode-kilo-provider"),
+        # of the CLI: channel, version, client
+        _header("user-agent", r"^kilo/[^/\s]+/(\d[^/\s]*)"),
         *_app("kilocode.ai", "Kilo Code"),
     ),
     "opencode": (_product("opencode"), _header("x-opencode-session"), _header("x-opencode-session-id")),
     "roo-code": (_product("RooCode"), _header("x-roo-task-id"), *_app("Roo-Cline", "Roo Code")),
     "cline": (_product("Cline"), *_app("cline.bot", "Cline")),
     "aider": _app("aider.chat", "Aider"),
+    "qwen-code": (_product("QwenCode"),),
+    "pi": (_header("user-agent", r"^pi/(\d\S*)"),),
     "cursor": (_product("Cursor"),),
     "copilot": (_product("GitHubCopilotChat"), _header("copilot-integration-id")),
 }

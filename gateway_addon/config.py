@@ -322,8 +322,12 @@ def _values(settings: Settings, env: Mapping[str, str]) -> Iterator[tuple[str, S
 
 
 def _first(error: ValidationError) -> str:
-    """The first problem, in the words of the file's author rather than of pydantic."""
-    problem = error.errors(include_url=False, include_input=False)[0]
+    """The first problem, in the words of the file's author rather than of pydantic.
+
+    An unknown key comes before all others: it is a misspelt one, which is then missing as well.
+    """
+    problems = error.errors(include_url=False, include_input=False)
+    problem = min(problems, key=lambda one: one["type"] != "extra_forbidden")
     words = {
         "extra_forbidden": "unknown key",
         "missing": "is missing",

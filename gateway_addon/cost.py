@@ -225,6 +225,11 @@ class PriceTable:
 
             self._snapshot = get_snapshot()
 
+    @property
+    def models(self) -> int:
+        """How many it knows; 0 if it could not be loaded."""
+        return sum(len(provider.models) for provider in self._snapshot.providers) if self._snapshot else 0
+
     def find(self, model: str, seller: Seller, modifiers: Mapping[str, str]) -> ListPrice:
         """What `model` costs there. Raises `NoPrice` for what the table does not know, or while it is not loaded."""
         if self._snapshot is None:

@@ -20,14 +20,15 @@ class Mask:
     Every method returns what it was given, the same object, where there is no secret in it. A secret that may be a
     plain word (`credentials.is_no_word`) is left alone: to mask it everywhere would damage what is stored.
 
-    Known spellings: as it is; with any of its characters escaped as in JSON, however deep that is packed in strings, or
-    percent-encoded; and in base64, as Basic credentials are.
+    Known spellings: as it is; with any of its characters escaped as in JSON, however deep that is packed in strings,
+    percent-encoded, or as a numeric HTML entity; in base64, as Basic credentials are; bytes also in UTF-16.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         known = sorted({secret for secret in secrets if is_no_word(secret)}, key=len, reverse=True)
         self._literals = list(dict.fromkeys(spelling for one in known for spelling in (one, *in_base64(one.encode()))))
-        self._literals_bytes = [spelling.encode() for spelling in self._literals]
+        wide = [(one.encode(code), "*".encode(code)) for code in _WIDE for one in known]
+        self._literals_bytes = [*((spelling.encode(), b"*") for spelling in self._literals), *wide]
         self._spellings = _Spellings.of(known)
         self._spellings_bytes = self._spellings.in_bytes()
 
@@ -43,9 +44,9 @@ class Mask:
         return self._spellings.masked(text, "*", "\\")
 
     def data(self, data: bytes) -> bytes:
-        for spelling in self._literals_bytes:
+        for spelling, mask in self._literals_bytes:
             if spelling in data:
-                data = data.replace(spelling, b"*" * len(spelling))
+                data = data.replace(spelling, mask * (len(spelling) // len(mask)))
         return self._spellings_bytes.masked(data, b"*", b"\\")
 
     def spans(self, text: str) -> list[tuple[int, int]]:
@@ -92,11 +93,12 @@ class _Spellings[T: (str, bytes)](NamedTuple):
     def of(secrets: Sequence[str]) -> "_Spellings[str]":
         characters = sorted(set("".join(secrets)))
         codes = f"(?:{'|'.join(map(_code, characters))})"
-        escapes = [rf"\\u00{codes}", f"%{codes}", f"%25(?:25)*{codes}"] if characters else []
+        escapes = [rf"\\u00{codes}", f"%{codes}", f"%25(?:25)*{codes}", _ENTITY] if characters else []
         escapes += [rf"\\{re.escape(one)}" for one in characters if one in _SHORT_ESCAPES]
         plain, escaped = [], []
         for first, rest in ((one[0], "".join(map(_any_character, one[1:]))) for one in secrets):
-            plain += [begin + rest for begin in (re.escape(first), f"%{_code(first)}", f"%25(?:25)*{_code(first)}")]
+            begins = re.escape(first), f"%{_code(first)}", f"%25(?:25)*{_code(first)}", _entity(first)
+            plain += [begin + rest for begin in begins]
             escaped.append(rf"\\u00{_code(first)}" + rest)
             if first in _SHORT_ESCAPES:
                 escaped.append(rf"\\{re.escape(first)}" + rest)
@@ -127,6 +129,11 @@ class _Spellings[T: (str, bytes)](NamedTuple):
         return text
 
 
+_WIDE = ("utf-16-le", "utf-16-be")
+
+_ENTITY = r"&#[xX0-9]"
+"""The beginning of an HTML entity that gives a character's number."""
+
 _SHORT_ESCAPES = '"\\/'
 """Characters that JSON escapes by a backslash alone."""
 
@@ -134,7 +141,11 @@ _SHORT_ESCAPES = '"\\/'
 def _any_character(character: str) -> str:
     code = _code(character)
     short = rf"|\\+{re.escape(character)}" if character in _SHORT_ESCAPES else ""
-    return rf"(?:{re.escape(character)}|\\+u00{code}|%(?:25)*{code}{short})"
+    return rf"(?:{re.escape(character)}|\\+u00{code}|%(?:25)*{code}|{_entity(character)}{short})"
+
+
+def _entity(character: str) -> str:
+    return f"&#(?:0*{ord(character)}|[xX]0*{_code(character)});"
 
 
 def _code(character: str) -> str:

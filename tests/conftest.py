@@ -19,11 +19,17 @@ from tests.recorded import record
 os.environ["PYTHONPYCACHEPREFIX"] = str(Path(__file__).parents[1] / ".pytest_cache" / "pycache")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# no test may fail because the machine is busy
+# no test may fail because the machine is busy, or because today's examples are others than yesterday's
 settings.register_profile(
-    "untimed", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    "repeatable",
+    deadline=None,
+    derandomize=True,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-settings.load_profile("untimed")
+# looks for new ones: HYPOTHESIS=search uv run pytest
+settings.register_profile("search", settings.get_profile("repeatable"), derandomize=False, max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS", "repeatable"))
 
 
 @pytest.fixture(scope="session")

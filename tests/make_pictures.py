@@ -1,7 +1,7 @@
-"""Put into the README what its commands really print for the demo: `python -m tests.make_pictures` (some seconds; after
-`python -m tests.make_demo`).
+"""Put into the README and the reference what commands really print for the demo: `python -m tests.make_pictures`
+(some seconds; after `python -m tests.make_demo`).
 
-A block of output in the README stands below a comment that says which command it is of.
+A block of output stands below a comment that says which command it is of.
 """
 
 import os
@@ -17,6 +17,7 @@ from tests.make_demo import DEMO
 from tests.mitmdump import run_mitmdump
 
 README = DEMO.parents[1] / "README.md"
+PAGES = (README, README.with_name("gateway_addon") / "REFERENCE.md")
 COLUMNS = 100
 BLOCK = re.compile(
     r"(?<=<!-- output of `)(?P<command>[^`]+)(?P<between>`(?: \(first (?P<lines>\d+) lines\))? -->\n+)```\n.*?```",
@@ -24,34 +25,37 @@ BLOCK = re.compile(
 )
 
 
-def with_output(readme: str) -> str:
-    """The README's text with every block of output made anew."""
+def with_output(page: str) -> str:
+    """A page's text with every block of output made anew."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "flows").mkdir()
         shutil.copy(DEMO, folder / "flows")
-        return BLOCK.sub(lambda found: _block(folder, found), readme)
+        told = _read_demo(folder)
+        return BLOCK.sub(lambda found: _block(folder, told, found), page)
 
 
-def _block(folder: Path, found: re.Match[str]) -> str:
-    lines = [line.rstrip() for line in _output(folder, shlex.split(found["command"])).strip("\n").splitlines()]
+def _block(folder: Path, told: str, found: re.Match[str]) -> str:
+    output = told if found["command"] == "mitmdump" else _output(folder, shlex.split(found["command"]))
+    lines = [line.rstrip() for line in output.strip("\n").splitlines()]
     if found["lines"]:
         lines = [*lines[: int(found["lines"])], "…"]
     return found["command"] + found["between"] + "\n".join(["```", *lines, "```"])
 
 
+def _read_demo(folder: Path) -> str:
+    """Makes `demo.db`; the lines that mitmdump prints of calls."""
+    read = run_mitmdump(
+        "-n", "-r", str(DEMO), "--flow-detail", "0", confdir=folder, options={"gateway_db": folder / "demo.db"}
+    )
+    assert read.returncode == 0, read.stdout
+    # without the time of day before each line
+    return "\n".join(line.partition("] ")[2] or line for line in read.stdout.splitlines() if " · " in line)
+
+
 def _output(folder: Path, command: list[str]) -> str:
-    program, *arguments = command
-    if program == "mitmdump":
-        read = run_mitmdump(
-            "-n", "-r", str(DEMO), "--flow-detail", "0", confdir=folder, options={"gateway_db": folder / "demo.db"}
-        )
-        assert read.returncode == 0, read.stdout
-        # without the time of day before each line
-        printed = (line.partition("] ")[2] or line for line in read.stdout.splitlines() if " · " in line)
-        return "\n".join(printed)
     done = subprocess.run(
-        [sys.executable, "-m", "gateway_addon", *arguments],
+        [sys.executable, "-m", "gateway_addon", *command[1:]],
         stdout=subprocess.PIPE,
         text=True,
         check=False,
@@ -63,7 +67,8 @@ def _output(folder: Path, command: list[str]) -> str:
 
 
 def main() -> None:
-    README.write_text(with_output(README.read_text()))
+    for page in PAGES:
+        page.write_text(with_output(page.read_text()))
 
 
 if __name__ == "__main__":

@@ -25,8 +25,9 @@ PATIENCE = 30.0
 class Mitmdump:
     """A running mitmdump in front of `upstream`: `with Mitmdump(provider.url, confdir=tmp_path) as proxy:`.
 
-    `addon` None starts it without a script. `options` become `--set NAME=VALUE`, `args` follow as they are, `env` is
-    added to an environment without API keys. `modes` replaces the reverse mode (`upstream` may be "" then).
+    `confdir` None leaves it where mitmproxy has it, below `HOME`. `addon` None starts it without a script. `options`
+    become `--set NAME=VALUE`, `args` follow as they are, `env` is added to an environment without API keys. `modes`
+    replaces the reverse mode (`upstream` may be "" then). `port` is where the (first) mode listens, any free one if 0.
 
     Entering waits until every mode listens; it raises AssertionError with the output if the process ends before that.
     mitmdump listens before it gives up over an addon that failed to start: test such starts with `run_mitmdump`.
@@ -36,9 +37,10 @@ class Mitmdump:
         self,
         upstream: str,
         *,
-        confdir: Path,
+        confdir: Path | None,
         addon: Path | None = ADDON,
         modes: Sequence[str] = (),
+        port: int = 0,
         options: Mapping[str, object] | None = None,
         args: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
@@ -50,8 +52,8 @@ class Mitmdump:
         self._news = threading.Condition()
         self._ended = False
         # mitmdump wants different ports for several modes, so that 0 will do for one only
-        self._later_ports = [str(_free_port()) for _ in self._modes[1:]]
-        addresses = [f"127.0.0.1:{port}" for port in ("0", *self._later_ports)]
+        self._later_ports = [str(free_port()) for _ in self._modes[1:]]
+        addresses = [f"127.0.0.1:{port}" for port in (port, *self._later_ports)]
         modes_at = [f"--mode={mode}@{address}" for mode, address in zip(self._modes, addresses, strict=True)]
         self.process = subprocess.Popen(
             _command(confdir, addon, options, [*modes_at, *args]),
@@ -182,12 +184,16 @@ def rows(db: Path, sql: str) -> list[dict[str, Any]]:
         connection.close()
 
 
-def _command(confdir: Path, addon: Path | None, options: Mapping[str, object] | None, args: Sequence[str]) -> list[str]:
-    settings = {"confdir": confdir, "listen_host": "127.0.0.1", "listen_port": 0, **(options or {})}
+def _command(
+    confdir: Path | None, addon: Path | None, options: Mapping[str, object] | None, args: Sequence[str]
+) -> list[str]:
+    own = {"confdir": confdir} if confdir else {}
+    settings = {**own, "listen_host": "127.0.0.1", "listen_port": 0, **(options or {})}
     script = ["-s", str(addon)] if addon else []
     return [str(MITMDUMP), *script, *(f"--set={name}={value}" for name, value in settings.items()), *args]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody has at the moment."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])

@@ -117,6 +117,7 @@ MISTAKES = [
     (PROVIDER + 'api_key = "x"', "providers.own.api_key: unknown key"),
     (PROVIDER + 'id = "x"', "providers.own.id: unknown key"),
     ('[models."acme/x"]\nprice = 1', 'models."acme/x".price: unknown key'),
+    ('[providers.own]\nbase_urll = "http://localhost"\napi_kinds = []', "providers.own.base_urll: unknown key"),
     ("[providers.own]\napi_kinds = []", "providers.own.api_url: is missing"),
     ('[providers.own]\napi_url = "http://localhost"', "providers.own.api_kinds: is missing"),
     ("[providers]\nown = 1", "providers.own: "),

@@ -933,7 +933,10 @@ def test_the_line_at_start_names_keys_by_their_variables(running: Gateway, obser
     assert "regular@127.0.0.1:" in line
     assert "providers: toy, claude, keyless, secure, impostor, vercel, openrouter, openai, anthropic" in line
     assert "keys injected: toy (TOY_KEY), claude (CLAUDE_KEY), secure (SECURE_KEY), impostor (SECURE_KEY)" in line
-    assert "keys injected: none" in _start_line(observing.proxy.stdout)
+    assert "gateway below /api/gateway" in line
+    line = _start_line(observing.proxy.stdout)
+    assert ": observing, rows go to" in line
+    assert "keys injected: none" in line
 
 
 def _start_line(stdout: str) -> str:

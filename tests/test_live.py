@@ -3,15 +3,21 @@
 import hashlib
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import zstandard
+from mitmproxy.io import FlowWriter
+from mitmproxy.test.tflow import tflow
+from mitmproxy.test.tutils import treq
 
+from gateway_addon import __version__
 from gateway_addon.store.bodies import load_body, stored_bodies
 from gateway_addon.store.database import open_readonly
 from tests.client import PATHS, Call, body_of, request_body
@@ -346,6 +352,31 @@ def test_client_replay_is_a_call_of_its_own(recorded: Path, provider: Provider, 
     assert (first["source"], second["source"]) == ("live", "replay")
     assert second["id"].startswith(f"{first['id']}~")
     assert len(provider.requests) == 2
+
+
+QUIET = {"flow_detail": 0, "termlog_verbosity": "alert"}
+"""As the recipes of the README have it."""
+
+
+def test_a_quiet_recipe_prints_nothing_but_what_the_addon_says(provider: Provider, confdir: Path, tmp_path: Path):
+    flow = tflow(req=treq(method=b"POST", path=b"/v1/messages", content=b'{"model":"fake/text","messages":[]}'))
+    flow.request.host, flow.request.port = "127.0.0.1", urlsplit(provider.url).port or 0
+    with (tmp_path / "one.flow").open("wb") as file:
+        FlowWriter(file).add(flow)
+    options = QUIET | {"gateway_db": tmp_path / "gateway.db"}
+    printed = run_mitmdump("-n", "-C", str(tmp_path / "one.flow"), confdir=confdir, options=options).stdout
+    assert [re.sub(r"^\[.*?\] ", "", line).split(" · ")[0] for line in printed.splitlines()[1:]] == [
+        "messages fake/text",
+        "gateway-addon: 1 calls, 0 not complete",
+    ]
+    assert f"gateway-addon {__version__}: observing" in printed.splitlines()[0]
+
+
+def test_a_quiet_recipe_still_says_what_is_wrong(confdir: Path, tmp_path: Path):
+    options = QUIET | {"gateway_db": tmp_path / "gateway.db", "gateway_content": "some"}
+    ended = run_mitmdump(confdir=confdir, options=options)
+    assert ended.returncode == 1
+    assert "gateway_content: 'some'" in ended.stdout
 
 
 START_ERRORS: dict[str, tuple[dict[str, object], str]] = {

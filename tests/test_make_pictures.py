@@ -1,13 +1,16 @@
-"""The README shows what its commands print."""
+"""The README and the reference show what their commands print."""
+
+from pathlib import Path
 
 import pytest
 
-from tests.make_pictures import BLOCK, README, with_output
+from tests.make_pictures import BLOCK, PAGES, with_output
 
 pytestmark = pytest.mark.long
 
 
-def test_the_readme_shows_what_is_printed_now():
-    readme = README.read_text()
-    assert len(BLOCK.findall(readme)) >= 4
-    assert with_output(readme) == readme
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_shows_what_is_printed_now(page: Path):
+    text = page.read_text()
+    assert len(BLOCK.findall(text)) >= 3
+    assert with_output(text) == text

@@ -30,6 +30,9 @@ SPELLINGS = {
     "percent, lower case": quote(SECRET, safe="").lower(),
     "percent, twice": quote(quote(SECRET, safe=""), safe=""),
     "percent, all": "".join(f"%{ord(c):02X}" for c in SECRET),
+    "entities": "".join(f"&#{ord(c)};" for c in SECRET),
+    "entities, hexadecimal": "".join(f"&#x{ord(c):02X};" for c in SECRET),
+    "some entities": "".join(f"&#0{ord(c)};" if c in "/oe" else c for c in SECRET),
 }
 
 
@@ -39,6 +42,12 @@ def test_every_spelling_is_masked_at_equal_length(text: str):
         assert len(masked) == len(text) + 4
         assert set(masked.removeprefix("a ").removesuffix(" b")) <= set('*Bearer {"key: }\\')
         assert "6e1f0c" not in masked
+
+
+@pytest.mark.parametrize("code", ["utf-16-le", "utf-16-be", "utf-16"])
+def test_bytes_are_masked_in_utf_16(code: str):
+    masked = MASK.data(f'{{"key": "{SECRET}"}}'.encode(code)).decode(code)
+    assert masked == f'{{"key": "{"*" * len(SECRET)}"}}'
 
 
 @given(st.binary(max_size=9), st.binary(max_size=9), st.sampled_from([b64encode, urlsafe_b64encode]))

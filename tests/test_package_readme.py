@@ -1,4 +1,4 @@
-"""The package's README: its example runs, its map names every room, its links lead somewhere."""
+"""The package's README: its example runs, its map names every room; and the links of all pages lead somewhere."""
 
 import json
 import re
@@ -12,7 +12,8 @@ from tests.provider.answer import Answer
 
 PACKAGE = Path(__file__).parents[1] / "gateway_addon"
 README = (PACKAGE / "README.md").read_text()
-READMES = sorted(PACKAGE.rglob("README.md"))
+PAGES = {str(path.relative_to(PACKAGE.parent)): path for path in sorted(PACKAGE.rglob("*.md"))}
+PAGES["README.md"] = PACKAGE.parent / "README.md"
 
 
 def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -47,11 +48,20 @@ def test_the_map_names_every_module_of_a_room(room: str):
     assert sorted(modules - named) == []
 
 
-@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.parent.name)
-def test_links_and_modules_lead_somewhere(readme: Path):
-    text = readme.read_text()
-    for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
-        assert (readme.parent / link).exists(), link
+@pytest.mark.parametrize("name", PAGES)
+def test_links_and_modules_lead_somewhere(name: str):
+    page = PAGES[name]
+    text = page.read_text()
+    for link, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", text):
+        target = page.parent / link if link else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), anchor
     for path in re.findall(r"`([\w/]+\.(?:py|md))", text):
-        places = (readme.parent, PACKAGE, PACKAGE.parent)
+        places = (page.parent, PACKAGE, PACKAGE.parent)
         assert any((place / path).exists() for place in places), path
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link can name in a page: its headings, as GitHub makes anchors of them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -1,4 +1,4 @@
-"""Every word of a column is defined once: SQL and README know no other, and the README explains each outcome."""
+"""Every word of a column is defined once: SQL and the reference know no other, and that explains each outcome."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from gateway_addon import terms
 from gateway_addon.store import schema
 
-README = Path(__file__).parents[1].joinpath("README.md").read_text("utf-8")
+REFERENCE = Path(__file__).parents[1].joinpath("gateway_addon", "REFERENCE.md").read_text("utf-8")
 OUTCOMES = get_args(terms.Outcome.__value__)
 
 
@@ -30,14 +30,14 @@ def test_sql_knows_no_other_word(column: str, known: tuple[str, ...]):
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
-def test_the_readme_explains_every_outcome(outcome: str):
-    assert f"`{outcome}`" in README
+def test_the_reference_explains_every_outcome(outcome: str):
+    assert f"`{outcome}`" in REFERENCE
 
 
 @pytest.mark.parametrize("column", ["outcome", "cost_source"])
-def test_the_readme_names_no_other(column: str):
+def test_the_reference_names_no_other(column: str):
     known = OUTCOMES if column == "outcome" else get_args(terms.CostSource.__value__)
-    (listed,) = re.findall(rf"`{column}` (?:is one of|says) ([^.]*)\.", README)
+    (listed,) = re.findall(rf"`{column}` (?:is one of|says) ([^.]*)\.", REFERENCE)
     assert set(re.findall(r"`(\w+)`", listed)) <= {*known, "requests"}
 
 

@@ -5,7 +5,7 @@ Nothing here does I/O. A kind is a module with the attributes of `ApiKind`; `gat
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -232,14 +232,14 @@ class SidePath:
 
 
 class Of(Protocol):
-    """`of(function, value)` is `function(value)`, which may be remembered from an earlier call."""
+    """`of(function, values)` is `function(value)` of each, which may be remembered from an earlier call."""
 
-    def __call__[V, T](self, function: Callable[[V], T], value: V, /) -> T: ...
+    def __call__[V, T](self, function: Callable[[V], T], values: Iterable[V], /) -> list[T]: ...
 
 
-def of[V, T](function: Callable[[V], T], value: V, /) -> T:
+def of[V, T](function: Callable[[V], T], values: Iterable[V], /) -> list[T]:
     """Where nothing is remembered."""
-    return function(value)
+    return list(map(function, values))
 
 
 class ApiKind(Protocol):

@@ -123,7 +123,7 @@ def _read_message(message: Json) -> _Message:
 def read_request(body: Json, of: Of = of) -> RequestFacts:
     """The facts of a request; what has a wrong type is as if it were absent."""
     sent = list(objects(body.get("messages")))
-    messages = [of(_read_message, message) for message in sent]
+    messages = of(_read_message, sent)
     user_turns = [message.texts for message in reversed(messages) if message.role == "user"]
     facts = RequestFacts(
         model=text(body.get("model")),

@@ -225,7 +225,7 @@ def _read_message(message: Json) -> _Message:
 def read_request(body: Json, of: Of = of) -> RequestFacts:
     """What a request body says. Never raises."""
     sent = list(objects(body.get("messages")))
-    messages = [of(_read_message, message) for message in sent]
+    messages = of(_read_message, sent)
     turns = [message.texts for message in reversed(messages) if message.role == "user"]
     last_text = "\n".join(turns[0]) if turns else None
     system_prompt = _system_prompt(body, messages)

@@ -284,7 +284,7 @@ def _read_entry(item: Json) -> _Entry:
 def read_request(body: Json, of: Of = of) -> RequestFacts:
     """What a request body says. Never raises."""
     sent = [_as_item(given) for given in _given(body) if isinstance(given, dict | str)]
-    history = [of(_read_entry, item) for item in sent]
+    history = of(_read_entry, sent)
     offered = _tools_offered(body, history)
     namespaces = _namespaces(offered)
     tools = _unique(name for tool in offered for name in _tool_names(tool))

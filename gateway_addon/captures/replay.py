@@ -176,7 +176,7 @@ def conversation(body: Json, kind: ApiKind | None = None) -> Iterator[str]:
     volatile = frozenset(name for one in kinds for name in one.VOLATILE_MEMBERS)
     history = next((body[name] for name in members if name in body), None)
     for turn in [history] if isinstance(history, str) else items(history):
-        role = mapping(turn).get("role") or mapping(turn).get("type") or "user"
+        role = text(mapping(turn).get("role")) or text(mapping(turn).get("type")) or "user"
         if role not in instructions and (words := "\n".join(_words(turn, volatile))):
             yield f"{role}: {words}"
 

@@ -12,7 +12,22 @@ from typing import Any
 
 import click
 
-from gateway_addon.cli import compare, export, files, findings, keep, live, look, share, sums, telemetry
+from gateway_addon import __version__
+from gateway_addon.cli import (
+    compare,
+    doctor,
+    export,
+    files,
+    findings,
+    keep,
+    live,
+    look,
+    package,
+    run,
+    share,
+    sums,
+    telemetry,
+)
 from gateway_addon.cli.output import plain
 
 
@@ -41,7 +56,7 @@ class _Main(click.Group):
 
 
 @click.group(cls=_Main, invoke_without_command=True)
-@click.version_option(package_name="gateway-addon")
+@click.version_option(__version__)
 @click.pass_context
 def main(context: click.Context) -> None:
     """Look into the databases and flow files that the addon has written."""
@@ -56,6 +71,7 @@ def main(context: click.Context) -> None:
 
 
 COMMANDS = (
+    run.run,
     sums.list_calls,
     live.tail,
     sums.report,
@@ -72,6 +88,8 @@ COMMANDS = (
     share.bundle,
     share.minimize,
     telemetry.otlp,
+    package.addon_path,
+    doctor.doctor,
 )
 for command in COMMANDS:
     main.add_command(command)

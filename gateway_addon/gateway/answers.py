@@ -34,6 +34,8 @@ class AnswerChange:
     """The name a free model goes by; None: it is not free, and names and costs stay."""
     upstream_model: str | None = None
     """The name that it has at its provider, and that stands nowhere in what the client gets."""
+    where_named: bool = False
+    """Only an answer that names the upstream model is of this one: nothing else tells."""
     hide_usage: bool = False
     """Chat Completions: the gateway asked for the usage chunk, not the client."""
 
@@ -45,6 +47,11 @@ class AnswerChange:
     def concerns(self, http_status: int) -> bool:
         """Whether an answer of this status can have anything to change: no error has a usage chunk."""
         return self.public_model is not None or http_status < 400
+
+    def is_named_in(self, body: bytes) -> bool:
+        """Whether a body names the upstream model."""
+        names = self._names(is_error=True)
+        return names is not None and names.hidden_in(body.decode("utf-8", "replace")) is not None
 
     def event(self, event: Event, data: Json | None) -> bytes:
         """What the client gets of an event of a stream; b"" for one it must not see. `data`: its data, parsed.
@@ -297,7 +304,7 @@ def _hide(value: object, at: str, found: _Found) -> None:
 
 
 def _take_costs(holder: object, at: str, found: _Found) -> None:
-    """Every member that names a cost: `cost`, `total_cost`, `costDetails`."""
+    """Every member that names a cost: `cost`, `total_cost`, `costDetails`, `price`, `charged`."""
     if isinstance(holder, dict):
         found.hidden += (at + pointer(name) for name in holder if _names_a_cost(name))
 
@@ -332,15 +339,17 @@ def _take_costs_of_error(error: object, at: str, found: _Found) -> None:
             if isinstance(key, str) and (_names_a_cost(key) or key == "is_byok" or key in _HIDDEN_MEMBERS):
                 found.hidden.append(place + pointer(key))
             elif isinstance(member, str):
-                if "cost" in member.lower() and member.lstrip().startswith(("{", "[")):
+                if _tells_a_cost(member) and member.lstrip().startswith(("{", "[")):
                     found.texts[place + pointer(key)] = ""
             elif isinstance(member, dict | list):
                 pending.append((member, place + pointer(key)))
 
 
-@lru_cache(1024)
-def _names_a_cost(name: str) -> bool:
-    return "cost" in name.lower()
+def _tells_a_cost(words: str) -> bool:
+    return any(word in words.lower() for word in ("cost", "price", "charge"))
+
+
+_names_a_cost = lru_cache(1024)(_tells_a_cost)
 
 
 def _is_empty(answer: Json, hidden: list[str]) -> bool:

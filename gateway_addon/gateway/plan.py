@@ -49,8 +49,9 @@ class Plan:
     """None where the body was not read."""
     logged: bool
     side_request: SideRequest | None
-    answer: AnswerChange | None
-    """None: the answer goes to the client as it comes."""
+    answers: tuple[AnswerChange, ...]
+    """How the answer is changed: as the one says, or, where its model is not known before, as that of them says whose
+    model it names. None: it goes to the client as it comes."""
 
 
 def admit(head: Head, caller: Caller, settings: Settings) -> Target | Refusal:
@@ -115,7 +116,13 @@ def _as_it_came(request: Request, reverse_target: ReverseTarget, settings: Setti
     provider = models.choose_provider(kind, settings, reverse_target)
     if isinstance(provider, Refusal):
         return provider
-    return _assemble(request, settings, target, provider, upstream_model=None)
+    # it may show an answer that the provider has
+    answers = [
+        AnswerChange(kind, public_model=name, upstream_model=model.model, where_named=True)
+        for name, model in settings.models.items()
+        if kind and model.free and model.model and (model.provider or provider.id) == provider.id
+    ]
+    return _assemble(request, settings, target, provider, upstream_model=None, answers=answers)
 
 
 def _upgrade(
@@ -191,7 +198,7 @@ def _model_call(
         choice.provider,
         upstream_model=choice.upstream_model,
         operations=operations,
-        answer=change if change.public_model or change.hide_usage else None,
+        answers=[change] if change.public_model or change.hide_usage else [],
     )
 
 
@@ -211,14 +218,14 @@ def _assemble(
     *,
     upstream_model: str | None,
     operations: Sequence[Operation] = (),
-    answer: AnswerChange | None = None,
+    answers: Sequence[AnswerChange] = (),
 ) -> Plan:
     """The plan for a request that may go: its operations divided among headers and body, credentials exchanged."""
     kind = target.route.kind
     set_headers = {
         operation["path"].removeprefix("/"): operation["value"] for operation in _under("/headers", operations)
     }
-    if answer:
+    if answers:
         # an answer that is to be changed must be readable
         set_headers["accept-encoding"] = "identity"
     credentials = access.provider_credentials(provider, kind, settings)
@@ -241,7 +248,7 @@ def _assemble(
         upstream_model=upstream_model,
         logged=target.route.logged,
         side_request=target.route.side_request,
-        answer=answer,
+        answers=(*answers,),
     )
 
 

@@ -1,7 +1,6 @@
 """The calls under way: each from its request to its one record, which the sinks are given and its flow keeps."""
 
 import asyncio
-import hashlib
 import logging
 import re
 import threading
@@ -29,11 +28,11 @@ from gateway_addon.proxy.options import Options
 from gateway_addon.proxy.tape import Tape
 from gateway_addon.proxy.under_way import UnderWay, finish, kept, recorder
 from gateway_addon.proxy.unrecorded import Unrecorded
-from gateway_addon.proxy.veil import Veil
+from gateway_addon.proxy.veil import Answer, Veil
 from gateway_addon.reading import Reading
 from gateway_addon.record import Record
 from gateway_addon.sinks import Sinks, console
-from gateway_addon.wire import sse
+from gateway_addon.wire import digest, sse
 from gateway_addon.wire.elements import Memory
 from gateway_addon.wire.headers import media_type
 
@@ -44,10 +43,11 @@ _NO_SUCH_NAME = re.compile(r"\[Errno -\d+\]|getaddrinfo|name resolution|servname
 """What the various systems say when a host's name leads nowhere."""
 
 LONG, LONG_ENCODED = 1_000_000, 16_000
-"""Bytes of a request's body, as sent, from which it is read in a thread of its own. Few bytes may be many, encoded."""
+"""Bytes of a request's body that are new, as sent, from which it is read in a thread of its own. Few bytes may be many,
+encoded."""
 
 MANY = 4_000
-"""Objects in a body from which it is, too: no agent's history has so many that are new, and each costs something."""
+"""Objects in them from which it is, too: no agent has so many to say, and each costs something."""
 
 MAX_FAILURES = 64
 """Failed attempts to reach a server that are remembered until their calls have ended, which is at once."""
@@ -132,16 +132,19 @@ class Calls:
 
     def is_long(self, body: bytes) -> bool:
         """The same of a body as it is read."""
-        return len(body) > LONG or body.count(b"{") > MANY
+        recognised = self.memory.recognised(body)
+        return len(body) - recognised > LONG or body.count(b"{", recognised) > MANY
 
     async def open_long(self, flow: http.HTTPFlow) -> None:
         """`open`, with all that takes long in a thread: what holds the interpreter there are many short steps."""
         try:
-            read = None
+            read, prepared = None, None
+            settings = self.options.settings
             # what fails here fails below again, where it is known what follows from it
             with suppress(Exception):
                 read = await asyncio.to_thread(_read_long, flow.request, self.memory)
-            began, opened = self._let_go(flow, read)
+                prepared = await asyncio.to_thread(self._forwarder.prepare, flow, settings, read)
+            began, opened = self._let_go(flow, read, prepared)
             if opened:
                 self._follow(flow, await asyncio.to_thread(self._call, flow, *opened), began)
         except Exception as error:
@@ -149,18 +152,22 @@ class Calls:
 
     def open(self, flow: http.HTTPFlow) -> None:
         """A request is complete: forward or refuse it, if it is for the gateway; follow it, if it is a model call."""
-        began, opened = self._let_go(flow, None)
+        began, opened = self._let_go(flow)
         if opened:
             self._follow(flow, self._call(flow, *opened), began)
 
-    def _let_go(self, flow: http.HTTPFlow, read: Request | None) -> tuple[float, tuple[Request, Passage] | None]:
+    def _let_go(
+        self, flow: http.HTTPFlow, read: Request | None = None, prepared: forward.Prepared | None = None
+    ) -> tuple[float, tuple[Request, Passage] | None]:
         """Forward or refuse a request. Returns when it began, by the monotonic clock, and what it is, if a call."""
         began = self._arrived.pop(flow.id, None)
         if flow.live and flow.is_replay == "request":
             self.keys.renew(flow, self.options.settings, with_keys=self.options.replay_keys)
         opened: tuple[Request, Passage] | None
         if self.options.rewrite and (self._forwarder.is_waiting(flow) or forward.is_gateway_call(flow)):
-            opened = self._forwarder.forward(flow, lambda: caller_of(flow, None, self.own), self.options.settings, read)
+            opened = self._forwarder.forward(
+                flow, lambda: caller_of(flow, None, self.own), self.options.settings, prepared
+            )
         else:
             key_is_ours = self.keys.has_key(flow)
             opened = flows.observed(flow, self.options.settings, self.memory, read, key_is_ours=key_is_ours)
@@ -283,8 +290,8 @@ class Calls:
             )
             self._close(followed, end)
         else:
-            change, response = self._forwarder.unrecorded_changes.pop(flow, None), flow.response
-            instead = framing.side_answer(change, response) if change and response and flow.error is None else None
+            changes, response = self._forwarder.unrecorded_changes.pop(flow, ()), flow.response
+            instead = framing.side_answer(changes, response) if changes and response and flow.error is None else None
             self._veil.draw(flow, self.options.mask, instead=instead)
 
     def pass_on(self, flow: http.HTTPFlow) -> None:
@@ -354,7 +361,7 @@ class Calls:
 
 def _read_long(request: http.Request, memory: Memory) -> Request:
     read = flows.request_of(request, memory)
-    return read if read.body is None else replace(read, sha256=hashlib.sha256(read.body).hexdigest())
+    return read if read.body is None or read.sha256 else replace(read, sha256=digest.sha256_of(read.body))
 
 
 def _report(what: str) -> Callable[[Exception], None]:
@@ -405,6 +412,9 @@ def _complete(followed: UnderWay) -> None:
     change = followed.call.passage.change
     if followed.is_live and change and answer.is_changed and not answer.size:
         followed.instead = framing.bare_answer(change, response, prepared)
+    elif followed.is_live and change and change.fails_closed and response.trailers:
+        # of a stream, all that is still to be sent
+        followed.instead = replace(Answer.of(response), trailers=None)
     if tape.is_truncated:
         answer.warn("response_truncated")
     tape.clear()

@@ -4,12 +4,12 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from mitmproxy import http
 
 from gateway_addon.api import kind_of_path, turns
-from gateway_addon.api.base import ApiKind, Refusal
+from gateway_addon.api.base import ApiKind, Operation, Refusal
 from gateway_addon.call import Destination, Head, Passage, Request, unread_request
 from gateway_addon.captures import notes
 from gateway_addon.config import Settings
@@ -61,6 +61,16 @@ class Quota:
         return True
 
 
+@dataclass(slots=True, frozen=True)
+class Prepared:
+    """What was decided of a request, before anything is done about it."""
+
+    request: Request
+    planned: Plan | Refusal
+    rewrites: tuple[Operation, ...]
+    """As they stand on record."""
+
+
 class Forwarder:
     """Sends or refuses the gateway's calls. `keys` is given the key of each that it sends.
 
@@ -79,8 +89,8 @@ class Forwarder:
         """Heads that have arrived without their body yet, and what was made of them, by flow id."""
         self.ways: dict[http.HTTPFlow, Turns] = {}
         """Where the turns go of the WebSockets that it has let open; whoever sees one end takes it out."""
-        self.unrecorded_changes: dict[http.HTTPFlow, AnswerChange] = {}
-        """How answers are to be changed of what was sent and is no call to record; whoever does so takes it out."""
+        self.unrecorded_changes: dict[http.HTTPFlow, tuple[AnswerChange, ...]] = {}
+        """How answers may be changed of what was sent and is no call to record. Whoever does so takes it out."""
 
     def admit(self, flow: http.HTTPFlow, caller: Caller, settings: Settings) -> None:
         """A gateway call's head has arrived: judge it before anything of its body is looked at, and answer it here at
@@ -91,24 +101,36 @@ class Forwarder:
         if isinstance(verdict, Refusal):
             self._answer(flow, verdict)
 
+    def prepare(self, flow: http.HTTPFlow, settings: Settings, read: Request | None = None) -> Prepared | None:
+        """Decide what becomes of a request whose head was admitted; None: it was not. Changes nothing, so that it may
+        be done in a thread. `read`: the request, where that has been done already."""
+        head, admitted = self._verdicts.get(flow.id, (None, None))
+        if head is None or admitted is None or isinstance(admitted, Refusal):
+            return None
+        request = read or flows.request_of(flow.request, self._memory)
+        # as it came: mitmproxy's `host` has been put right since
+        request = replace(request, method=head.method, path=head.path, headers=head.headers)
+        planned = plan(request, admitted, flows.reverse_target(flow), settings)
+        rewrites = patch.on_record(planned, head.headers) if isinstance(planned, Plan) else ()
+        return Prepared(request, planned, rewrites)
+
     def forward(
-        self, flow: http.HTTPFlow, caller: Callable[[], Caller], settings: Settings, read: Request | None = None
+        self, flow: http.HTTPFlow, caller: Callable[[], Caller], settings: Settings, prepared: Prepared | None = None
     ) -> tuple[Request, Passage] | None:
         """Turn a gateway call's request into the planned one, or answer it here. None: it is no call to record.
 
-        `caller` is asked for where the head was not for the gateway when it arrived. The gateway fails closed: what it
-        could not deal with must not reach anybody.
+        `caller` is asked for where the head was not for the gateway when it arrived; `prepared`, where that has been
+        done already. The gateway fails closed: what it could not deal with must not reach anybody.
         """
         try:
             if flow.id not in self._verdicts:
                 self.admit(flow, caller(), settings)
+            prepared = prepared or self.prepare(flow, settings)
             head, admitted = self._verdicts.pop(flow.id)
             if isinstance(admitted, Refusal):
                 return self._turned_away(flow, head, admitted, settings)
-            request = read or flows.request_of(flow.request, self._memory)
-            # as it came: mitmproxy's `host` has been put right since
-            request = replace(request, method=head.method, path=head.path, headers=head.headers)
-            planned = plan(request, admitted, flows.reverse_target(flow), settings)
+            assert prepared is not None
+            request, planned = prepared.request, prepared.planned
             if isinstance(planned, Refusal):
                 return self._refuse(flow, request, planned, settings)
             self._keys.hold(flow, Sent(planned.provider, planned.secret_headers))
@@ -117,10 +139,10 @@ class Forwarder:
                 self.ways[flow] = Turns(flow, head, admitted, planned)
                 return None
             if planned.kind is None or not planned.logged:
-                if planned.answer:
-                    self.unrecorded_changes[flow] = planned.answer
+                if planned.answers:
+                    self.unrecorded_changes[flow] = planned.answers
                 return None
-            return request, _passage(flow, request, planned, planned.kind)
+            return request, _passage(flow, planned, planned.kind, prepared.rewrites)
         except Exception as error:
             logger.warning("%s: refused, the gateway failed: %s", flow.id, describe(error))
             self.forget(flow)
@@ -201,13 +223,14 @@ class Turns:
             self._upgrade,
             operations=planned.operations,
             upstream_model=planned.upstream_model,
-            answer=planned.answer,
+            answers=planned.answers,
         )
-        passage = replace(_passage(self._flow, request, whole, turns.KIND), transport="websocket")
+        rewrites = patch.on_record(whole, request.headers)
+        passage = replace(_passage(self._flow, whole, turns.KIND, rewrites), transport="websocket")
         return Decision(passage, sent=planned.body if planned.operations else None)
 
 
-def _passage(flow: http.HTTPFlow, request: Request, planned: Plan, kind: ApiKind) -> Passage:
+def _passage(flow: http.HTTPFlow, planned: Plan, kind: ApiKind, rewrites: tuple[Operation, ...]) -> Passage:
     pays = bool(planned.secret_headers)
     return Passage(
         kind=kind,
@@ -221,8 +244,8 @@ def _passage(flow: http.HTTPFlow, request: Request, planned: Plan, kind: ApiKind
             client_credential=None if pays else credential_kind(flows.headers_of(flow.request)),
         ),
         side_request=planned.side_request,
-        rewrites=patch.on_record(planned, request.headers),
-        change=planned.answer,
+        rewrites=rewrites,
+        change=next((change for change in planned.answers if not change.where_named), None),
     )
 
 

@@ -1,6 +1,7 @@
 """The framing of an answer whose body is changed on its way: lengths, encoding, and no cost in its headers."""
 
 import logging
+from collections.abc import Sequence
 
 from mitmproxy import http
 
@@ -58,8 +59,15 @@ def bare_answer(change: AnswerChange, response: http.Response, prepared: http.He
     return Answer(response.status_code, response.data.reason, prepared, b"", response.trailers)
 
 
-def side_answer(change: AnswerChange, response: http.Response) -> Answer:
-    """What a client gets of an answer that nobody else reads, and of which nothing has been sent."""
+def side_answer(changes: Sequence[AnswerChange], response: http.Response) -> Answer | None:
+    """What a client gets of an answer that nobody else reads, and of which nothing has been sent; None: what came.
+
+    Of several changes the first counts that has something to do with it.
+    """
+    body = response.get_content(strict=False) or b""
+    change = next((one for one in changes if not one.where_named or one.is_named_in(body)), None)
+    if change is None:
+        return None
     try:
         headers = Headers(response.headers.items(multi=True))
         feed = AnswerFeed(change.kind, RequestFacts(), response.status_code, headers, change)

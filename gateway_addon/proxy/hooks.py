@@ -7,6 +7,7 @@ takes the same way, with its body in one piece.
 
 import atexit
 import functools
+import gc
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,6 +17,7 @@ from typing import Concatenate
 from mitmproxy import ctx, exceptions, flow, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.hooks import UpdateHook
+from mitmproxy.log import ALERT
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from mitmproxy.tls import TlsData
 
@@ -26,7 +28,7 @@ from gateway_addon.proxy import options, reload, saving
 from gateway_addon.proxy.callers import HostHeaders
 from gateway_addon.proxy.calls import Calls
 from gateway_addon.proxy.companion import Companion
-from gateway_addon.proxy.log import describe
+from gateway_addon.proxy.log import describe, leave_event_loop
 from gateway_addon.proxy.veil import MaskedLog
 from gateway_addon.sinks import Sinks
 from gateway_addon.sinks.budget import Budget
@@ -104,7 +106,9 @@ class GatewayAddon:
             handler.addFilter(self._log)
         # Python lets a thread run for 5 ms before another gets its turn: too long for a chunk to wait for our writer
         sys.setswitchinterval(0.0005)
-        logger.info("gateway-addon %s: %s", __version__, options.describe(self.calls.options, ctx.options))
+        # what was loaded stays loaded: the collector need not walk through it again, which stops everything for 50 ms
+        gc.freeze()
+        logger.log(ALERT, "gateway-addon %s: %s", __version__, options.describe(self.calls.options, ctx.options))
         self._accompany(self.calls.options)
 
     def done(self) -> None:
@@ -120,7 +124,8 @@ class GatewayAddon:
             self._hosts.are_ours = options.keep_host_headers(ctx.options)
         self._budget.limit = wanted.warn_usd
         if self.calls is None:
-            # now, before a listener is up
+            # now, before a listener is up, or its first client is heard
+            options.make_certificates(ctx.options)
             options.prefer_lazy_connections(ctx.options)
             store = self._store = Store(wanted.db, __version__)
             prices = PriceTable()
@@ -128,7 +133,7 @@ class GatewayAddon:
             prices.load()
             self.calls = Calls(self._sinks(store), store.run_id, wanted, prices)
             # mitmproxy may also leave by sys.exit, which `done` cannot tell from a reload
-            atexit.register(self._close)
+            atexit.register(self._close_late)
             self._log.mask = wanted.mask
             return
         if wanted.db != self.calls.options.db:
@@ -164,6 +169,10 @@ class GatewayAddon:
         is_whole = calls.sinks.close()
         self._accompany(None)
         return is_whole
+
+    def _close_late(self) -> None:
+        leave_event_loop()
+        self._close()
 
     # -- flows ---------------------------------------------------------------------------------------------------
 
@@ -272,3 +281,8 @@ class _Failure:
 
 ADDON = GatewayAddon()
 """The process's one instance (see addon.py)."""
+
+
+def load(_: Loader) -> None:
+    """Called where this file itself was given to `-s`: mitmproxy would go on with nothing recorded."""
+    logger.error('gateway-addon: %s is no script; load it with: -s "$(gateway-addon addon-path)"', Path(__file__).name)

@@ -1,7 +1,11 @@
-"""What may be said of our own failures in a log that anybody may read."""
+"""What may be said of our own failures in a log that anybody may read, and when there is one."""
 
+import logging
 import traceback
 from pathlib import Path
+
+from mitmproxy.addons.termlog import TermLogHandler
+from mitmproxy.log import MitmLogHandler
 
 
 def describe(error: Exception) -> str:
@@ -9,3 +13,11 @@ def describe(error: Exception) -> str:
     places = traceback.extract_tb(error.__traceback__)
     where = f" at {Path(places[-1].filename).name}:{places[-1].lineno}" if places else ""
     return f"{type(error).__name__}{where}"
+
+
+def leave_event_loop() -> None:
+    """The event loop is closed: from now on the log goes to the terminal only. mitmproxy's other handlers raise."""
+    root = logging.getLogger()
+    for handler in [*root.handlers]:
+        if isinstance(handler, MitmLogHandler) and not isinstance(handler, TermLogHandler):
+            root.removeHandler(handler)

@@ -133,14 +133,22 @@ def read(options: optmanager.OptManager) -> Options:
     )
 
 
+def make_certificates(options: optmanager.OptManager) -> None:
+    """Have mitmproxy make or read its certificates at once.
+
+    Otherwise it does so when all listeners are up, and needs them for any request: a client that calls before that ends
+    it, which with lazy connections is certain as soon as one of the listeners takes a moment longer than another.
+    """
+    options.update(confdir=options.confdir)
+
+
 def prefer_lazy_connections(options: optmanager.OptManager) -> None:
     """On a reverse-mode listener, dial an upstream only when a request needs it, unless the user asked otherwise.
 
     Eager connections (mitmproxy's default) dial the reverse target even for calls that go elsewhere, and when it is
     down the client gets an end of file with no flow and no hook.
     """
-    is_reverse = any(mode.startswith("reverse:") for mode in options.mode)
-    if not is_reverse or options.connection_strategy != "eager":
+    if not _has_reverse_listener(options) or options.connection_strategy != "eager":
         return
     # the option manager tells a default from the same value asked for only in here
     if options._options["connection_strategy"].value is optmanager.unset:
@@ -163,11 +171,19 @@ def keep_host_headers(options: optmanager.OptManager) -> bool:
 def describe(options: Options, all_options: optmanager.OptManager) -> str:
     """What the addon will do, for the line at start; keys by the names of their variables."""
     settings = options.settings
-    does = "observing" if options.rewrite else "observing only"
+    is_gateway = options.rewrite and all_options.server and _has_reverse_listener(all_options)
+    does = "gateway below /api/gateway, all else observed" if is_gateway else "observing"
     content = "" if options.content == "full" else f", content: {options.content}"
     listeners = " ".join(all_options.mode) if all_options.server else "no listener"
-    keys = [f"{one.id} ({one.api_key_env})" for one in settings.providers.values() if settings.provider_key(one)]
+    # what the gateway has paid for is paid for when it is sent again, also where there is no gateway now
+    may_inject = is_gateway or getattr(all_options, "client_replay", None)
+    able = settings.providers.values() if may_inject else ()
+    keys = [f"{one.id} ({one.api_key_env})" for one in able if settings.provider_key(one)]
     return (
         f"{does}, rows go to {options.db}{content}; {listeners}; providers: {', '.join(settings.providers)};"
-        f" keys injected: {', '.join(keys) if keys and options.rewrite else 'none'}"
+        f" keys injected: {', '.join(keys) or 'none'}"
     )
+
+
+def _has_reverse_listener(options: optmanager.OptManager) -> bool:
+    return any(mode.startswith("reverse:") for mode in options.mode)

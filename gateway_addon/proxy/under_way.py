@@ -1,6 +1,5 @@
 """A call under way: what is kept of it between its request and its record, whatever it came by."""
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from gateway_addon.proxy.veil import Answer
 from gateway_addon.reading import Reading
 from gateway_addon.record import Record
 from gateway_addon.sinks import Sinks
+from gateway_addon.wire import digest
 
 logger = logging.getLogger(__name__)
 
@@ -141,5 +141,5 @@ def kept(
             masked_content,
         )
         if record.request_sha256 and content.body is not None:
-            record.request_sha256 = hashlib.sha256(content.body).hexdigest()
+            record.request_sha256 = digest.sha256_of(content.body)
     return limited(record, content, mode)

@@ -4,6 +4,8 @@ that nobody takes the rows for all there was."""
 import logging
 from collections import Counter
 
+from mitmproxy.log import ALERT
+
 from gateway_addon.credentials import SHAPE
 
 logger = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ class Unrecorded:
             else:
                 self._places += 1
                 self._paths.setdefault(host, paths).append(path)
-                logger.info("gateway-addon: calls to %s are not recorded: %s", host, path)
+                logger.log(ALERT, "gateway-addon: calls to %s are not recorded: %s", host, path)
         self._calls[host] += 1
 
     def report(self) -> None:
@@ -40,7 +42,7 @@ class Unrecorded:
         for host, number in self._calls.items():
             calls = "1 call to %s was" if number == 1 else f"{number} calls to %s were"
             paths = ", ".join(self._paths.get(host, ["…"]))
-            logger.info(f"gateway-addon: {calls} not recorded: %s", host, paths)
+            logger.log(ALERT, f"gateway-addon: {calls} not recorded: %s", host, paths)
 
 
 def _shown(name: str) -> str:

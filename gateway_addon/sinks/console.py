@@ -10,6 +10,9 @@ from gateway_addon.record import Record
 
 logger = logging.getLogger(__name__)
 
+ALERT = logging.INFO + 1
+"""mitmproxy's level for what its user should see: `termlog_verbosity=alert` shows that, and none of its own lines."""
+
 
 class Console:
     """A line in mitmproxy's log for each call that ends, and the totals when the proxy does."""
@@ -24,14 +27,14 @@ class Console:
 
     def finish(self, record: Record, content: Content, *, wait: bool) -> None:
         self._totals.add(record)
-        logger.info(line(record, tools_called(content)))
+        logger.log(ALERT, line(record, tools_called(content)))
 
     def turn_away(self) -> None:
         self._totals.turned_away += 1
 
     def close(self) -> bool:
         if self._totals.calls or self._totals.turned_away:
-            logger.info("gateway-addon: %s", self._totals.line())
+            logger.log(ALERT, "gateway-addon: %s", self._totals.line())
         return True
 
 

@@ -7,6 +7,7 @@ chain. A retry, a fork, a compaction or a sub-agent is a chain that leaves anoth
 
 import hashlib
 import json
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from itertools import groupby
@@ -47,11 +48,43 @@ class DamagedError(Exception):
     """A stored body cannot be given back as it was."""
 
 
-type Nodes = dict[tuple[int | None, bytes], int]
-"""Row ids of nodes, by the node before and the digest of the element."""
+class Nodes:
+    """What is known of the table of nodes. It must be forgotten as soon as anybody else writes to that, or the
+    transaction is undone in which it was learnt."""
 
-MAX_NODES = 50_000
-"""Nodes worth remembering; then it is begun anew."""
+    MAX = 50_000
+    """Nodes worth remembering; then it is begun anew."""
+
+    def __init__(self) -> None:
+        self._ids: dict[tuple[int | None, bytes], int] = {}
+        """Row ids, by the node before and the digest of the element."""
+        self._chains: dict[str, tuple[list[Element], list[int]]] = {}
+        """By part, the elements of the last body and the nodes of their chain."""
+
+    def clear(self) -> None:
+        self._ids.clear()
+        self._chains.clear()
+
+    def tip(self, db: Database, part: str, elements: list[Element]) -> int | None:
+        """The last node of the chain of these elements, of which what is not there yet is added."""
+        if len(self._ids) > self.MAX:
+            self.clear()
+        known, nodes = self._chains.get(part, ([], []))
+        # bodies share the elements that are the same
+        same = bisect_left(
+            range(min(len(known), len(elements))), True, key=lambda at: known[: at + 1] != elements[: at + 1]
+        )
+        nodes = nodes[:same]
+        for element in elements[same:]:
+            nodes.append(self._node(db, nodes[-1] if nodes else None, element))
+        self._chains[part] = elements, nodes
+        return nodes[-1] if nodes else None
+
+    def _node(self, db: Database, parent: int | None, element: Element) -> int:
+        known = self._ids.get((parent, element.digest))
+        if known is None:
+            known = self._ids[parent, element.digest] = _node_id(db, parent, element)
+        return known
 
 
 def store_body(
@@ -60,27 +93,33 @@ def store_body(
     """Store a content-decoded body and return the values of `COLUMNS`. Inside a transaction.
 
     Adds rows for what no call before it had: for a turn of a conversation, its new elements. `elements`: what was read
-    of the body, if that is at hand. `nodes`: what is known of the table; it must be forgotten as soon as anybody else
-    writes to it, or this transaction is undone.
+    of the body, if that is at hand.
     """
     columns: dict[str, Any] = dict.fromkeys(COLUMNS)
     if body is None:
         return columns
     try:
-        members = api.members()
-        if elements is None or elements.sent is not body:
-            elements = read(body, members)
-        columns["envelope_id"] = content_id(db, envelope(elements, members))
+        if elements is None:
+            elements = read(body, api.members())
+        columns["envelope_id"] = content_id(db, envelope(elements, api.members()))
     except ValueError:
         return columns | {"whole_body_id": _whole_body_id(db, body)}
-    nodes = {} if nodes is None else nodes
-    if len(nodes) > MAX_NODES:
-        nodes.clear()
+    nodes = nodes or Nodes()
     for part in elements.parts:
-        columns[TIPS[part.name]] = _tip_id(db, part.elements, nodes)
+        columns[TIPS[part.name]] = nodes.tip(db, part.name, part.elements)
     if passing := edits(elements):
         columns["body_edits"] = json.dumps(_shortened(passing), ensure_ascii=False, separators=(",", ":"))
     return columns
+
+
+def read_elements(body: bytes | None, known: Body | None) -> Body | None:
+    """A body as its elements: `known` if it is of this very body; None if it cannot be taken apart."""
+    if body is None or (known and known.sent is body):
+        return known
+    try:
+        return read(body, api.members())
+    except ValueError:
+        return None
 
 
 def load_body(db: Database, request_id: str) -> bytes | None:
@@ -182,9 +221,9 @@ def whole_body(db: Database, row_id: int) -> str:
         return ""
 
 
-def new_messages(db: Database, request_id: str, tip_id: int) -> list[str]:
-    """Of the chain that ends at a node, the elements behind the last one where an earlier call's conversation ended."""
-    return _filled(db.execute(_CHAIN, {"tip": tip_id, "id": request_id}))
+def new_messages(db: Database, request_id: str, tip_id: int) -> int:
+    """How many elements of the chain that ends at a node are behind the last one where an earlier call's ended."""
+    return int(db.execute(_LENGTH, {"tip": tip_id, "id": request_id}).fetchone()[0])
 
 
 def _filled(rows: Iterable[tuple[int, str, str | None]]) -> list[str]:
@@ -206,7 +245,7 @@ _IS_NEW = """
       AND (earlier.started_at, earlier.id) < (asked.started_at, asked.id)
 )
 """
-_CHAIN = f"""
+_NODES = f"""
 WITH RECURSIVE chain (id, parent_id, element_id) AS (
     SELECT id, parent_id, element_id FROM nodes WHERE id = :tip AND ({_IS_NEW})
     UNION ALL
@@ -214,6 +253,10 @@ WITH RECURSIVE chain (id, parent_id, element_id) AS (
     -- in a damaged file a chain may lead back into itself
     WHERE nodes.id < chain.id AND ({_IS_NEW})
 )
+"""
+_LENGTH = f"{_NODES} SELECT COUNT(*) FROM chain"
+_CHAIN = f"""
+{_NODES}
 SELECT chain.id, elements.template, contents.text
 FROM chain
 JOIN elements ON elements.id = chain.element_id
@@ -225,17 +268,6 @@ ORDER BY chain.id, element_texts.position
 
 def _whole_body(db: Database, row_id: int) -> bytes:
     return unpacked(db.execute("SELECT zstd FROM whole_bodies WHERE id = ?", [row_id]).fetchone()[0])
-
-
-def _tip_id(db: Database, elements: Sequence[Element], nodes: Nodes) -> int | None:
-    """The last node of the chain of these elements, of which what is not there yet is added."""
-    tip: int | None = None
-    for element in elements:
-        known = nodes.get((tip, element.digest))
-        if known is None:
-            known = nodes[tip, element.digest] = _node_id(db, tip, element)
-        tip = known
-    return tip
 
 
 def _node_id(db: Database, parent_id: int | None, element: Element) -> int:

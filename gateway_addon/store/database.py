@@ -23,6 +23,10 @@ MAX_VALUE = 256 * 1024 * 1024
 """Bytes of one value in a database that is only looked into."""
 
 
+MAX_CHECKED = 1024 * 1024 * 1024
+"""Bytes of a database that is looked through from end to end in a few seconds."""
+
+
 class StoreError(Exception):
     """A database cannot be used. The message is one line and names the file."""
 
@@ -55,6 +59,25 @@ def open_readonly(path: Path) -> Database:
         if not path.exists():
             raise StoreError(f"{path}: no such file")
         return _open(path, _forbid_writing)
+
+
+def check_writable(path: Path) -> None:
+    """Look whether `open_database` would do, and whether what is there is whole; makes no file and changes none.
+
+    Raises `StoreError`.
+    """
+    with reported(path):
+        target = path.resolve()
+        if not target.parent.is_dir():
+            raise StoreError(f"{path}: its folder does not exist")
+        # SQLite makes files beside it
+        if not os.access(target.parent, os.W_OK | os.X_OK):
+            raise StoreError(f"{path}: its folder cannot be written to")
+        if not target.exists():
+            return
+        if not os.access(target, os.R_OK | os.W_OK):
+            raise StoreError(f"{path}: cannot be read and written")
+        _open(path, _look_through).close()
 
 
 @contextmanager
@@ -158,6 +181,14 @@ def _forbid_writing(db: Database, path: Path) -> None:
         raise StoreError(f"{path}: not a gateway database")
     if MIGRATIONS.pending(db):
         raise StoreError(f"{path}: has an older schema, which the proxy updates when it opens it")
+
+
+def _look_through(db: Database, path: Path) -> None:
+    db.execute("PRAGMA query_only = ON")
+    if _has_our_objects(db, path) and path.stat().st_size <= MAX_CHECKED:
+        (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise StoreError(f"{path}: is damaged: {' '.join(found.split())}")
 
 
 def _check_and_set_up(db: Database, path: Path) -> None:

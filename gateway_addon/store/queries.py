@@ -130,6 +130,14 @@ def calls(db: Database, selection: Selection = ALL, limit: int = -1, order: str 
     return _with_short_ids(db, db.query(sql, values | {"limit": limit}))
 
 
+def calls_of_run(db: Database, pid: int, since: str) -> list[Row]:
+    """The same of the calls that a process has recorded which began then or later, oldest first."""
+    sql = f"""{_CALLS} WHERE run_id = (
+            SELECT id FROM runs WHERE pid = ? AND started_at >= ? ORDER BY started_at DESC LIMIT 1
+        ) ORDER BY requests.started_at, id"""
+    return list(db.query(sql, [pid, since]))
+
+
 def calls_by_id(db: Database, ids: Sequence[str]) -> list[Row]:
     """The same of these calls, oldest first."""
     sql = f"{_CALLS} WHERE id IN ({_IDS}) ORDER BY started_at, id"

@@ -16,6 +16,8 @@ from gateway_addon.store.contents import content_id, tool_set_id
 from gateway_addon.store.conversations import inherit
 from gateway_addon.store.turns import assign_turn
 from gateway_addon.wire import jsontext
+from gateway_addon.wire.cut import CONVERSATION
+from gateway_addon.wire.elements import Body
 from gateway_addon.wire.text import storable
 
 TEXTS = ("system_prompt", "user_prompt", "reasoning_text", "answer_text")
@@ -51,7 +53,8 @@ def replace_finished(db: Database, record: Record, content: Content, nodes: bodi
         return
     references = {f"{name}_id": content_id(db, getattr(content, name)) for name in TEXTS}
     references["tool_set_id"] = tool_set_id(db, content.tools)
-    body = bodies.store_body(db, content.body, content.elements, nodes)
+    elements = bodies.read_elements(content.body, content.elements)
+    body = bodies.store_body(db, content.body, elements, nodes)
     db.execute(_FINISH, _storable(as_row(record) | references | body))
     for table in ("stored_tool_calls", "stored_tool_results"):
         db.execute(f"DELETE FROM {table} WHERE request_id = ?", [request_id])
@@ -68,7 +71,7 @@ def replace_finished(db: Database, record: Record, content: Content, nodes: bodi
             "arguments_valid": arguments_valid(call),
         }
         db.execute(_insert("stored_tool_calls", columns), _storable(columns))
-    earlier = _earlier_results(db, record, content.body, body)
+    earlier = _earlier_results(db, record, content.body, elements, body)
     for position, (link, result) in enumerate(chain(_linked(content.tool_results), earlier)):
         columns = {
             "request_id": request_id,
@@ -86,23 +89,23 @@ def replace_finished(db: Database, record: Record, content: Content, nodes: bodi
 
 
 def _earlier_results(
-    db: Database, record: Record, body: bytes | None, columns: Mapping[str, Any]
+    db: Database, record: Record, body: bytes | None, elements: Body | None, columns: Mapping[str, Any]
 ) -> list[tuple[str, ToolResult]]:
     """The results in front of the last answer in a history, as far as no earlier call has sent it; each with its link.
 
-    Of a turn that follows a recorded one only the new messages are parsed, and there are none.
+    Of a turn that follows a recorded one only the new messages are looked at, and there are none.
     """
     kind = KINDS.get(record.api_kind)
     tip = columns["conversation_tip_id"]
     if kind is None or body is None or (tip is None and columns["whole_body_id"] is None):
         return []
     new = None
-    if tip is not None:
-        messages = [jsontext.parse_any(element) for element in bodies.new_messages(db, storable(record.id), tip)]
+    if tip is not None and elements is not None:
+        new = bodies.new_messages(db, storable(record.id), tip)
+        messages = [element.value for element in elements.part(CONVERSATION)[-new:]] if new else []
         if not _before_answer(kind.history({"messages": messages, "input": messages})):
             return []
-        new = len(messages)
-    history = list(kind.history(jsontext.parse_object(body) or {}))
+    history = list(kind.history((elements.json if elements else jsontext.parse_object(body)) or {}))
     first = max((item.message for item in history), default=-1) + 1 - new if new is not None else 0
     results = _before_answer(history)
     times = Counter(result.call_id for _, result in results)

@@ -101,7 +101,7 @@ class Writer:
         self._failing_since: float | None = None
         self._waits = False
         self._warned: set[str] = set()
-        self._nodes: Nodes = {}
+        self._nodes = Nodes()
         self._version = 0
         """Of the database, which changes with what others write to it."""
         self._thread = threading.Thread(target=self._run, name="gateway-addon-writer", daemon=True)
@@ -170,7 +170,9 @@ class Writer:
                 self._lost_texts += 1
             self._queue.append(job)
             self._queued_text += job.size
-            self._changed.notify_all()
+            if len(self._queue) in (1, BATCH):
+                # the thread lingers in between: to wake it for each job would only take the interpreter from the loop
+                self._changed.notify_all()
 
     def _run(self) -> None:
         while True:
@@ -221,7 +223,7 @@ class Writer:
         try:
             with transaction(self._db):
                 self._forget_if_changed()
-                for job in batch:
+                for job in _last_of_each(batch):
                     try:
                         with self._db.atomic():
                             _store(self._db, job, self._nodes)
@@ -255,6 +257,12 @@ class Writer:
 def _finished(jobs: Iterable[_Job]) -> int:
     """How many finished calls are among the jobs. One that only began is no loss: `finish` brings the whole row."""
     return sum(job.content is not None for job in jobs)
+
+
+def _last_of_each(batch: list[_Job]) -> Iterable[_Job]:
+    """A batch without the beginnings of calls that have finished in it."""
+    finished = {job.record.id for job in batch if job.content is not None}
+    return (job for job in batch if job.content is not None or job.record.id not in finished)
 
 
 def _size(content: Content) -> int:

@@ -67,20 +67,18 @@ def cut(body: bytes, members: Mapping[str, str]) -> Cut:
 
 def envelope(body: Body, members: Mapping[str, str]) -> str:
     """A body without its elements, as in `Cut`. Raises `ValueError` for one that must be kept whole."""
-    short: list[bytes] = []
-    whole: list[bytes] = []
+    pieces: list[bytes] = []
     done = 0
     for part in body.parts:
         if len(part.separators) > 1:
             raise ValueError(f"{part.name}: items are not all separated alike")
-        before, between, many = body.sent[done : part.start], b"".join(part.separators), len(part.elements)
-        short += before, between.join([_STAND_IN] * min(many, 2))
-        whole += before, between.join([_STAND_IN] * many)
+        between = b"".join(part.separators)
+        pieces += body.sent[done : part.start], between.join([_STAND_IN] * min(len(part.elements), 2))
         done = part.end
-    rest = body.sent[done:]
-    text = b"".join((*short, rest)).decode()
-    stand_ins = {part.name: [_STAND_IN.decode()] * len(part.elements) for part in body.parts}
-    if join(Cut(text, stand_ins), members) != b"".join((*whole, rest)):
+    text = b"".join((*pieces, body.sent[done:])).decode()
+    stand_ins = {part.name: [_STAND_IN.decode()] * min(len(part.elements), 2) for part in body.parts}
+    # where two elements go back to where they stood, any number does
+    if join(Cut(text, stand_ins), members) != text.encode():
         raise ValueError("cannot be cut exactly")
     return text
 

@@ -5,17 +5,18 @@ what was read before is only compared.
 value is taken; only what differs is scanned. `Memory` keeps the elements of a few bodies.
 """
 
+import hashlib
 import re
 import threading
 from codecs import BOM_UTF8, utf_8_decode
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from itertools import count
 from typing import Any
 
-from gateway_addon.wire import jsontext
+from gateway_addon.wire import digest, jsontext
 
 MAX_ELEMENTS = 10_000
 """Elements of a part; no conversation has so many, and millions would keep a store busy for minutes."""
@@ -24,7 +25,7 @@ MAX_BODIES = 8
 """Bodies remembered: agents that work at the same time each have a conversation of their own."""
 
 MAX_REMEMBERED = 12 * 1024 * 1024
-"""Bytes of the bodies remembered; with their values they take about three times as much."""
+"""Bytes of the bodies remembered; with their values and beginnings they take about four times as much."""
 
 MIN_REMEMBERED = 4 * 1024
 """Bytes of a body from which on remembering pays."""
@@ -89,6 +90,9 @@ class Part:
 class Body:
     """A body that was read."""
 
+    sha256: str | None = None
+    """Of what was sent, in hex, where a memory has read it."""
+
     def __init__(self, sent: bytes, json: dict[str, Any], parts: list[Part]) -> None:
         self.sent = sent
         self.json = json
@@ -96,23 +100,52 @@ class Body:
         self.parts = parts
         """In the order of the text."""
 
+    def part(self, name: str) -> list[Element]:
+        """The elements of a part; none if the body has no such part."""
+        return next((part.elements for part in self.parts if part.name == name), [])
+
     @cached_property
     def _elements(self) -> dict[int, Element]:
         return {id(element.value): element for part in self.parts for element in part.elements}
 
-    def of[V, T](self, function: Callable[[V], T], value: V) -> T:
-        """`function(value)`, remembered if `value` is an element's. The function must depend on nothing else."""
-        element = self._elements.get(id(value))
-        if element is None:
-            return function(value)
-        if function not in element.facts:
-            element.facts[function] = function(value)
-        found: T = element.facts[function]
+    def of[V, T](self, function: Callable[[V], T], values: Iterable[V]) -> list[T]:
+        """`function(value)` of each, remembered where it is an element's. The function must depend on nothing else."""
+        known = self._elements
+        found: list[T] = []
+        for value in values:
+            element = known.get(id(value))
+            if element is None:
+                found.append(function(value))
+                continue
+            if function not in element.facts:
+                element.facts[function] = function(value)
+            found.append(element.facts[function])
         return found
 
 
-def read(sent: bytes, members: Mapping[str, str], known: Sequence[Mapping[str, list[Element]]] = ()) -> Body:
-    """Read a body. `members`: the part that each member of it holds; `known`: the elements by part of other bodies.
+@dataclass(slots=True, frozen=True, eq=False)
+class Beginning:
+    """The beginning of a body that was read, up to the last few elements of its longest part."""
+
+    sent: bytes
+    sha256: digest.Sha256
+    """Of these bytes."""
+    part: str
+    start: int
+    """Where the first element begins, in bytes."""
+    separators: frozenset[bytes]
+    elements: list[Element]
+    """Those that end within."""
+
+
+def read(
+    sent: bytes,
+    members: Mapping[str, str],
+    known: Sequence[Mapping[str, list[Element]]] = (),
+    beginning: Beginning | None = None,
+) -> Body:
+    """Read a body. `members`: the part that each member of it holds; `known`: the elements by part of other bodies;
+    `beginning`: its own, if it has been read as that of another one.
 
     Whatever is known, the result is the same. Raises `ValueError` for no JSON object, and for one that
     `jsontext.parse` may read all the same: with an array of too many elements; `TooManyValuesError` if too much of it
@@ -134,6 +167,12 @@ def read(sent: bytes, members: Mapping[str, str], known: Sequence[Mapping[str, l
         elements: list[Element] = []
         first = end = scanner.at
         for _ in scanner.members() if is_array else (name,):
+            if beginning and (scanner.at, part) == (beginning.start, beginning.part):
+                first, end = scanner.at, len(beginning.sent)
+                elements += trail.join(beginning.elements)
+                separators |= beginning.separators
+                scanner.at = end
+                continue
             if elements:
                 separators.add(sent[end : scanner.at])
             else:
@@ -188,6 +227,13 @@ class _Trail:
                 return way[index]
         self._next += 1
         return None
+
+    def join(self, elements: list[Element]) -> list[Element]:
+        """Go on behind these elements of a body known."""
+        count = len(elements)
+        self._way = next((way for way in self._ways if way[count - 1 : count] == elements[-1:]), [])
+        self._next = count
+        return elements
 
     def run(self, scanner: "_Scanner", separator: bytes) -> list[Element]:
         """The elements that follow as they did before, each behind a separator; moves behind them."""
@@ -314,13 +360,24 @@ class Memory:
 
     def read(self, sent: bytes) -> Body:
         """`read`, with what is remembered, and remember the body in place of the one that it continues."""
-        body = read(sent, self._members(), [known.ways for known in self._known])
+        known = self._known
+        beginning = self._beginning(sent)
+        body = read(sent, self._members(), [one.ways for one in known], beginning)
         if MIN_REMEMBERED <= len(sent) <= MAX_REMEMBERED:
-            self._keep(body)
+            self._keep(body, _hashed(body, beginning))
         return body
 
-    def _keep(self, body: Body) -> None:
-        latest = _Known(len(body.sent), {part.name: part.elements for part in body.parts})
+    def recognised(self, sent: bytes) -> int:
+        """How many bytes of a body need not be read again, from its start."""
+        beginning = self._beginning(sent)
+        return len(beginning.sent) if beginning else 0
+
+    def _beginning(self, sent: bytes) -> Beginning | None:
+        found = [one.beginning for one in self._known if one.beginning and sent.startswith(one.beginning.sent)]
+        return max(found, key=lambda one: len(one.sent), default=None)
+
+    def _keep(self, body: Body, beginning: Beginning | None) -> None:
+        latest = _Known(len(body.sent), {part.name: part.elements for part in body.parts}, beginning)
         elements = {id(element) for way in latest.ways.values() for element in way}
         with self._lock:
             others = [known for known in self._known if not any(id(element) in elements for element in known.ends)]
@@ -331,12 +388,43 @@ class Memory:
             self._known = kept
 
 
+def _hashed(body: Body, known: Beginning | None) -> Beginning | None:
+    """Note a body's SHA-256, where only what follows the known beginning is hashed. Returns its own beginning."""
+    sent = body.sent
+    sha256, done = (known.sha256.copy(), len(known.sent)) if known else (hashlib.sha256(), 0)
+    beginning = None
+    longest = max(body.parts, key=lambda part: len(part.elements), default=None)
+    if longest and len(longest.separators) == 1 and len(longest.elements) > LAST:
+        (separator,) = longest.separators
+        last = longest.elements[-LAST:]
+        until = longest.end - sum(len(element.sent) for element in last) - len(separator) * len(last)
+        if until >= done and longest.elements[-LAST - 1].sent[-1] in _CLOSED:
+            digest.add(sha256, sent[done:until])
+            beginning = Beginning(
+                sent[:until],
+                sha256.copy(),
+                longest.name,
+                longest.start,
+                longest.separators,
+                longest.elements[:-LAST],
+            )
+            done = until
+    digest.add(sha256, sent[done:])
+    body.sha256 = sha256.hexdigest()
+    return beginning
+
+
+LAST = 6
+"""Elements at the end of a conversation that may look different in the next call."""
+
+
 class _Known:
     """What is remembered of a body."""
 
-    def __init__(self, size: int, ways: dict[str, list[Element]]) -> None:
+    def __init__(self, size: int, ways: dict[str, list[Element]], beginning: Beginning | None) -> None:
         self.size = size
         self.ways = ways
+        self.beginning = beginning
         longest = max(ways.values(), key=len, default=[])
         # a marker or two may move; and the first one may be a system prompt, which many conversations have
         self.ends = longest[max(1, len(longest) - 3) :] or longest

@@ -2,11 +2,12 @@
 
 import argparse
 
-from tests.benchmarks import calls, deltas, hostile, sessions, storage, streams
+from tests.benchmarks import calls, deltas, files, hostile, many, sessions, storage, streams
 from tests.benchmarks.table import lines
 
 BENCHMARKS = {
-    module.__name__.rpartition(".")[2]: module for module in (deltas, streams, sessions, calls, hostile, storage)
+    module.__name__.rpartition(".")[2]: module
+    for module in (deltas, streams, many, sessions, calls, files, hostile, storage)
 }
 
 

@@ -16,7 +16,7 @@ import anthropic
 import openai
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from mitmproxy.flow import Error
 from mitmproxy.http import Headers, HTTPFlow, Request, Response
@@ -109,6 +109,8 @@ json_values = st.recursive(
 
 
 @given(body=st.dictionaries(st.sampled_from(["messages", "input", "model"]), json_values))
+@example(body={"messages": [{"role": [None]}]})
+@example(body={"input": [{"type": {}}]})
 def test_no_body_raises(body: dict[str, Any]):
     replay.read_request("POST", "/v1/messages?beta=true", body)
 

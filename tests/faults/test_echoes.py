@@ -54,6 +54,7 @@ def tool_delta(arguments: str) -> dict[str, Any]:
 
 ERROR = json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}", "type": "auth"}}).encode()
 EVERY = "".join(f"\\u{ord(character):04X}" for character in KEY)
+ENTITIES = "".join(f"&#{ord(character)};" for character in KEY)
 BASIC = base64.b64encode(f"user:{KEY}".encode()).decode()
 
 ECHOES = {
@@ -85,6 +86,8 @@ ECHOES = {
         "200 OK", gzip.compress(streamed({"content": KEY})), "content-encoding: gzip", label="text/event-stream"
     ),
     "damaged gzip": http("200 OK", gzip.compress(said(KEY) * 50, 0)[:-9] + b"?????????", "content-encoding: gzip"),
+    "page of entities": http("401 Unauthorized", f"<h1>{ENTITIES}</h1>".encode(), label="text/html"),
+    "utf-16": http("401 Unauthorized", ERROR.decode().encode("utf-16")),
     "deflate": http("200 OK", zlib.compress(said(KEY)), "content-encoding: deflate"),
 }
 """Answers to a call, by where the key is in them."""
@@ -165,6 +168,8 @@ SPELLINGS = (
     KEY.replace("/", "\\/"),
     EVERY,
     BASIC[8:-4],
+    ENTITIES,
+    KEY.encode("utf-16-le").decode(),
 )
 
 
@@ -204,12 +209,12 @@ class TestNothingIsLeft:
 
     def test_the_file_gives_the_same_texts_again(self, proxies: Proxies, confdir: Path, tmp_path: Path):
         assert run_on_file(proxies.folder / "all.flow", tmp_path / "again.db", confdir=confdir).returncode == 0
-        sql = "SELECT id, error_message, usage, response_id, request_sha256, warnings FROM requests ORDER BY id"
+        sql = "SELECT id, usage, response_id, request_sha256, warnings FROM requests ORDER BY id"
         assert rows(tmp_path / "again.db", sql) == rows(proxies.folder / "gateway.db", sql)
-        sql = "SELECT answer_text FROM answers ORDER BY request_id"
+        sql = "SELECT error_message, answer_text FROM requests LEFT JOIN answers ON request_id = id ORDER BY id"
         texts = [
             # a secret that was escaped is masked at the length it was written in
-            [re.sub(r"\*+", "***", row["answer_text"] or "") for row in rows(folder, sql)]
+            [re.sub(r"\*+", "***", text or "") for row in rows(folder, sql) for text in row.values()]
             for folder in (tmp_path / "again.db", proxies.folder / "gateway.db")
         ]
         assert texts[0] == texts[1]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.client import request_body
-from tests.faults.upstream import RawUpstream, exchange, http, post
+from tests.faults.upstream import RawUpstream, exchange, get, http, post
 from tests.mitmdump import Mitmdump, http_flows, rows
 
 NAME = "vendor/its-true-name"
@@ -135,6 +135,23 @@ def test_a_good_answer_is_changed_and_goes_with_its_own_status(upstream: RawUpst
     upstream.answer = lambda head: http("201 Fine", GOOD, "x-cost: 5")
     status, body = ask(proxy, "chat_completions", stream=False)
     assert (status, json.loads(body)["model"]) == (201, "acme/free")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_stored_answer_of_a_free_model_is_changed_and_no_other(upstream: RawUpstream, proxy: Mitmdump, packed: bool):
+    """Nothing in the request tells whose it is."""
+    for name in (NAME, "vendor/other"):
+        body = b'{"object": "response", "model": "%b", "usage": {"input_tokens": 1, "cost": 1}}' % name.encode()
+        headers = ["content-encoding: gzip"] if packed else []
+        upstream.answer = lambda head, body=body, headers=headers: http(  # type: ignore[misc]
+            "200 OK", gzip.compress(body) if packed else body, *headers
+        )
+        received = exchange(proxy.url, get("/api/gateway/responses/resp_1")).partition(b"\r\n\r\n")[2]
+        if name == NAME:
+            assert received == b'{"object": "response", "model": "acme/free", "usage": {"input_tokens": 1}}'
+        else:
+            assert (gzip.decompress(received) if packed else received) == body
+    assert b"accept-encoding: identity" in upstream.heads[-1].lower()
 
 
 def test_the_rows_and_the_flows_keep_the_truth(upstream: RawUpstream, proxy: Mitmdump, folder: Path):

@@ -57,7 +57,7 @@ FREE = [
     ),
     pytest.param(
         CHAT,
-        b'{"model":"t","usage":{"cost":1,"cost_details":{"x":1},"market_cost":1,"gateway_cost":1,"cost_in_usd_ticks":5}}',
+        b'{"model":"t","usage":{"cost":1,"cost_details":{"x":1},"market_cost":1,"totalPrice":1,"charged":1,"cost_in_usd_ticks":5}}',
         b'{"model":"acme/free","usage":{}}',
         id="chat: every name of a cost",
     ),

@@ -249,7 +249,7 @@ class TestBody:
 class TestAnswer:
     def test_passes_as_it_comes_unless_something_must_change(self):
         found = planned(body=CHAT | {"stream": True})
-        assert found.answer is None
+        assert found.answers == ()
         assert "accept-encoding" not in found.set_headers
 
     @pytest.mark.parametrize("path", list(SHAPES))
@@ -257,8 +257,8 @@ class TestAnswer:
         found = planned(
             "/api/gateway" + path, SHAPES[path] | {"model": "acme/free-coder"}, config=CONFIG.split("[access]")[0]
         )
-        assert found.answer is not None
-        assert found.answer.public_model == "acme/free-coder"
+        (change,) = found.answers
+        assert change.public_model == "acme/free-coder"
         assert found.set_headers["accept-encoding"] == "identity"
 
     @pytest.mark.parametrize(
@@ -266,12 +266,12 @@ class TestAnswer:
     )
     def test_usage_is_hidden_from_a_client_that_did_not_ask(self, options, hidden):
         found = planned(body=CHAT | {"stream": True, "stream_options": options}, reverse_target=OPENAI)
-        assert (found.answer is not None and found.answer.hide_usage) == hidden
+        assert [change.hide_usage for change in found.answers] == ([True] if hidden else [])
 
     def test_removing_stream_options_is_not_asking_for_usage(self):
         body = SHAPES["/messages"] | {"stream_options": {}}
         target = ("https", "api.anthropic.com", 443)
-        assert planned("/api/gateway/messages", body, reverse_target=target).answer is None
+        assert planned("/api/gateway/messages", body, reverse_target=target).answers == ()
 
 
 class TestExtras:
@@ -281,7 +281,7 @@ class TestExtras:
         assert found.url == "https://openrouter.ai/api/v1/messages/count_tokens?beta=true"
         assert found.body == text
         assert found.remove_headers == ["x-api-key"]
-        assert (found.answer, found.logged) == (None, False)
+        assert (found.answers, found.logged) == ((), False)
 
     def test_lists_of_models_have_no_kind(self):
         found = planned("/api/gateway/models", b"", method="GET")
@@ -344,7 +344,7 @@ class TestSidePaths:
         assert "own-key" in "".join(found.secret_headers.values())
         assert found.body == text.replace(jsontext.dumps(model).encode(), jsontext.dumps(upstream).encode())
         assert found.upstream_model == upstream
-        assert (found.answer and found.answer.public_model) == (model if is_free else None)
+        assert [change.public_model for change in found.answers] == ([model] if is_free else [])
 
     @pytest.mark.parametrize(
         ("model", "expected"),

@@ -20,6 +20,7 @@ from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import taddons, tflow
 
 from gateway_addon.call import read_request
+from gateway_addon.gateway.plan import plan
 from gateway_addon.proxy.hooks import GatewayAddon
 from tests.mitmdump import rows
 
@@ -56,9 +57,9 @@ def run_answer(addon: GatewayAddon, flow: http.HTTPFlow, chunks: list[bytes]) ->
     addon.responseheaders(flow)
     flow.response.data.content = None
     assert callable(flow.response.stream)
-    passed = b"".join(bytes(flow.response.stream(chunk)) for chunk in (*chunks, b""))  # type: ignore[arg-type]
+    passed = [flow.response.stream(chunk) for chunk in (*chunks, b"")]
     addon.response(flow)
-    return passed
+    return b"".join(piece if isinstance(piece, bytes) else b"".join(piece) for piece in passed)
 
 
 def stored(addon: GatewayAddon, tmp_path: Path) -> dict[str, Any]:
@@ -253,6 +254,21 @@ class TestALongRequest:
         row = stored(addon, tmp_path)
         assert (row["outcome"], row["request_model"], row["request_bytes"]) == ("complete", "m", len(body))
 
+    def test_is_planned_in_a_thread_too(self, addon: GatewayAddon, monkeypatch: pytest.MonkeyPatch):
+        threads = []
+
+        def planned(*arguments: Any) -> Any:
+            threads.append(threading.current_thread())
+            return plan(*arguments)
+
+        monkeypatch.setattr("gateway_addon.proxy.forward.plan", planned)
+        flow = self.ask(self.MANY, None, "/api/gateway/chat/completions")
+        addon.requestheaders(flow)
+        waited = addon.request(flow)
+        assert waited is not None
+        asyncio.run(_awaited(waited))
+        assert [thread is threading.main_thread() for thread in threads] == [False]
+
     @pytest.mark.parametrize("path", ["/v1/embeddings", "/index.html"])
     def test_is_not_read_where_it_is_no_call(self, path: str, addon: GatewayAddon):
         flow = self.ask(self.LONG, None, path)
@@ -394,6 +410,38 @@ class TestClientCredential:
         addon.response(flow)
         row = stored(addon, tmp_path)
         assert (row["outcome"], row["client_credential"]) == ("rejected", None)
+
+
+def test_the_trailers_of_a_free_models_stream_reach_no_client(tmp_path: Path):
+    """They come behind all that was changed on its way, and may tell its cost."""
+    config = tmp_path / "gateway.toml"
+    config.write_text('[models."acme/free"]\nprovider = "openrouter"\nmodel = "vendor/true-name"\nfree = true\n')
+    addon = GatewayAddon()
+    flow = call()
+    response, flow.response = flow.response, None
+    assert response
+    response.trailers = http.Headers(x_cost="0.5")
+    flow.request.text = json.dumps(BODY | {"model": "acme/free"})
+    flow.client_conn.proxy_mode = ProxyMode.parse("reverse:https://openrouter.ai@127.0.0.1:8080")
+    flow.client_conn.peername = ("127.0.0.1", 40000)
+    flow.request.path = "/api/gateway/chat/completions"
+    with taddons.context(addon) as context:
+        context.configure(addon, gateway_db=str(tmp_path / "gateway.db"), gateway_config=str(config))
+
+        async def sent() -> object:
+            flow.response = response
+            run_answer(addon, flow, [ANSWER])
+            addon.update([flow])
+            trailers = response.trailers
+            flow.live = False
+            while response.trailers is None:
+                await asyncio.sleep(0)
+            return trailers
+
+        addon.request(flow)
+        assert asyncio.run(sent()) is None
+        assert response.trailers == http.Headers(x_cost="0.5")
+        addon._close()
 
 
 @pytest.mark.parametrize("mode", ["prompts", "none"])

@@ -1,5 +1,6 @@
 """Reading bodies as elements: the same whatever is remembered, and at the cost of what is new."""
 
+import hashlib
 import json
 from typing import Any
 
@@ -70,6 +71,41 @@ def test_what_is_remembered_changes_no_result(given: list[Any], ascii_only: bool
             found = memory.read(sent) if len(sent) > 1 else read(sent, api.members())
             assert described(found) == described(read(sent, api.members()))
             assert repr(found.json) == repr(jsontext.parse(sent))
+
+
+@given(
+    st.lists(messages, min_size=elements.LAST, max_size=elements.LAST + 4),
+    st.lists(st.tuples(st.lists(messages, max_size=4), st.binary(max_size=2)), min_size=2, max_size=4),
+)
+@example([{}] * 8, [([], b""), ([{}] * 7, b""), ([{}] * 20, b""), ([1], b"")])
+@example([{}] * 5 + [1], [([{}] * 6, b""), ([], b"2"), ([], b"]}")])
+def test_a_beginning_that_is_known_changes_no_result(begun: list[Any], ends: list[tuple[list[Any], bytes]]):
+    memory = Memory(api.members)
+    head = json.dumps({"model": "x" * elements.MIN_REMEMBERED, "messages": begun})[:-2].encode("utf-8", "replace")
+    for more, damage in ends:
+        goes_on = "".join(f", {json.dumps(message)}" for message in more)
+        sent = head + damage + goes_on.encode("utf-8", "replace") + b'], "tools": []}'
+        try:
+            expected = read(sent, api.members())
+        except ValueError:
+            with pytest.raises(ValueError):  # noqa: PT011 (they are of many origins)
+                memory.read(sent)
+            continue
+        found = memory.read(sent)
+        assert described(found) == described(expected)
+        assert found.sha256 == hashlib.sha256(sent).hexdigest()
+
+
+def test_a_beginning_is_not_read_again(remembered: Memory):
+    first, second = list(session("messages", 40))[-2:]
+    remembered.read(first.request)
+    assert remembered.recognised(second.request) > len(first.request) / 2
+    assert remembered.recognised(b" " + second.request) == 0
+    beginning = remembered._known[0].beginning
+    assert beginning
+    found = remembered.read(second.request)
+    shared = found.part(beginning.part)[: len(beginning.elements)]
+    assert [id(element) for element in shared] == [id(element) for element in beginning.elements]
 
 
 @pytest.mark.parametrize(
@@ -171,9 +207,7 @@ def test_what_is_made_of_an_element_is_made_once(remembered: Memory):
 
     for turn in session("messages", 3):
         body = remembered.read(turn.request)
-        assert [body.of(name, message) for message in body.json["messages"]] == [
-            message["role"] for message in body.json["messages"]
-        ]
+        assert body.of(name, body.json["messages"]) == [message["role"] for message in body.json["messages"]]
     assert len(made) <= len(body.json["messages"]) + 4
 
 
