@@ -345,7 +345,8 @@ class Connection:
         content = message.content
         said = turns.read_message(content)
         self._kept.add(len(content), begins=False)
-        turn = self._turn_of(said, is_ours=message.injected)
+        # what is answered here is told from what comes from there
+        turn = turns.turn_of(said, [turn for turn in self._open if turn.is_refused == message.injected])
         if turn is None and said.begins and not message.injected:
             turn = self._go_on(message)
         if turn is None:
@@ -358,7 +359,7 @@ class Connection:
         turn.followed.reading.size += len(content) - len(event)
         if isinstance(given, list):
             self._give(message, frames.as_messages(given))
-        if said.ends or (said.fails and not turn.has_begun):
+        if said.ends_turn(has_begun=turn.has_begun):
             self._end(turn, CLEAN)
         elif said.fails:
             turn.is_ending = True
@@ -371,15 +372,6 @@ class Connection:
         _rewrite(message, instead[0])
         for other in instead[1:]:
             self._tell(other)
-
-    def _turn_of(self, said: turns.Said, *, is_ours: bool) -> Turn | None:
-        """The turn that a message belongs to: of those that are answered here, or there, the one whose stream it names;
-        else they are answered in their order."""
-        there = [turn for turn in self._open if turn.is_refused == is_ours]
-        named = [turn for turn in there if turn.stream_id is not None and turn.stream_id == said.stream_id]
-        if named or not said.begins:
-            return next(iter(named or there), None)
-        return next((turn for turn in there if not turn.has_begun), None)
 
     def _go_on(self, message: WebSocketMessage) -> Turn | None:
         """The server goes on by itself where a client has steered an answer: a call that no `response.create` began."""

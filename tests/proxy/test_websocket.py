@@ -471,16 +471,17 @@ class GatewaySocket(Socket):
             self.sent.append(message.content)
 
 
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayAddon]:
+    folder = tmp_path_factory.mktemp("gateway")
+    config = folder / "gateway.toml"
+    config.write_text(GATEWAY)
+    with running(folder / "gateway.db", gateway_config=str(config)) as addon:
+        yield addon
+
+
 class TestGateway:
     """On any doubt about a message nothing is sent: it would be with the gateway's key."""
-
-    @pytest.fixture(scope="class")
-    def gateway(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayAddon]:
-        folder = tmp_path_factory.mktemp("gateway")
-        config = folder / "gateway.toml"
-        config.write_text(GATEWAY)
-        with running(folder / "gateway.db", gateway_config=str(config)) as addon:
-            yield addon
 
     @pytest.fixture
     def socket(self, gateway: GatewayAddon, monkeypatch: pytest.MonkeyPatch) -> GatewaySocket:
