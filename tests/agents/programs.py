@@ -174,6 +174,7 @@ PROGRAMS = (
         env={"OPENAI_API_KEY": KEY, "CODEX_API_KEY": KEY},
         native=_codex,
         gateway=_codex,
+        delegates=True,
     ),
     Program(
         name="aider",
