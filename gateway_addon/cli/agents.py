@@ -48,8 +48,8 @@ class Agent:
     """On gateway paths, instead of `args`."""
     file: str = ""
     keys: tuple[tuple[str, ...], ...] = ()
-    """Variables of its keys, those together that do for each other: on gateway paths the first of them gets a placeholder
-    if none is set, as the gateway has keys of its own."""
+    """Variables of its keys, those together that do for each other: on gateway paths the first of them gets a
+    placeholder if none is set, as the gateway has keys of its own."""
     login: Login | None = None
     has_many_providers: bool = False
     """Its own files say whom it calls, and with which key. Only a forward proxy sees all of that, and sends no key to
