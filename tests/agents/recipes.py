@@ -307,6 +307,8 @@ def _differences(run: Run, answered: list[Answered]) -> Iterator[str]:
         yield "no turn"
     if (sessions := {row["session_id"] for row in mains}) and (len(sessions) != 1 or None in sessions):
         yield f"{len(sessions)} sessions"
+    if any(row["side_request"] and row["session_id"] not in sessions for _, row in both):
+        yield "a side request of another session"
     if run.program.has_sessions and any(str(one).startswith("opening-") for one in sessions):
         yield "a session without an id"
     if any(row["agent_id"] for row in mains):
