@@ -65,25 +65,23 @@ class Turn:
 
 def turn_of(record: Record, content: Content) -> Turn:
     """The turn of a call that has just ended: its tools have no results yet, but for those the server ran."""
-    results = {result.call_id: result for result in content.tool_results}
     return Turn(
         record=record,
         system_prompt=content.system_prompt,
         user_prompt=content.user_prompt,
         reasoning_text=content.reasoning_text,
         answer_text=content.answer_text,
-        tool_uses=tuple(
-            ToolUse(
-                name=call.name,
-                call_id=call.call_id,
-                arguments=call.arguments,
-                is_answered=(found := results.get(call.call_id)) is not None,
-                result=found.content if found else None,
-                is_error=found.is_error if found else None,
-            )
-            for call in content.tool_calls
-        ),
+        tool_uses=tuple(uses(content.tool_calls, content.tool_results)),
     )
+
+
+def uses(calls: Iterable[ToolCall], results: Iterable[ToolResult]) -> Iterator[ToolUse]:
+    """Calls with the results that are there already."""
+    answered = {result.call_id: result for result in results}
+    for call in calls:
+        use = ToolUse(name=call.name, call_id=call.call_id, arguments=call.arguments)
+        result = answered.get(call.call_id)
+        yield use if result is None else _answered(use, result)
 
 
 def turn_of_row(row: Mapping[str, Any]) -> Turn:
@@ -121,17 +119,20 @@ def _tool_uses(calls: Iterable[Mapping[str, Any]]) -> Iterable[ToolUse]:
 def read_history(
     api_kind: str, body: bytes | str, earlier: Iterable[tuple[int, Record]] = ()
 ) -> tuple[Said, ...] | None:
-    """What a request's body says, in its order, each tool's result with its call; None if it is no JSON object.
+    """What a request's body says (`history`); None if it is no JSON object."""
+    parsed = jsontext.parse_object(body)
+    return None if parsed is None else history(KINDS[api_kind].history(parsed), earlier)
+
+
+def history(told: Iterable[HistoryItem], earlier: Iterable[tuple[int, Record]] = ()) -> tuple[Said, ...]:
+    """What a request says, in its order, each tool's result with its call.
 
     `earlier`: recorded calls whose requests this one begins with, in their order, each with how many messages it had.
     """
-    parsed = jsontext.parse_object(body)
-    if parsed is None:
-        return None
     said: list[Said] = []
     unanswered: defaultdict[str | None, list[int]] = defaultdict(list)
     waiting, last = list(earlier), -1
-    for item in KINDS[api_kind].history(parsed):
+    for item in told:
         last = item.message
         if item.role != "assistant":
             # the answer to a request is what the assistant says behind its last message
@@ -181,8 +182,13 @@ def _prompts(turn: Turn) -> Iterator[Said]:
 
 
 def _answer(turn: Turn) -> Iterator[Said]:
-    if turn.reasoning_text:
-        yield Said(role="assistant", reasoning=turn.reasoning_text)
-    if turn.answer_text:
-        yield Said(role="assistant", text=turn.answer_text)
-    yield from (Said(role="assistant", tool_use=use) for use in turn.tool_uses)
+    return answer(turn.reasoning_text, turn.answer_text, turn.tool_uses)
+
+
+def answer(reasoning: str | None, text: str | None, tool_uses: Iterable[ToolUse]) -> Iterator[Said]:
+    """What a model answered, as a later request would tell it."""
+    if reasoning:
+        yield Said(role="assistant", reasoning=reasoning)
+    if text:
+        yield Said(role="assistant", text=text)
+    yield from (Said(role="assistant", tool_use=use) for use in tool_uses)

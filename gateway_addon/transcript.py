@@ -49,7 +49,7 @@ def transcript(turns: Sequence[Turn], *, full: bool, clock: Callable[[float], st
             # each request of a history that is kept on the server repeats the system prompt
             new = [said for said in turn.history if not (said.role == "system" and said.text in rules)]
             rules |= {said.text for said in new if said.role == "system" and said.text}
-            yield from _history(new, cut, clock)
+            yield from history(new, cut, clock)
             yield from _answer(turn, cut, clock)
             continue
         for heading, text, words in (
@@ -63,11 +63,13 @@ def transcript(turns: Sequence[Turn], *, full: bool, clock: Callable[[float], st
         yield from _answer(turn, cut, clock)
 
 
-def _history(history: Sequence[Said], cut: Callable[[str], str], clock: Callable[[float], str]) -> Iterator[Part]:
+def history(
+    told: Sequence[Said], cut: Callable[[str], str], clock: Callable[[float], str] = timestamp
+) -> Iterator[Part]:
     """What a request says, with the facts of the calls that gave the answers in it."""
     speaker = None
     tools: Counter[str] = Counter()
-    for said, next_said in pairwise((*history, None)):
+    for said, next_said in pairwise((*told, None)):
         assert said is not None
         if said.answered:
             # of calls with the same request, all but the last had failed
@@ -107,11 +109,11 @@ def _tool_use(use: ToolUse, cut: Callable[[str], str]) -> Iterator[Part]:
         yield Part("aside", _lines(result, RESULT))
 
 
-def shortened(words: str) -> str:
+def shortened(words: str, lines: int = MAX_LINES, characters: int = MAX_CHARACTERS) -> str:
     """The beginning of a text, and how much is left out."""
-    kept = "\n".join(words.splitlines()[:MAX_LINES])[:MAX_CHARACTERS]
+    kept = "\n".join(words[: characters + 1].splitlines()[:lines])[:characters]
     left = len(words.rstrip()) - len(kept)
-    return f"{kept}\n… {left} more characters" if left > 0 else words
+    return f"{kept}\n… {left} more characters" if left > 0 else words[:characters]
 
 
 def _readable(arguments: str) -> str:

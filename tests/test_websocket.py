@@ -133,7 +133,7 @@ def test_prompts_and_tools_of_a_history_that_is_left_out(run: Run):
 
 def test_the_flow_tells_of_its_turns(run: Run):
     flow = http_flows(run.folder / "all.flow")[0]
-    assert flow.comment.startswith("6 turns, the last: responses fake/unicode")
+    assert flow.comment.startswith("6 turns · ")
     assert [turn["id"] for turn in flow.metadata[METADATA]["turns"]] == [f"{flow.id}/{n}" for n in range(1, 7)]
 
 

@@ -11,9 +11,10 @@ from typing import Any, get_args
 
 from mitmproxy import http
 
+from gateway_addon.api import turns as socket
 from gateway_addon.api.base import Operation
 from gateway_addon.dialects import DIALECTS
-from gateway_addon.record import TIMINGS, Record, as_row
+from gateway_addon.record import COLUMNS, TIMINGS, Record, as_row, from_row
 from gateway_addon.terms import Outcome, Warning
 from gateway_addon.times import MAX_TIME
 from gateway_addon.wire import jsontext
@@ -36,6 +37,19 @@ MAX_METHOD, MAX_PATH, MAX_FIELD, MAX_FIELDS = 20, 1000, 200, 800
 
 UNSEEN: tuple[Warning, ...] = ("response_truncated", "response_undecodable", "answer_withheld", "secret_masked")
 """Warnings of a call that its flow may not show: what was left out of it, or was never in it."""
+
+MARKS: dict[Outcome, str] = {
+    "stream_error": ":warning:",  # the only sign: its status is 200
+    "http_error": ":x:",
+    "unreadable": ":grey_question:",
+    "upstream_cut": ":scissors:",
+    "interrupted": ":scissors:",
+    "rejected": ":no_entry:",
+}
+"""The mark in a flow's list of a call that somebody should look at, by its outcome. Clients hang up all the time."""
+
+WORRYING: tuple[Warning, ...] = ("answer_withheld", "content_dropped", "reader_failed")
+"""Warnings of a call that gets the mark of an error, although it is complete."""
 
 _OUTCOMES = get_args(Outcome.__value__)
 
@@ -85,6 +99,33 @@ def _notes(noted: Mapping[str, Any]) -> Notes:
     )
 
 
+def kind_in(flow: http.HTTPFlow) -> str | None:
+    """The name of the kind of call that a finished flow is, by what was left in it; None: nothing says so. Cheap."""
+    noted = flow.metadata.get(METADATA)
+    if not isinstance(noted, dict):
+        return None
+    return socket.KIND.NAME if TURNS in noted else _text(noted, "api_kind")
+
+
+def record_of(flow: http.HTTPFlow) -> Record | None:
+    """The row that was left in a flow, for showing it; None if there is none, or what there is is no row."""
+    return _record(flow.metadata.get(METADATA))
+
+
+def records_of_turns(flow: http.HTTPFlow) -> list[Record]:
+    """The rows that were left in the flow of a WebSocket, as far as they are rows."""
+    noted = flow.metadata.get(METADATA)
+    turns = noted.get(TURNS) if isinstance(noted, dict) else None
+    return [record for turn in turns or () if (record := _record(turn))]
+
+
+def _record(noted: Any) -> Record | None:
+    try:
+        return from_row(dict.fromkeys(COLUMNS) | noted) if noted else None
+    except (TypeError, ValueError, AttributeError):
+        return None
+
+
 def turns(flow: http.HTTPFlow) -> dict[str, Notes]:
     """The notes on each turn of a loaded flow of a WebSocket, by what its row's id has behind the flow's."""
     return {(_text(noted, "id") or "").rpartition("/")[2]: _notes(noted) for noted in _noted_turns(flow)}
@@ -109,7 +150,8 @@ def begin_turns(flow: http.HTTPFlow, turns_left_out: int) -> None:
 
 
 def leave_turn(flow: http.HTTPFlow, record: Record) -> None:
-    """Note a finished turn of a WebSocket in its flow."""
+    """Note a finished turn of a WebSocket in its flow; a mark that it gives stays."""
+    _mark(flow, record)
     flow.metadata[METADATA][TURNS].append(_values(record))
 
 
@@ -122,10 +164,16 @@ def leave_out(flow: http.HTTPFlow, turns: int) -> None:
 
 
 def leave(flow: http.HTTPFlow, record: Record, pace: list[list[int]] | None) -> None:
-    """Note a finished call in its flow."""
+    """Note a finished call in its flow. A mark that is there already is a person's."""
+    _mark(flow, record)
     if pace:
         flow.metadata[PACE] = pace
     flow.metadata[METADATA] = _values(record)
+
+
+def _mark(flow: http.HTTPFlow, record: Record) -> None:
+    worry = MARKS["stream_error"] if any(warning in WORRYING for warning in record.warnings) else ""
+    flow.marked = flow.marked or MARKS.get(record.outcome, worry)
 
 
 def _number(id: str) -> int:
@@ -184,6 +232,8 @@ def remove(flow: http.HTTPFlow) -> None:
     flow.metadata.pop(PACE, None)
     flow.metadata.pop(CUT, None)
     flow.comment = ""
+    if flow.marked in MARKS.values():
+        flow.marked = ""
 
 
 def _text(noted: Mapping[str, Any], name: str) -> str | None:

@@ -9,15 +9,13 @@ import click
 from gateway_addon.cli.look import clock
 from gateway_addon.cli.options import database_and, limited, meant, reading, selecting
 from gateway_addon.cli.output import in_utc, print_ndjson, say
-from gateway_addon.cli.pages import Chapter, html, markdown
 from gateway_addon.conversation import turn_of_row
+from gateway_addon.pages import FORMS, Chapter
 from gateway_addon.store import queries
 from gateway_addon.store.database import Database
 from gateway_addon.store.queries import Row
 from gateway_addon.store.selection import MAIN, Selection
 from gateway_addon.transcript import transcript
-
-PAGES = {"md": markdown, "html": html}
 
 AT_ONCE = 100
 """Calls in memory."""
@@ -26,7 +24,7 @@ AT_ONCE = 100
 @click.command()
 @database_and("[ID|SESSION]", optional=True)
 @click.option(
-    "--format", "form", type=click.Choice(["jsonl", *PAGES]), default="jsonl", show_default=True,
+    "--format", "form", type=click.Choice(["jsonl", *FORMS]), default="jsonl", show_default=True,
     help="JSON, a line for each call; or a call or session as Markdown, or as one HTML file.",
 )  # fmt: skip
 @selecting
@@ -38,11 +36,11 @@ def export(path: Path, reference: str | None, form: str, selection: Selection, l
     As `md` or `html`: what was said in each conversation. What is printed holds prompts and answers as they were, with
     any secret in them.
     """
-    if form in PAGES and reference is None:
+    if form in FORMS and reference is None:
         raise click.UsageError(f"say which call or session is to be written as {form}")
-    if form in PAGES:
+    if form in FORMS:
         with reading(path) as db:
-            pages = "".join(PAGES[form](str(reference), _chapters(db, _chosen(db, path, reference, selection, limit))))
+            pages = "".join(FORMS[form](str(reference), _chapters(db, _chosen(db, path, reference, selection, limit))))
         say(pages, nl=False)
         return
     for calls in _calls(path, reference, selection, limit):

@@ -6,7 +6,6 @@ import io
 import json
 import re
 import sys
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,42 +22,7 @@ from gateway_addon.cli.tables import Column, Totals, print_table
 from gateway_addon.sinks import console
 from gateway_addon.store.queries import Row
 from gateway_addon.wire import jsontext
-
-UNKNOWN = "–"
-
-
-class _Shown(dict[int, str]):
-    """By code, how a character is shown: as it is, or spelled out if it is not seen, or moves or turns the others."""
-
-    def __missing__(self, code: int) -> str:
-        character = chr(code)
-        is_seen = character.isprintable() or unicodedata.category(character) == "Zs"
-        if character in "\n\t" or (is_seen and code not in BLANK):
-            shown = character
-        elif code < 0x100:
-            shown = f"\\x{code:02x}"
-        else:
-            shown = f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-        self[code] = shown
-        return shown
-
-
-BLANK = frozenset({0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), 0x2800, 0x3164, 0xFFA0})
-"""Characters that Unicode counts among the printable ones, although nothing is seen of them."""
-
-_SHOWN = _Shown()
-
-
-def printable(text: str) -> str:
-    """The text with everything spelled out by which it could steer a terminal, or that nobody would see: models write
-    what they like."""
-    return text.translate(_SHOWN)
-
-
-def plain(value: object) -> str:
-    """A value on one line."""
-    return UNKNOWN if value is None else printable(str(value)).replace("\n", "\\n")
-
+from gateway_addon.wire.text import UNKNOWN, plain, printable
 
 _UTC = "gateway_addon.utc"
 

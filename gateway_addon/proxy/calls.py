@@ -13,6 +13,7 @@ from itertools import chain
 from mitmproxy import http
 
 from gateway_addon import api, reading
+from gateway_addon.api.base import ApiKind
 from gateway_addon.call import Call, Passage, Request, open_call
 from gateway_addon.captures import notes
 from gateway_addon.config import Settings
@@ -112,6 +113,11 @@ class Calls:
         if self.options.streams_requests:
             # mitmproxy may stream the request past us: keep a copy of what passes
             flow.request.stream = flows.RequestCopy()
+
+    def kind_of(self, flow: http.HTTPFlow) -> ApiKind | None:
+        """The kind of a call under way; None: it is none."""
+        followed = self._under_way.get(flow)
+        return followed.call.passage.kind if followed else None
 
     def failed(self, what: str, message: str | None) -> None:
         """A server could not be reached: at `what`, `connect` or `tls`, with an error's text that a call will have."""
@@ -240,7 +246,7 @@ class Calls:
         record, content = kept(record, content, self.mask, self.options.content, lambda is_said: is_masked)
         followed.sinks.finish(record, content, wait=not followed.is_live)
         self._close_left()
-        return record, console.line(record, console.tools_called(content))
+        return record, console.comment(record, console.tools_called(content))
 
     # -- answers -------------------------------------------------------------------------------------------------
 
@@ -344,7 +350,7 @@ class Calls:
             self.options.content,
             lambda is_said: self._veil.draw(flow, mask, across=is_said, instead=followed.instead),
         )
-        flow.comment = flow.comment or console.line(record, console.tools_called(content))
+        flow.comment = flow.comment or console.comment(record, console.tools_called(content))
         notes.leave(flow, record, followed.tape.pace() if followed.is_live else None)
         followed.sinks.finish(record, content, wait=not followed.is_live)
         self._close_left()

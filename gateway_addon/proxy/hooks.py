@@ -16,15 +16,14 @@ from typing import Concatenate
 
 from mitmproxy import ctx, exceptions, flow, http
 from mitmproxy.addonmanager import Loader
-from mitmproxy.hooks import UpdateHook
 from mitmproxy.log import ALERT
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from mitmproxy.tls import TlsData
 
 from gateway_addon import __version__
-from gateway_addon.captures import flowfile
+from gateway_addon.api.base import ApiKind
 from gateway_addon.cost import PriceTable
-from gateway_addon.proxy import options, reload, saving
+from gateway_addon.proxy import commands, options, reload, saving, views
 from gateway_addon.proxy.callers import HostHeaders
 from gateway_addon.proxy.calls import Calls
 from gateway_addon.proxy.companion import Companion
@@ -70,13 +69,15 @@ class GatewayAddon:
         self._budget = Budget()
         self._companion: Companion | None = None
         self._log = MaskedLog()
+        self._view = views.CallView(self._kind_of)
         self._failed_to_load = False
         self._is_running = False
 
     # -- life cycle ----------------------------------------------------------------------------------------------
 
     def load(self, loader: Loader) -> None:
-        loader.add_command("gateway.redact", self.redact)
+        commands.add(loader, self._console)
+        views.add(self._view)
         try:
             options.add(loader)
         except exceptions.OptionsError as error:
@@ -221,6 +222,9 @@ class GatewayAddon:
     def error(self, calls: Calls, flow: http.HTTPFlow) -> None:
         calls.close(flow)
 
+    def _kind_of(self, flow: http.HTTPFlow) -> ApiKind | None:
+        return self.calls.kind_of(flow) if self.calls else None
+
     def update(self, flows: Sequence[flow.Flow]) -> None:
         """Comes behind every hook of a flow, once all addons have seen it and before mitmproxy goes on."""
         for one in flows:
@@ -256,18 +260,6 @@ class GatewayAddon:
     @guarded
     def tls_failed_server(self, calls: Calls, data: TlsData) -> None:
         calls.failed("tls", data.conn.error)
-
-    # -- commands ------------------------------------------------------------------------------------------------
-
-    def redact(self, flows: Sequence[flow.Flow], rules: str = "") -> None:
-        """Replace the secrets in flows by placeholders, for good. `rules` is the path of a TOML file that adds some."""
-        if any(one.live for one in flows):
-            raise exceptions.CommandError("a flow that is still under way cannot be redacted")
-        try:
-            flowfile.redact_flows(flows, flowfile.load_rules(Path(rules)) if rules else ())
-        except flowfile.FlowFileError as error:
-            raise exceptions.CommandError(str(error)) from error
-        ctx.master.addons.trigger(UpdateHook(flows))
 
 
 class _Failure:

@@ -367,7 +367,7 @@ class Connection:
         if int(turn.name.partition(".")[0]) > self._kept.left_out:
             notes.leave_turn(self._flow, record)
         if self._flow.comment in ("", self._comment):
-            self._comment = line if self._number == 1 else f"{self._number} turns, the last: {line}"
+            self._comment = line if self._number == 1 else f"{self._number} turns · {line}"
             self._flow.comment = self._comment
 
     def _fail(self, message: WebSocketMessage, error: Exception) -> None:

@@ -1,4 +1,4 @@
-"""What a person reads of a call: the line on the console and in the flow's comment, and the totals at the end."""
+"""What a person reads of a call: the line on the console, the flow's comment, and the totals at the end."""
 
 import logging
 from collections import Counter
@@ -29,6 +29,10 @@ class Console:
         self._totals.add(record)
         logger.log(ALERT, line(record, tools_called(content)))
 
+    def so_far(self) -> str:
+        """The totals of the calls that have ended, on one line."""
+        return self._totals.line()
+
     def turn_away(self) -> None:
         self._totals.turned_away += 1
 
@@ -48,24 +52,55 @@ def line(record: Record, tools: Counter[str]) -> str:
 
     Models, tools and error types are named by strangers: what would move a terminal's cursor is shown as `?`.
     """
-    return "".join(c if c.isprintable() else "?" for c in " · ".join(_parts(record, tools)))
+    return _harmless(" · ".join(_parts(record, tools)))
+
+
+MAX_COMMENT = 80
+"""Characters of a comment."""
+
+
+def comment(record: Record, tools: Counter[str]) -> str:
+    """A finished call in a flow's comment, which stands in a column of some 20 characters beside method and path: what
+    is wrong first, then money, tokens, tools and the model, for whoever looks for them."""
+    parts = [
+        _trouble(record) if record.outcome != "complete" else "",
+        dollars(record.cost_microdollars),
+        _counts(record, "{}→{}"),
+        _called(tools),
+        record.request_model or record.response_model or "",
+        record.side_request or "",
+    ]
+    text = _harmless(" · ".join(filter(None, parts)))
+    return text if len(text) <= MAX_COMMENT else text[: MAX_COMMENT - 1] + "…"
+
+
+def _harmless(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _counts(record: Record, form: str) -> str:
+    """Input and output, `?` for one that is not known; "" if neither is."""
+    counts = record.input_tokens, record.output_tokens
+    least = "≥" if record.usage_is_lower_bound else ""
+    words = [least + tokens(count) if count is not None else "?" for count in counts]
+    return "" if counts == (None, None) else form.format(*words)
+
+
+def _called(tools: Counter[str]) -> str:
+    return ", ".join(name if n == 1 else f"{name} ×{n}" for name, n in tools.items())
 
 
 def _parts(record: Record, tools: Counter[str]) -> Iterator[str]:
     yield f"{record.api_kind} {record.request_model or record.response_model or '?'}"
     if record.outcome != "complete":
         yield _trouble(record)
-    if record.input_tokens is not None or record.output_tokens is not None:
-        cached = f" (cached {tokens(record.cache_read_tokens)})" if record.cache_read_tokens else ""
-        least = "≥" if record.usage_is_lower_bound else ""
-        counts = (
-            least + tokens(count) if count is not None else "?" for count in (record.input_tokens, record.output_tokens)
-        )
-        yield "in {}{cached} out {}".format(*counts, cached=cached)
+    cached = f" (cached {tokens(record.cache_read_tokens)})" if record.cache_read_tokens else ""
+    if counts := _counts(record, "in {}" + cached + " out {}"):
+        yield counts
     why = terms.why_unknown(record.cost_flags) if record.cost_microdollars is None else None
     yield dollars(record.cost_microdollars) + (f" ({why})" if why else "")
     if tools:
-        yield ", ".join(name if n == 1 else f"{name} ×{n}" for name, n in tools.items())
+        yield _called(tools)
     if record.side_request:
         yield record.side_request
     if record.duration_ms is not None:

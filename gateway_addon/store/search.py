@@ -119,6 +119,56 @@ ORDER BY rank, started_at LIMIT :limit
 """
 
 
+# for whoever can only read: texts that the index lacks are looked through, as they are the latest
+_PAGE = """
+WITH found AS MATERIALIZED (
+    {indexed}
+    SELECT id AS content_id, substr(text, max(1, instr(lower(text), lower(trim(:words))) - 80), 240) AS snippet
+    FROM contents WHERE id > {last} AND trim(:words) <> '' AND instr(lower(text), lower(trim(:words)))
+),
+ids AS MATERIALIZED (SELECT content_id FROM found),
+-- of each place the latest call, and how many
+places AS ({places})
+SELECT started_at, place, tool, snippet AS text, request_id, session_id, calls
+FROM places JOIN found USING (content_id) ORDER BY started_at DESC LIMIT 200
+"""
+
+_PAGE_INDEXED = """SELECT * FROM (
+        SELECT rowid AS content_id, snippet(search_index, 0, '«', '»', '…', 24) AS snippet FROM search_index
+        -- every word in quotes, so that nothing in it is taken for an operator
+        WHERE search_index MATCH '"' || replace(replace(trim(:words), '"', ''), ' ', '" "') || '"'
+        ORDER BY rank LIMIT 200
+    )
+    UNION ALL
+"""
+
+_PAGE_PLACE = """
+SELECT {column} AS content_id, '{place}' AS place, {tool} AS tool, MAX(started_at) AS started_at,
+       requests.id AS request_id, session_id, COUNT(*) AS calls
+FROM {holder} WHERE {column} IN ids GROUP BY {column}
+"""
+
+_PAGE_PLACES = (
+    ("system_prompt_id", "system prompt", "NULL", "requests"),
+    ("user_prompt_id", "user prompt", "NULL", "requests"),
+    ("reasoning_text_id", "reasoning", "NULL", "requests"),
+    ("answer_text_id", "answer", "NULL", "requests"),
+    ("arguments_id", "tool arguments", "name", "stored_tool_calls JOIN requests ON requests.id = request_id"),
+    ("result_id", "tool result", "name", "stored_tool_results JOIN requests ON requests.id = request_id"),
+)
+
+
+def page_query(db: Database) -> str:
+    """SQL that finds the texts of calls with all of `:words`, for who can only read the file: with the index that is
+    there, and without one for what it lacks."""
+    names = ("column", "place", "tool", "holder")
+    places = "UNION ALL".join(_PAGE_PLACE.format(**dict(zip(names, place, strict=True))) for place in _PAGE_PLACES)
+    if not db["search_index"].exists():
+        return _PAGE.format(indexed="", last="0", places=places)
+    last = "(SELECT COALESCE(MAX(id), 0) FROM search_index_docsize)"
+    return _PAGE.format(indexed=_PAGE_INDEXED, last=last, places=places)
+
+
 def unindexed_texts(db: Database, batch_size: int = BATCH) -> list[tuple[Item, ...]]:
     """What the index lacks, in batches for `index_texts`. The first time this creates the index."""
     with transaction(db):

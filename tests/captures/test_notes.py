@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mitmproxy.test import tflow
+from mitmproxy.utils.emoji import emoji
 
 from gateway_addon.captures import notes
 from gateway_addon.captures.notes import Notes
@@ -86,3 +87,42 @@ JSON = st.recursive(
 )
 def test_nothing_raises(metadata: dict[str, Any]):
     noted(metadata)
+
+
+@pytest.mark.parametrize(
+    ("left", "mark"),
+    [
+        ({}, ""),
+        ({"outcome": "client_aborted"}, ""),
+        ({"outcome": "stream_error"}, ":warning:"),
+        ({"outcome": "http_error"}, ":x:"),
+        ({"outcome": "upstream_cut"}, ":scissors:"),
+        ({"warnings": ("answer_withheld",)}, ":warning:"),
+        ({"warnings": ("secret_masked",)}, ""),
+    ],
+)
+def test_calls_that_need_a_look_are_marked(left: dict[str, Any], mark: str):
+    flow = tflow.tflow()
+    notes.leave(flow, make_record(**left), None)
+    assert flow.marked == mark
+    assert flow.marked in ("", *emoji)
+    notes.remove(flow)
+    assert flow.marked == ""
+
+
+def test_a_persons_mark_stays():
+    flow = tflow.tflow()
+    flow.marked = ":eyes:"
+    notes.leave(flow, make_record(outcome="http_error"), None)
+    notes.remove(flow)
+    assert flow.marked == ":eyes:"
+
+
+def test_a_row_that_was_left_comes_back_and_nonsense_is_none():
+    flow = tflow.tflow()
+    record = make_record(cost_flags=("cut",), usage={"input": 1}, input_tokens=3)
+    notes.leave(flow, record, None)
+    assert (notes.kind_in(flow), notes.record_of(flow)) == ("messages", record)
+    for nonsense in (None, [1], "x", {"api_kind": 5}, {"started_at": "x"}):
+        flow.metadata["gateway"] = nonsense
+        assert (notes.kind_in(flow), notes.record_of(flow)) == (None, None)

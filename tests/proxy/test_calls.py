@@ -77,7 +77,7 @@ def test_a_good_call(addon: GatewayAddon, tmp_path: Path):
     assert run(addon, flow, [ANSWER[:30], ANSWER[30:]]) == ANSWER
     assert flow.response
     assert flow.response.raw_content == ANSWER
-    assert flow.comment.startswith("chat_completions m")
+    assert (flow.comment, flow.marked) == ("$? · m", "")
     row = stored(addon, tmp_path)
     assert (row["outcome"], row["warnings"]) == ("complete", "[]")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway_addon.captures.notes import MARKS
 from gateway_addon.proxy.offline import store_rows
 from gateway_addon.record import COLUMNS, TIMINGS
 from gateway_addon.store.bodies import load_body, stored_bodies
@@ -116,7 +117,8 @@ def test_a_flow_holds_the_answer_as_received_and_a_summary(recorded: Path):
     assert len(flows) == len(CASES)
     for case, flow in flows.items():
         told = flow.metadata["gateway"]
-        assert flow.comment.startswith(f"{told['api_kind']} {told['request_model']}"), case
+        assert (flow.comment.partition(" ")[0] == told["outcome"]) == (told["outcome"] != "complete"), case
+        assert flow.marked == MARKS.get(told["outcome"], ""), case
         if flow.response:
             assert len(flow.response.raw_content or b"") == told["response_bytes"], case
 
@@ -288,6 +290,7 @@ def test_a_plain_capture_says_which_bodies_are_missing(
     ("pattern", "condition"),
     [
         ("~comment stream_error", "outcome = 'stream_error'"),
+        ("~marked & ~c 200", "outcome IN ('stream_error', 'unreadable', 'upstream_cut') AND http_status = 200"),
         ("~comment search", "id IN (SELECT request_id FROM tool_calls WHERE name = 'search')"),
         ("~meta byok_mismatch", "cost_flags LIKE '%byok_mismatch%'"),
         ("~meta response_undecodable & !~comment http_error", "warnings LIKE '%undecodable%'"),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway_addon.record import Record
-from gateway_addon.sinks.console import Totals, dollars, line, tokens
+from gateway_addon.sinks.console import Totals, comment, dollars, line, tokens
 
 
 def row(**more: Any) -> Record:
@@ -49,6 +49,32 @@ def row(**more: Any) -> Record:
 )
 def test_line(record: Record, tools: dict[str, int], said: str):
     assert line(record, Counter(tools)) == said
+
+
+@pytest.mark.parametrize(
+    ("record", "tools", "said"),
+    [
+        (row(), {}, "$? · m"),
+        (
+            row(input_tokens=12_345, cache_read_tokens=11_000, output_tokens=7, cost_microdollars=12_300),
+            {"Read": 1, "Bash": 2},
+            "$0.0123 · 12.3k→7 · Read, Bash ×2 · m",
+        ),
+        (
+            row(outcome="stream_error", http_status=200, error_status=529, error_type="overloaded_error"),
+            {},
+            "stream_error 529 overloaded_error · $? · m",
+        ),
+        (
+            row(outcome="client_aborted", input_tokens=5, usage_is_lower_bound=True, side_request="title"),
+            {},
+            "client_aborted · $? · ≥5→? · m · title",
+        ),
+        (row(request_model="a\x1bb"), {"x" * 100: 1}, f"$? · {'x' * 74}…"),
+    ],
+)
+def test_a_comment_has_the_trouble_and_the_money_first_and_is_short(record: Record, tools: dict[str, int], said: str):
+    assert comment(record, Counter(tools)) == said
 
 
 def test_tokens():

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from typing import NamedTuple
 
-from gateway_addon.cli.output import plain, printable
 from gateway_addon.transcript import Part
+from gateway_addon.wire.text import plain, printable
 
 LONG = 12
 """Lines of a text beyond which it is folded."""
@@ -76,3 +76,7 @@ def _html(part: Part) -> str:
     if part.style != "aside" or len(lines) <= LONG:
         return shown
     return f"<details><summary>{escape(lines[0][:100])} … {len(lines)} lines</summary>{shown}</details>\n"
+
+
+FORMS = {"md": markdown, "html": html}
+"""The kinds of file by their endings."""
