@@ -138,7 +138,7 @@ def with_variable(name: str, otherwise: str | None) -> Agent:
     `otherwise`; LookupError if that is None."""
     provider = next((one for one in PROVIDERS if name.lower().startswith(one)), otherwise)
     if provider is None:
-        raise LookupError(f"{name} begins with none of {', '.join(PROVIDERS)}".upper())
+        raise LookupError(f"{name} begins with none of {', '.join(PROVIDERS).upper()}")
     return Agent(env={name: f"${provider}"})
 
 
