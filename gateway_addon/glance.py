@@ -58,7 +58,7 @@ ARGUMENTS = (200, 16_000)
 """Lines and characters of one text: of a prompt or of what was answered before, of the answer itself, of a system
 prompt, and of arguments before they are read."""
 
-WIDTH = 100
+WIDTH = 90
 """Characters of a line, unless it is one word."""
 
 MAX_VALUE = 200
