@@ -261,6 +261,20 @@ def _name_before(text: str, end: int) -> str | None:
     return before[len(before.rstrip(_NAME_CHARACTERS)) :] or None
 
 
+_ASSIGNMENT = _regex(r"(?:[\"'`]?\s{0,8}(?:[:=]=?>?)\s{0,8}|\s{1,4}|>)[\"'`]?(?:[bB]earer |[bB]asic |[tT]oken )?\Z")
+
+
+def assigned_name(text: str, start: int) -> str | None:
+    """The name to which what begins at a position in a text is given: by `NAME=`, `"NAME": "`, `--NAME `; None if
+    there is none, or not one that says that it holds a secret."""
+    before = text[max(0, start - MAX_NAME) : start]
+    if not (sign := _ASSIGNMENT.search(before)):
+        return None
+    name = _name_before(before, sign.start())
+    name = name and name.lstrip("-.")
+    return name if name and (may_be_credential(name) or _is_secret_variable(name.upper())) else None
+
+
 def _is_variable(text: str, end: int, name: str) -> bool:
     if not (name.isupper() and text.endswith(name, 0, end)) or "-" in name or "." in name:
         return False

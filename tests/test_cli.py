@@ -546,11 +546,18 @@ class TestReview:
     def test_a_line_per_finding(self, path: Path):
         self.plant(path)
         result = run("review", path)
-        heading, key, refusal = lines(result.stdout)
+        heading, key, refusal, *chain, looked = filter(None, lines(result.stdout))
         assert heading == "severity rule times id what hosts where turn first seen"
         seen = "2026-11-22 10:00:00"
         assert key == f"high anthropic_key 1 call-1 sk-a…42 api.example ×1 user prompt 1 {seen}"
         assert refusal == f"low refused_body 1 call-1 85 bytes answered with 403 api.example ×1 request 1 {seen}"
+        assert chain == [
+            "high: anthropic_key sk-a…42, opens a model provider's account",
+            'as {"role": "user", "content": "sk-a…42"}',
+            "brought call-1 turn 1 user prompt",
+            "sent call-1 turn 1 once to api.example",
+        ]
+        assert looked.startswith("looked at the bodies and answers of 1 call; not looked at: heads, queries")
         assert self.KEY not in result.output
 
     def test_json(self, path: Path):
@@ -564,6 +571,7 @@ class TestReview:
             "place": "user prompt",
             "tool": None,
             "call_id": None,
+            "agent": None,
         }
         assert len(key["fingerprint"]) == 16
 
@@ -591,13 +599,15 @@ class TestReview:
     def test_the_environments_secrets_are_looked_for(self, path: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv("GARDEN_PASSWORD", "three ripe pears")
         write(path, call_with_body(b'{"messages": [{"content": "three ripe pears"}]}', upstream_host="api.example"))
-        (line,) = lines(run("review", path).stdout)[1:]
+        line = lines(run("review", path).stdout)[1]
         assert line.startswith("high environment 1 call-1 ")
 
     def test_nothing_found(self, path: Path):
         write(path, (make_record(), make_content()))
-        assert output("review", path) == "nothing found\n"
-        assert as_json("review", path) == []
+        assert lines(output("review", path))[0] == "nothing found"
+        result = run("review", path, "--json")
+        assert (result.exit_code, json.loads(result.stdout)) == (0, [])
+        assert result.stderr.startswith("gateway-addon: looked at the bodies and answers of 1 call; not looked at: ")
 
 
 class TestFlowFiles:

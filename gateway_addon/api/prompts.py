@@ -206,6 +206,11 @@ _TOOL_RESULT = re.compile(r"\s*+\[[a-z]+(?:_[a-z]+)+(?: for '(?s:.*?)')?\] Resul
 """How a tool result opens that Cline and Roo Code write as user text."""
 
 
+def is_tool_result(text: str) -> bool:
+    """Whether a user turn's text is the result of a tool, as some clients write it."""
+    return _TOOL_RESULT.match(text) is not None
+
+
 MAX_LOOKED_INTO = 1_000_000
 """Characters of a part above which no signs of a harness are looked for: somebody pasted a file."""
 

@@ -7,7 +7,7 @@ which a secret may be spread. What secrets look like, `gateway_addon.credentials
 import hashlib
 import hmac
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -34,6 +34,7 @@ from gateway_addon.credentials import (
     secrets_in,
 )
 from gateway_addon.wire import jsontext
+from gateway_addon.wire.packed import MIN_BASE64, runs
 
 CACHED_STRINGS = 4096
 """How many strings are known to have been searched, of at most `CACHED_LENGTH` characters each."""
@@ -154,7 +155,7 @@ class Finder:
         """What to replace in a text; spans may overlap. JSON is taken apart, up to `depth` times packed in strings."""
         if _is_json(text):
             return list(self._find_in_json(text, depth))
-        spans = list(self._search(text))
+        spans = list(self._search(text, depth))
         if depth and "\\" in text:
             inside = unescaped(text)
             if len(inside.text) < len(text):
@@ -177,12 +178,26 @@ class Finder:
     def _find_in_string(self, source: str, depth: int) -> list[Span]:
         """`find` for a JSON string, as it is written between its quotes."""
         if "\\" not in source:
-            return self.find(source, depth - 1) if depth else list(self._search(source))
+            return self.find(source, depth - 1) if depth else list(self._search(source, 0))
         inside = unescaped(source)
-        found = self.find(inside.text, depth - 1) if depth else self._search(inside.text)
+        found = self.find(inside.text, depth - 1) if depth else self._search(inside.text, 0)
         return [inside.outside(span) for span in found]
 
-    def _search(self, text: str) -> Iterator[Span]:
+    def _search(self, text: str, depth: int) -> Iterator[Span]:
+        yield from (plain := list(self._search_plain(text)))
+        if depth and len(text) >= MIN_BASE64:
+            yield from self._search_packed(text, plain, depth - 1)
+
+    def _search_packed(self, text: str, plain: list[Span], depth: int) -> Iterator[Span]:
+        """In what base64 and percent-encoding stand for, which is packed again without its secrets."""
+        starts = sorted(span.start for span in plain)
+        for run in runs(text):
+            found = self.find(run.text, depth)
+            # what was found as it stands there keeps its neighbours as they are
+            if found and bisect_left(starts, run.start) == bisect_left(starts, run.end):
+                yield Span(run.start, run.end, run.packed(replaced(run.text, found)))
+
+    def _search_plain(self, text: str) -> Iterator[Span]:
         for kind, regex in self._rules:
             for found in regex.finditer(text):
                 group = "secret" if "secret" in regex.groupindex else 0

@@ -4,9 +4,8 @@ A flow is taken as mitmproxy's `Flow.get_state()` gives it: nested dicts, lists,
 learns from every flow which credentials there are, then replaces them wherever they stand, so that a key known from one
 header is also found where another flow's error text repeats it. Equal secrets get equal placeholders.
 
-Not covered: a secret that stands nowhere but in base64 (a Basic authorization and AWS's event streams are looked into),
-in pictures and other binary formats, in the headers within an AWS event, written in other than UTF-8, split between two
-flows or two TCP messages, or of which only a part was sent.
+Not covered: a secret that stands nowhere but in pictures and other binary formats, in the headers within an AWS event,
+written in other than UTF-8, split between two flows or two TCP messages, or of which only a part was sent.
 """
 
 import codecs
@@ -96,7 +95,7 @@ class Redactor:
         before; one that cannot be decoded at all is replaced as a whole, since nobody knows what it holds.
         """
         encoding = headers.joined("content-encoding")
-        plain, cut_off = _decoded(content, encoding)
+        plain, cut_off = decoded(content, encoding)
         if cut_off and not plain:
             self.unread[f"body in the encoding {encoding!r} (replaced as a whole)"] += 1
             return self._finder.whole(_decode(content), "body").encode()
@@ -135,7 +134,8 @@ class Redactor:
             b"".join(
                 message
                 if old == new
-                else _encode(new)
+                # what is cut off stays so: no longer than it was, it is no whole message
+                else _encode(new)[: len(message)]
                 if content is None
                 else aws_events.with_content(message, _encode(new))
                 for message, content, old, new in zip(raw, said, before, after, strict=True)
@@ -196,7 +196,7 @@ def _with_length(headers: Iterable[tuple[bytes, bytes]], growth: int) -> tuple[t
     )
 
 
-def _decoded(content: bytes, encoding: str | None) -> tuple[bytes, bool]:
+def decoded(content: bytes, encoding: str | None) -> tuple[bytes, bool]:
     """What can be decoded of a body, and whether its end is missing."""
     pieces: list[bytes] = []
     try:
@@ -235,7 +235,7 @@ def _follow(row: State, name: str, old: object, new: object) -> None:
 
 def _sha256(message: State) -> str:
     encoding = _headers(message["headers"]).joined("content-encoding")
-    return hashlib.sha256(_decoded(message["content"], encoding)[0]).hexdigest()
+    return hashlib.sha256(decoded(message["content"], encoding)[0]).hexdigest()
 
 
 def _scaled(entry: object, new: int, old: int) -> object:

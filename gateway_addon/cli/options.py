@@ -18,6 +18,7 @@ from gateway_addon.api import KINDS
 from gateway_addon.cli.output import plain, progress_bar
 from gateway_addon.store import queries
 from gateway_addon.store.database import Database, StoreError, open_database, open_readonly, open_to_change, reported
+from gateway_addon.store.passages import Passages
 from gateway_addon.store.selection import ANY, MAIN, NONE, Selection
 from gateway_addon.terms import Outcome, SideRequest
 from gateway_addon.times import timestamp
@@ -122,8 +123,24 @@ def reading(path: Path) -> Iterator[Database]:
 
 
 @contextmanager
-def _of_flows(path: Path) -> Iterator[Path]:
-    """A database of the calls in a flow file; it is gone when the command ends."""
+def reading_all(path: Path) -> Iterator[tuple[Database, Passages]]:
+    """`reading`, and what the flows of a flow file say beside its calls: of a database there is no more."""
+    if not is_flow_file(path):
+        with reading(path) as db, closing(Passages()) as passages:
+            yield db, passages
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix="gateway-addon-") as folder,
+        closing(Passages(Path(folder) / "passages.db")) as passages,
+        _of_flows(path, passages) as temporary,
+        closing(open_database(temporary)) as db,
+    ):
+        yield db, passages
+
+
+@contextmanager
+def _of_flows(path: Path, passages: Passages | None = None) -> Iterator[Path]:
+    """A database of the calls in a flow file; it is gone when the command ends. `passages` takes what else is in it."""
     # mitmproxy takes a second to import, which those commands should not cost that read a database
     from gateway_addon.captures import flowfile
     from gateway_addon.proxy import offline
@@ -136,11 +153,13 @@ def _of_flows(path: Path) -> Iterator[Path]:
         target = Path(folder) / DEFAULT
         try:
             with progress_bar(path) as progress:
-                offline.store_rows(path, target, progress)
+                offline.store_rows(path, target, progress, passages)
         except flowfile.FlowFileError as error:
             if not error.flows:
                 raise Unreadable(str(error)) from error
             click.echo(f"gateway-addon: {plain(error)}", err=True)
+            if passages:
+                passages.note("the rest of the file")
         yield target
 
 

@@ -10,6 +10,7 @@ from gateway_addon.review import secrets
 from gateway_addon.store import evidence, finished
 from gateway_addon.store.database import Database
 from gateway_addon.store.finished import Row
+from gateway_addon.store.passages import Passages
 from gateway_addon.store.selection import ALL, Selection
 from gateway_addon.store.turns import assign_turns
 
@@ -65,7 +66,7 @@ def cleaner(db: Database, environment: Mapping[str, str]) -> Callable[[str], str
     """A function that replaces the secrets in a text: those that any text of the database gives away, those of the
     environment, and what the text itself holds. All texts are looked through first. A secret's placeholder is the same
     every time."""
-    finder = Finder(evidence.review_key(db), known=secrets.find(db, environment))
+    finder = Finder(evidence.review_key(db), known=secrets.find(db, Passages(), environment).kinds)
 
     def clean(text: str) -> str:
         finder.find(text)

@@ -1,14 +1,18 @@
-"""What stands out in the calls themselves: stray credentials, bodies sent for nothing, tools that reach out."""
+"""What stands out in the calls themselves: stray credentials, and bodies sent for nothing."""
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
-from gateway_addon.review.findings import Finding, Place
+from gateway_addon.credentials import CREDENTIAL, kind_of
+from gateway_addon.review.findings import Finding, Link, Place, fingerprint
+from gateway_addon.review.timeline import Timeline
 from gateway_addon.store import evidence
 from gateway_addon.store.database import Database
-from gateway_addon.wire import jsontext
+from gateway_addon.store.passages import Passages
+
+if TYPE_CHECKING:
+    from gateway_addon.review.secrets import Known
 
 HOMES = {
     "anthropic_key": ("anthropic.com",),
@@ -21,24 +25,8 @@ HOMES = {
 }
 """Where a credential belongs whose shape tells who has issued it. `sk-…` is the shape of many an issuer's."""
 
-# by what comes with it, as names differ from agent to agent
-_SHELL_TOOL = re.compile(r"(?i)bash|shell|terminal|command|(?:^|_)exec(?:$|_)")
-_NETWORK_TOOL = re.compile(r"(?i)web|fetch|http|brows|url")
-_NETWORK_PROGRAM = re.compile(
-    r"(?:^|[;&|(`'\"\n]|\bsudo\b|\bxargs\b)\s*"
-    r"(?:curl|wget|ssh|scp|sftp|rsync|nc|ncat|telnet|ftp|ping|dig|nslookup|gh|aws|gcloud|kubectl"
-    r"|git\s+(?:clone|fetch|pull|push)|docker\s+(?:pull|push)"
-    r"|(?:pip3?|uv|uvx|npm|npx|pnpm|yarn|cargo|go|gem|brew|apt|apt-get)\s+(?:\w+\s+)?(?:install|add|get|update))\b"
-)
-_URL_HOST = re.compile(r"https?://(?:[^/\s@\"'\\]*@)?(?P<host>[\w.-]+|\[[0-9a-fA-F:]+\])")
-_COMMAND = ("command", "cmd", "commands", "script")
-"""Members of arguments that hold what a shell is to run."""
 
-MAX_SHOWN = 200
-"""Characters of a tool call's arguments."""
-
-
-def stray_credentials(db: Database) -> Iterator[Finding]:
+def stray_credentials(db: Database, timeline: Timeline) -> Iterator[Finding]:
     """The client's credentials at hosts that are not their issuer's, or of which no provider is known."""
     calls = defaultdict(list)
     for call in evidence.calls_with_credentials(db):
@@ -51,13 +39,58 @@ def stray_credentials(db: Database) -> Iterator[Finding]:
             rule="stray_credential",
             severity="high" if kind in HOMES else "medium",
             what=f"{kind} sent to {host}",
-            first_seen=_place(db, sent[0], "headers"),
+            fingerprint=fingerprint("stray_credential", kind, host),
+            first_seen=timeline.place(sent[0], "headers"),
             count=len(sent),
             hosts={host: len(sent)},
         )
 
 
-def refused_bodies(db: Database) -> Iterator[Finding]:
+def shown_credentials(passages: Passages, known: "Known") -> Iterator[Finding]:
+    """Credentials in the heads of flows that are no calls: at hosts that did not issue them, or that are of another
+    site than others which were shown the same; and, as no more than a note, which hosts were shown any.
+
+    Calls have their own rule (`stray_credentials`).
+    """
+    notes: dict[str, list[evidence.Row]] = defaultdict(list)
+    for secret, texts in known.shown.items():
+        kind, flows = kind_of(secret, CREDENTIAL), [row for row in passages.holders(texts) if row["was_sent"]]
+        others = [row for row in flows if not row["is_call"]]
+        homes, sites = HOMES.get(kind), {_site(row["host"] or "") for row in flows}
+        strays = [row for row in others if not _is_at(row["host"] or "", homes)] if homes else []
+        if not homes and len(sites) > 1:
+            strays = others
+        for host, count in Counter(row["host"] for row in strays).items():
+            first = next(row for row in strays if row["host"] == host)
+            other = sorted(sites - {_site(host or "")})
+            yield Finding(
+                rule="stray_credential",
+                severity="high",
+                what=f"{kind} sent to {host}" + (f", and to {', '.join(other)}" if other else ""),
+                fingerprint=fingerprint("stray_credential", kind, host or ""),
+                first_seen=_flow_place(first),
+                count=count,
+                hosts={host or "": count},
+                chain=tuple(
+                    Link(step="sent", place=_flow_place(row), hosts={row["host"] or "": 1})
+                    for row in {row["host"]: row for row in reversed(flows)}.values()
+                ),
+            )
+        for row in others if not strays else ():
+            notes[row["host"] or ""].append(row)
+    for host, flows in notes.items():
+        yield Finding(
+            rule="credential_head",
+            severity="info",
+            what=f"heads with credentials sent to {host}",
+            fingerprint=fingerprint("credential_head", host),
+            first_seen=_flow_place(min(flows, key=lambda row: row["started_at"])),
+            count=len({row["id"] for row in flows}),
+            hosts={host: len({row["id"] for row in flows})},
+        )
+
+
+def refused_bodies(db: Database, timeline: Timeline) -> Iterator[Finding]:
     """Bodies that a host was sent in full, only to refuse them."""
     calls = defaultdict(list)
     for call in evidence.refused_calls(db):
@@ -68,55 +101,21 @@ def refused_bodies(db: Database) -> Iterator[Finding]:
             rule="refused_body",
             severity="low",
             what=f"{size} bytes answered with {status}",
-            first_seen=_place(db, refused[0], "request"),
+            fingerprint=fingerprint("refused_body", host, str(status)),
+            first_seen=timeline.place(refused[0], "request"),
             count=len(refused),
             hosts={host: len(refused)},
         )
-
-
-def tool_uses(db: Database, masked: Callable[[str], str]) -> Iterator[Finding]:
-    """What tool calls ran in a shell, and where they reached out to: a list, which judges nothing.
-
-    `masked` takes the secrets out of what is shown.
-    """
-    calls = defaultdict(list)
-    for call in evidence.client_tool_calls(db):
-        command = _command(call["arguments"])
-        name = call["name"] or call["type"]
-        text = command or call["arguments"] or ""
-        if command is not None or _SHELL_TOOL.search(name):
-            calls["shell_tool_call", name, text].append(call)
-        if _NETWORK_TOOL.search(name) or _URL_HOST.search(text) or (command and _NETWORK_PROGRAM.search(command)):
-            calls["network_tool_call", name, text].append(call)
-    for (rule, name, text), made in calls.items():
-        shown = masked(text)
-        yield Finding(
-            rule=rule,
-            severity="info",
-            what=f"{name}: {shown[:MAX_SHOWN]}{'…' if len(shown) > MAX_SHOWN else ''}" if shown else name,
-            first_seen=_place(db, made[0], "tool arguments", name, made[0]["call_id"]),
-            count=len(made),
-            hosts=dict(Counter(found["host"] for found in _URL_HOST.finditer(text))),
-        )
-
-
-def _command(arguments: str | None) -> str | None:
-    """What a shell is to run, if arguments say so."""
-    parsed = jsontext.parse_object(arguments) if arguments else None
-    for name in _COMMAND:
-        match (parsed or {}).get(name):
-            case str(command):
-                return command
-            case [*words] if words:
-                return " ".join(map(str, words))
-    return None
 
 
 def _is_at(host: str, homes: Iterable[str]) -> bool:
     return any(host == home or host.endswith(f".{home}") for home in homes)
 
 
-def _place(
-    db: Database, call: Mapping[str, Any], place: str, tool: str | None = None, call_id: str | None = None
-) -> Place:
-    return Place(call["id"], call["started_at"], evidence.turn(db, call["id"]), place, tool, call_id)
+def _site(host: str) -> str:
+    """Roughly whose a host is: its last two names; of an address, all of it."""
+    return host if host.replace(".", "").isdigit() or ":" in host else ".".join(host.split(".")[-2:])
+
+
+def _flow_place(row: evidence.Row) -> Place:
+    return Place(row["id"], row["started_at"], None, "headers")

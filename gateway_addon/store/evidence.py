@@ -27,7 +27,7 @@ _SOURCES = {
 }
 
 # A server-replayed call never left the proxy, and one that the addon rejected has no host
-_WAS_SENT = "upstream_host IS NOT NULL AND NOT (source = 'replay' AND instr(id, '~') = 0)"
+WAS_SENT = "upstream_host IS NOT NULL AND NOT (source = 'replay' AND instr(id, '~') = 0)"
 
 # A call sends an element if the chain of its body has the node of that element, or any node below it
 _CALLS_WITH = f"""
@@ -42,7 +42,7 @@ chains (id) AS (
     UNION SELECT nodes.id FROM chains JOIN nodes ON nodes.parent_id = chains.id
 ),
 calls AS (
-    SELECT id, started_at, api_kind, upstream_host, conversation_tip_id, {_WAS_SENT} AS left_the_proxy,
+    SELECT id, started_at, agent_id, api_kind, upstream_host, conversation_tip_id, {WAS_SENT} AS left_the_proxy,
            (envelope_id IN picked
             OR system_tip_id IN chains OR tools_tip_id IN chains OR conversation_tip_id IN chains
             OR whole_body_id IN (SELECT value FROM json_each(:whole_bodies))
@@ -56,7 +56,7 @@ calls AS (
             OR id IN (SELECT request_id FROM stored_tool_results WHERE result_id IN picked)) IS TRUE AS in_answer
     FROM requests
 )
-SELECT id, started_at, api_kind, upstream_host, conversation_tip_id, in_request,
+SELECT id, started_at, agent_id, api_kind, upstream_host, conversation_tip_id, in_request,
        in_request AND left_the_proxy AS was_sent
 FROM calls WHERE in_request OR in_answer ORDER BY started_at, id
 """
@@ -76,14 +76,6 @@ SELECT 'tool result', name, call_id, text
 FROM stored_tool_results JOIN contents ON contents.id = result_id WHERE request_id = :id
 """
 
-_TURN = """
-SELECT COUNT(*) FROM requests AS turn JOIN requests AS asked
-ON turn.session_id = asked.session_id AND turn.agent_id IS asked.agent_id
-   AND turn.conversation_id IS asked.conversation_id
-   AND (turn.started_at, turn.id) <= (asked.started_at, asked.id)
-WHERE asked.id = ?
-"""
-
 
 def review_key(db: Database) -> bytes:
     """The key of this database's fingerprints."""
@@ -101,8 +93,8 @@ def texts(db: Database) -> Iterator[tuple[TextId, str]]:
 def calls_with(db: Database, texts: Collection[TextId]) -> list[Row]:
     """The calls whose request or answer has any of these texts, oldest first.
 
-    `id`, `started_at`, `api_kind`, `upstream_host`, `conversation_tip_id`; `in_request` and `was_sent`, 1 or 0: whether
-    the request has it, and whether it left the proxy with it.
+    `id`, `started_at`, `agent_id`, `api_kind`, `upstream_host`, `conversation_tip_id`; `in_request` and `was_sent`, 1
+    or 0: whether the request has it, and whether it left the proxy with it.
     """
     picked = {source: json.dumps([row_id for name, row_id in texts if name == source]) for source in _SOURCES}
     return list(db.query(_CALLS_WITH, picked))
@@ -113,12 +105,6 @@ def texts_of(db: Database, request_id: str) -> list[Row]:
     return list(db.query(_TEXTS_OF, {"id": request_id}))
 
 
-def turn(db: Database, request_id: str) -> int | None:
-    """Which call of its conversation a call is, from 1; None if its session is not known."""
-    count: int = db.execute(_TURN, [request_id]).fetchone()[0]
-    return count or None
-
-
 def calls_with_credentials(db: Database) -> list[Row]:
     """The calls that left with a credential of the client's, oldest first.
 
@@ -127,7 +113,7 @@ def calls_with_credentials(db: Database) -> list[Row]:
     return list(
         db.query(
             f"""SELECT id, started_at, upstream_host, provider, client_credential FROM requests
-            WHERE client_credential IS NOT NULL AND {_WAS_SENT} ORDER BY started_at, id"""
+            WHERE client_credential IS NOT NULL AND {WAS_SENT} ORDER BY started_at, id"""
         )
     )
 
@@ -140,21 +126,7 @@ def refused_calls(db: Database) -> list[Row]:
     return list(
         db.query(
             f"""SELECT id, started_at, upstream_host, http_status, request_bytes FROM requests
-            WHERE outcome = 'http_error' AND http_status BETWEEN 400 AND 499 AND {_WAS_SENT} ORDER BY started_at, id"""
-        )
-    )
-
-
-def client_tool_calls(db: Database) -> list[Row]:
-    """The tool calls that models asked clients to run, oldest first.
-
-    `id` (of the request), `started_at`, `name`, `type`, `call_id`, `arguments`; the last is None if it is not stored.
-    """
-    return list(
-        db.query(
-            """SELECT requests.id, started_at, name, type, call_id, arguments
-            FROM tool_calls JOIN requests ON requests.id = request_id
-            WHERE executor = 'client' ORDER BY started_at, requests.id, position"""
+            WHERE outcome = 'http_error' AND http_status BETWEEN 400 AND 499 AND {WAS_SENT} ORDER BY started_at, id"""
         )
     )
 
