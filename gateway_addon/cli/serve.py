@@ -1,6 +1,8 @@
 """`serve`: the database in a browser."""
 
 import os
+import signal
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -29,7 +31,10 @@ def serve(path: Path, port: int) -> None:
             for batch in tracked(search.unindexed_texts(db), "indexing") if is_writable else ():
                 search.index_texts(db, batch)
             found = search.page_query(db)
+        # SIGTERM ends it like Ctrl-C
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            app.serve(file, found, port, lambda url: say(f"{plain(path)} at {url}/ (Ctrl-C ends it)"))
+            with suppress(KeyboardInterrupt):
+                app.serve(file, found, port, lambda url: say(f"{plain(path)} at {url}/ (Ctrl-C ends it)"))
         except OSError as error:
             raise Unreadable(f"port {port}: {os.strerror(error.errno or 0)}") from error
