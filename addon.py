@@ -7,4 +7,4 @@ in flight, the writer and the totals must outlive that.
 from gateway_addon.proxy.hooks import ADDON
 from gateway_addon.proxy.reload import handed_over
 
-addons = [handed_over(ADDON)]
+addons = handed_over(ADDON)

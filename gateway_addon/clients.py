@@ -128,6 +128,8 @@ SESSION_HEADERS = (
     "x-session-affinity",
     "x-session-id",
 )
+PURPOSE = re.compile(r"^[a-z]+-(?=ses_)")
+"""What the Kilo CLI puts before a session's id in a request beside the conversation: `title-ses_...`."""
 AGENT_HEADERS = ("x-claude-code-agent-id", "thread-id", "x-agent-task-id")
 PARENT_HEADERS = (
     "x-claude-code-parent-agent-id",
@@ -197,7 +199,9 @@ def identify(headers: Headers, body: Json | None, facts: RequestFacts) -> Client
     user = _user_id(mapping(body.get("metadata")).get("user_id"))
     codex = _codex_metadata(headers, body)
     session_id = (
-        _first(headers, SESSION_HEADERS) or _session_in_body(body, user, codex) or _session_by_opening(name, facts)
+        PURPOSE.sub("", _first(headers, SESSION_HEADERS) or "", count=1)
+        or _session_in_body(body, user, codex)
+        or _session_by_opening(name, facts)
     )
     agent_id = _first(headers, AGENT_HEADERS) or text(codex.get("thread_id"))
     return Client(

@@ -195,6 +195,19 @@ def test_session_in_a_header_goes_before_the_body(header):
     assert identify(Headers({header: UUID}), BODY, RequestFacts()).session_id == UUID
 
 
+@pytest.mark.parametrize(
+    ("sent", "session"),
+    [
+        ("title-ses_de6dae", "ses_de6dae"),
+        ("ses_de6dae", "ses_de6dae"),
+        ("my-session", "my-session"),
+        ("-ses_", "-ses_"),
+    ],
+)
+def test_what_a_request_is_for_is_no_part_of_its_sessions_id(sent: str, session: str):
+    assert identify(Headers({"x-session-id": sent}), None, RequestFacts()).session_id == session
+
+
 def test_a_clients_own_session_header_goes_before_the_general_one():
     assert (
         identify(Headers({"x-session-id": "general", "x-opencode-session": "own"}), None, RequestFacts()).session_id

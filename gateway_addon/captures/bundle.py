@@ -18,6 +18,7 @@ from typing import BinaryIO, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from gateway_addon import __version__
 from gateway_addon.captures import flowfile
 from gateway_addon.captures.flowfile import FlowFileError
 from gateway_addon.store import queries
@@ -163,8 +164,8 @@ def _tables(path: Path) -> Tables:
 
 
 def _versions() -> dict[str, str]:
-    packages = ("gateway-addon", "mitmproxy", "genai-prices")
-    return {package: version(package) for package in packages} | {"python": python_version()}
+    others = {package: version(package) for package in ("mitmproxy", "genai-prices")}
+    return {"gateway-addon": __version__} | others | {"python": python_version()}
 
 
 def _agents(rows: Tables) -> list[str]:

@@ -47,9 +47,9 @@ class Agent:
     gateway_args: tuple[str, ...] | None = None
     """On gateway paths, instead of `args`."""
     file: str = ""
-    keys: tuple[str, ...] = ()
-    """Variables of the key without which it does not start: on gateway paths the first gets a placeholder if none of
-    them is set, as the gateway has keys of its own."""
+    keys: tuple[tuple[str, ...], ...] = ()
+    """Variables of its keys, those together that do for each other: on gateway paths the first of them gets a
+    placeholder if none is set, as the gateway has keys of its own."""
     login: Login | None = None
     has_many_providers: bool = False
     """Its own files say whom it calls, and with which key. Only a forward proxy sees all of that, and sends no key to
@@ -73,11 +73,13 @@ _PI = """export default function (pi) {
 }
 """
 
+_KEYS = (("OPENAI_API_KEY",), ("ANTHROPIC_API_KEY",), ("OPENROUTER_API_KEY",))
+
 AGENTS = {
     "claude": Agent(
         # the second has it send, behind an address of one's own too, which agent a call is of and what it is for
         env={"ANTHROPIC_BASE_URL": "$anthropic", "CLAUDE_CODE_GATEWAY_HINT_HEADERS": "1"},
-        keys=("ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY"),
+        keys=(("ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY"),),
     ),
     "codex": Agent(
         args=("-c", 'openai_base_url="$openai"'),
@@ -100,27 +102,27 @@ AGENTS = {
             "ANTHROPIC_API_BASE": "$anthropic",
             "OPENROUTER_API_BASE": "$openrouter",
         },
-        keys=("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENROUTER_API_KEY"),
+        keys=_KEYS,
     ),
     "opencode": Agent(
         env={"OPENCODE_CONFIG_CONTENT": _OPENCODE},
-        keys=("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OPENROUTER_API_KEY"),
+        keys=_KEYS,
         has_many_providers=True,
     ),
     "kilo": Agent(
         env={"KILO_CONFIG_CONTENT": _OPENCODE},
-        keys=("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OPENROUTER_API_KEY"),
+        keys=_KEYS,
         has_many_providers=True,
     ),
     "qwen": Agent(
         env={"OPENAI_BASE_URL": "$openai", "ANTHROPIC_BASE_URL": "$anthropic"},
-        keys=("OPENAI_API_KEY", "ANTHROPIC_API_KEY"),
+        keys=_KEYS,
         has_many_providers=True,
     ),
     "pi": Agent(
         args=("-e", "$file"),
         file=_PI,
-        keys=("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OPENROUTER_API_KEY"),
+        keys=_KEYS,
         has_many_providers=True,
     ),
     # takes base URLs from a file only
@@ -136,7 +138,7 @@ def with_variable(name: str, otherwise: str | None) -> Agent:
     `otherwise`; LookupError if that is None."""
     provider = next((one for one in PROVIDERS if name.lower().startswith(one)), otherwise)
     if provider is None:
-        raise LookupError(f"{name} begins with none of {', '.join(PROVIDERS)}".upper())
+        raise LookupError(f"{name} begins with none of {', '.join(PROVIDERS).upper()}")
     return Agent(env={name: f"${provider}"})
 
 
@@ -204,8 +206,8 @@ def settings(
         file.write_text(Template(agent.file).substitute(values), "utf-8")
         values["file"] = str(file)
     given = {name: _joined(env.get(name, ""), Template(text).substitute(values)) for name, text in agent.env.items()}
-    if gateway and agent.keys and not any(env.get(name) for name in agent.keys):
-        given[agent.keys[0]] = "gateway-addon"
+    if gateway:
+        given |= {names[0]: "gateway-addon" for names in agent.keys if not any(map(env.get, names))}
     args = agent.args if not gateway or agent.gateway_args is None else agent.gateway_args
     return given, [Template(text).substitute(values) for text in args]
 

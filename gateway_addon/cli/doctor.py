@@ -15,7 +15,7 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
@@ -23,12 +23,15 @@ import click
 
 from gateway_addon import __version__
 from gateway_addon.api import KINDS
+from gateway_addon.cli.agents import SYSTEM_CERTIFICATES
 from gateway_addon.cli.options import database, is_flow_file
 from gateway_addon.cli.output import plain, print_json, say
-from gateway_addon.config import ConfigError, Settings, load
 from gateway_addon.cost import PriceTable
 from gateway_addon.gateway import routing
 from gateway_addon.store.database import StoreError, check_writable
+
+if TYPE_CHECKING:
+    from gateway_addon.config import Settings
 
 type Level = Literal["good", "note", "bad"]
 """`note`: not as it must be for some uses; `bad`: something would not work."""
@@ -53,11 +56,15 @@ class Asked:
     """mitmproxy's own folder."""
 
     @cached_property
-    def settings(self) -> Settings | ConfigError:
+    def settings(self) -> "Settings | str":
+        """Or what is wrong with them."""
+        # pydantic takes a while to import, which other commands should not cost
+        from gateway_addon.config import ConfigError, load
+
         try:
             return load(self.config, os.environ)
         except ConfigError as error:
-            return error
+            return str(error)
 
     @cached_property
     def base_urls(self) -> list[tuple[str, str, str]]:
@@ -93,8 +100,8 @@ def prices(_: Asked) -> Iterator[Finding]:
 
 
 def configuration(asked: Asked) -> Iterator[Finding]:
-    if isinstance(asked.settings, ConfigError):
-        yield Finding("bad", str(asked.settings))
+    if isinstance(asked.settings, str):
+        yield Finding("bad", asked.settings)
     elif asked.config:
         yield Finding("good", f"{_short(asked.config)}: {len(asked.settings.models)} models of your own")
     else:
@@ -103,7 +110,7 @@ def configuration(asked: Asked) -> Iterator[Finding]:
 
 def keys(asked: Asked) -> Iterator[Finding]:
     """Names only: a value is nobody's business."""
-    if isinstance(asked.settings, ConfigError):
+    if isinstance(asked.settings, str):
         return
     for provider in asked.settings.providers.values():
         if asked.settings.provider_key(provider):
@@ -206,10 +213,32 @@ def _reached(name: str, url: str) -> Iterator[Finding]:
         yield Finding("bad", f"{name}: a proxy of the environment gets these calls", f"NO_PROXY={address[0]}")
     if urlsplit(url).scheme == "https":
         yield Finding("note", f"{name}: https needs mitmproxy's certificate trusted", "http:// does not")
+    yield from _unheard(name, address)
+
+
+def _unheard(name: str, address: tuple[str, int]) -> Iterator[Finding]:
     try:
         socket.create_connection(address, timeout=1).close()
     except OSError:
         yield Finding("note", f"{name}: nothing listens at {address[0]}:{address[1]}", "start mitmdump")
+
+
+def forward_proxy(asked: Asked) -> Iterator[Finding]:
+    """Whether the one that the environment names is there, and gets the calls."""
+    address = _forward_proxy()
+    if address is None:
+        return
+    yield from _unheard("HTTPS_PROXY", address)
+    if not isinstance(asked.settings, str):
+        for host in sorted({provider.address[0] for provider in asked.settings.providers.values()}):
+            if proxy_bypass(host):
+                yield Finding("note", f"calls to {host} go past the forward proxy", "take it out of NO_PROXY")
+
+
+def _forward_proxy() -> tuple[str, int] | None:
+    """The address of one on this machine that programs are told to use."""
+    proxies = getproxies_environment()
+    return next(filter(None, (_address(proxies.get(scheme, "")) for scheme in ("https", "all"))), None)
 
 
 def _address(url: str) -> tuple[str, int] | None:
@@ -225,14 +254,6 @@ def _address(url: str) -> tuple[str, int] | None:
 # -- the certificate of a forward proxy --------------------------------------------------------------------------------
 
 CERTIFICATE = "mitmproxy-ca-cert.pem"
-
-SYSTEM_CERTIFICATES = (
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-)
-"""Where systems have those they trust in one file."""
 
 
 class Trusting(NamedTuple):
@@ -255,9 +276,7 @@ PROGRAMS = {
 
 def certificate(asked: Asked) -> Iterator[Finding]:
     """Only who goes through a forward proxy needs it, as the environment then says."""
-    proxies = getproxies_environment()
-    is_needed = any(_address(proxies.get(scheme, "")) for scheme in ("https", "all"))
-    level: Level = "bad" if is_needed else "note"
+    level: Level = "bad" if _forward_proxy() else "note"
     path = asked.confdir / CERTIFICATE
     if not path.exists():
         yield Finding(level, "mitmproxy has no certificate yet; a forward proxy needs one", "start mitmdump once")
@@ -306,6 +325,7 @@ CHECKS: dict[str, Callable[[Asked], Iterator[Finding]]] = {
     "database": rows,
     "port": port,
     "base_url": base_urls,
+    "forward_proxy": forward_proxy,
     "certificate": certificate,
 }
 

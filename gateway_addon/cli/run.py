@@ -28,9 +28,9 @@ from gateway_addon.sinks.console import Totals
 from gateway_addon.store import queries
 from gateway_addon.times import timestamp
 
-FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
+FROM_TERMINAL = ("SIGINT", "SIGQUIT")
 """Signals that a terminal sends to all processes in its foreground, so to the agent, too."""
-PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+PASSED_ON = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 """Others for the agent, which come to this process alone."""
 
 GATEWAY = "https://openrouter.ai"
@@ -84,24 +84,27 @@ def run(
         raise Unreadable(f"{path}: its folder does not exist")
     forward = forward or (agent.has_many_providers and not (gateway or upstream))
     way = _way(agent, program, upstream, gateway=gateway, forward=forward)
-    confdir = Path.home() / ".mitmproxy"
-    log = path.with_name(f"{path.name}.log")
     options = {
         "flow_detail": "0",
         # named, it is made or read before a client can call
-        "confdir": str(confdir),
+        "confdir": str(Path.home() / ".mitmproxy"),
         "gateway_db": str(path),
         "gateway_config": str(config or ""),
         # a provider's own paths may look like the gateway's
         "gateway_rewrite": str(gateway).lower(),
         "save_stream_file": str(save or ""),
-        **dict(one.partition("=")[::2] for one in more),
         # what tells that it listens; all of it goes to a file
         "termlog_verbosity": "info",
     }
+    more = tuple(one for one in more if not one.startswith("termlog_verbosity="))
+    asked = dict(one.partition("=")[::2] for one in more)
+    arguments = [*(f"{name}={value}" for name, value in options.items() if name not in asked), *more]
+    options |= asked
+    path = Path(options["gateway_db"])
+    log = path.with_name(f"{path.name}.log")
     began = time.time()
     with _signals() as passing, tempfile.TemporaryDirectory(prefix="gateway-addon-") as folder:
-        proxy = Mitmdump(way.modes, way.ports, [f"--set={name}={value}" for name, value in options.items()], log)
+        proxy = Mitmdump(way.modes, way.ports, [f"--set={one}" for one in arguments], log)
         try:
             proxy.wait_until_it_listens()
             env, first = _wired(agent, way, Path(options["confdir"]).expanduser(), Path(folder), gateway=gateway)
@@ -186,14 +189,20 @@ class _Passing:
     def receive(self, number: int, frame: FrameType | None) -> None:
         if self._process is None:
             raise KeyboardInterrupt
-        if number not in FROM_TERMINAL or not _is_in_foreground():
+        if signal.Signals(number).name not in FROM_TERMINAL or not _is_in_foreground():
             self._process.send_signal(number)
 
 
 @contextmanager
 def _signals() -> Iterator[_Passing]:
     passing = _Passing()
-    before = {number: signal.signal(number, passing.receive) for number in (*FROM_TERMINAL, *PASSED_ON)}
+    # not every system has all of them, and one that is ignored (`nohup`) stays so
+    numbers = [
+        one
+        for one in signal.Signals
+        if one.name in (*FROM_TERMINAL, *PASSED_ON) and signal.getsignal(one) is not signal.SIG_IGN
+    ]
+    before = {number: signal.signal(number, passing.receive) for number in numbers}
     try:
         yield passing
     finally:
@@ -205,7 +214,7 @@ def _is_in_foreground() -> bool:
     """Whether a terminal sends its signals to this process and its children."""
     try:
         return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
-    except (OSError, ValueError):
+    except (AttributeError, OSError, ValueError):
         return False
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from mitmproxy import http
+from mitmproxy.log import ALERT
 
 from gateway_addon.api import kind_of_path, turns
 from gateway_addon.api.base import ApiKind, Operation, Refusal
@@ -185,7 +186,7 @@ class Forwarder:
         hide_own_tokens(flow, settings)
         if refusal.status == UPGRADE_REQUIRED:
             # the same call comes by HTTP at once
-            logger.info("gateway-addon: %s", refusal.message)
+            logger.log(ALERT, "gateway-addon: %s", refusal.message)
             return None
         if not isinstance(target, Target) or kind is None or not target.route.logged:
             return None

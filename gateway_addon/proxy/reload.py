@@ -34,9 +34,15 @@ def _put_back(addon: Any) -> None:
     logger.warning("gateway-addon: its script cannot be loaded any more; the addon goes on as it was")
 
 
-def handed_over(addon: Any) -> Any:
-    """The addon, for a script that is being loaded: out of the place it has put itself in, if it has."""
+def handed_over(addon: Any) -> list[Any]:
+    """The addons of a script that is being loaded: this one, out of the place it has put itself in, if it has; none if
+    another script has it, as where the project's own and the installed one are both loaded."""
     addons = getattr(getattr(ctx, "master", None), "addons", None)
-    if addons is not None and any(other is addon for other in addons.chain):
+    if addons is None:
+        return [addon]
+    if any(other is addon for other in addons.chain):
         addons.remove(addon)
-    return addon
+    elif addons.get(addon.name) is addon:
+        logger.warning("gateway-addon: loaded already, by another script")
+        return []
+    return [addon]

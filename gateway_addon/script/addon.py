@@ -7,4 +7,4 @@ a script is no part of a package.
 from gateway_addon.proxy.hooks import ADDON
 from gateway_addon.proxy.reload import handed_over
 
-addons = [handed_over(ADDON)]
+addons = handed_over(ADDON)

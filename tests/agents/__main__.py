@@ -1,4 +1,4 @@
-"""Real agents, run against the fake provider: `python -m tests.agents [AGENT ...] [--way WAY] [--install]`.
+"""Real agents, run against the fake provider: `python -m tests.agents [AGENT ...] [--way WAY ...]`.
 
 Not a part of the test command. It needs root on Linux, as agents run where there is no network but the loopback
 (`unshare -n`), and npm. Prints the table of the README; what they said is in the folder `runs` of the cache.
@@ -39,24 +39,24 @@ def main() -> None:
         results = {}
         for way in ways:
             results[way] = tried(program, way, confdir)
-            print(f"{program.title} {way}: {_told(way, results[way])}", flush=True)
+            print(f"{program.title}, {way}: {_told(results[way])}", flush=True)
         lines.append(_line(program, results))
     print("\n".join(["", f"| Agent | API | {' | '.join(ways)} |", "| --- " * (len(ways) + 2) + "|", *lines]))
 
 
-def _line(program: Program, results: dict[str, Result]) -> str:
-    transports = sorted(set[str]().union(*(result.transports for result in results.values())) - {""})
-    api = f"{program.kind}, {', '.join(transports)}" if transports else program.kind
-    cells = [_told(way, result) for way, result in results.items()]
-    return f"| {program.title} {program.version()} | {api} | {' | '.join(cells)} |"
+def _line(program: Program, results: dict[str, Result | None]) -> str:
+    transports = set[str]().union(*(result.transports for result in results.values() if result)) - {"http"}
+    api = ", ".join([program.kind, *sorted(transports)])
+    cells = " | ".join(_told(result) for result in results.values())
+    return f"| {program.title} {program.version()} | {api} | {cells} |"
 
 
-def _told(way: str, result: Result) -> str:
-    if result.faults:
-        return f"{result.calls} calls; " + "; ".join(result.faults)
-    if way == "refusal":
-        return str(result.calls)
-    return f"{result.calls} calls" + (f", {result.subs} of a sub-agent" if result.subs else "")
+def _told(result: Result | None) -> str:
+    """Calls, and how many of them are a sub-agent's."""
+    if result is None:
+        return "–"
+    told = f"{result.calls} / {result.subs}" if result.subs else str(result.calls)
+    return "; ".join([told, *(f"**{fault}**" for fault in result.faults)])
 
 
 if __name__ == "__main__":

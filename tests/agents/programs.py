@@ -174,6 +174,7 @@ PROGRAMS = (
         env={"OPENAI_API_KEY": KEY, "CODEX_API_KEY": KEY},
         native=_codex,
         gateway=_codex,
+        delegates=True,
     ),
     Program(
         name="aider",
@@ -242,7 +243,7 @@ PROGRAMS = (
         kind="messages",
         client="kilo-code",
         arguments=("run", "--auto", "-m", "anthropic/claude-sonnet-4-6", PROMPT),
-        env={"ANTHROPIC_API_KEY": KEY, "KILO_DISABLE_AUTOUPDATE": "1", "KILO_DISABLE_MODELS_FETCH": "1"},
+        env={"ANTHROPIC_API_KEY": KEY, "KILO_TELEMETRY_LEVEL": "off", "KILO_DISABLE_AUTOUPDATE": "1"},
         native=_kilo,
         gateway=_kilo,
         delegates=True,

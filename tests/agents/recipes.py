@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway_addon.cli import agents
-from tests.agents.programs import CACHE, NODE, Program
+from tests.agents.programs import CACHE, KEY, NODE, Program
 from tests.agents.work import END, PROMPT, SUB_PROMPT, Answered, Work
 from tests.mitmdump import Mitmdump, clean_environment, rows
 from tests.provider import SCENARIOS, Provider
@@ -118,6 +118,10 @@ def gateway(run: Run) -> None:
         url = f"{proxy.url}/api/gateway"
         run.agent(url, run.program.gateway(url, run.home))
         proxy.stop()
+    _check_keys(run)
+
+
+def _check_keys(run: Run) -> None:
     seen = {request.headers.get("authorization") or request.headers.get("x-api-key") for request in _calls(run)}
     if seen - {f"Bearer {GATEWAY_KEY['TOY_KEY']}", GATEWAY_KEY["TOY_KEY"]}:
         run.faults.append("another key than the gateway's was sent")
@@ -139,14 +143,26 @@ def forward(run: Run) -> None:
 
 
 def with_run(run: Run) -> None:
-    known = agents.AGENTS[run.program.name]
+    """One command, and the agent's own key."""
     options = {"confdir": str(run.confdir)}
     way = ["--upstream", run.provider.url]
-    if known.has_many_providers:
+    if agents.AGENTS[run.program.name].has_many_providers:
         way, options = [], options | DETOUR | {"map_remote": _map(run)}
-    given = [f"--set={name}={value}" for name, value in options.items()]
-    before = [sys.executable, "-m", "gateway_addon", "run", "--db", str(run.db), *way, *given, "--"]
-    run.agent("https://api.openai.com", {}, before=tuple(before))
+    _run_command(run, [*way, *(f"--set={name}={value}" for name, value in options.items())], {})
+
+
+def with_run_gateway(run: Run) -> None:
+    """One command, and no key but the gateway's."""
+    config = run.config([run.program.kind])
+    way = ["--gateway", "--config", str(config), "--upstream", run.provider.url, f"--set=confdir={run.confdir}"]
+    keyless = {name: "" for name, value in run.program.env.items() if value == KEY}
+    _run_command(run, way, keyless | GATEWAY_KEY)
+    _check_keys(run)
+
+
+def _run_command(run: Run, options: list[str], env: dict[str, str]) -> None:
+    before = (sys.executable, "-m", "gateway_addon", "run", "--db", str(run.db), *options, "--")
+    run.agent("https://api.openai.com", env, before=before)
     if "rows are in" not in run.said:
         run.faults.append("no summary")
 
@@ -171,6 +187,7 @@ WAYS: dict[str, Callable[[Run], None]] = {
     "gateway": gateway,
     "forward": forward,
     "run": with_run,
+    "run --gateway": with_run_gateway,
     "refusal": refused,
 }
 
@@ -184,9 +201,11 @@ class Result:
     faults: list[str]
 
 
-def tried(program: Program, way: str, confdir: Path) -> Result:
-    """Run an agent one way, and compare what the provider saw with what the rows say."""
-    folder = CACHE / "runs" / f"{program.name}-{way}"
+def tried(program: Program, way: str, confdir: Path) -> Result | None:
+    """Run an agent one way, and compare what the provider saw with what the rows say. None: it cannot go that way."""
+    if way == "run --gateway" and not agents.AGENTS[program.name].takes_address:
+        return None
+    folder = CACHE / "runs" / f"{program.name}-{way.replace(' ', '')}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     work = Work()
@@ -250,10 +269,19 @@ def _differences(run: Run, answered: list[Answered]) -> Iterator[str]:
     if not run.db.exists():
         yield "no database"
         return
-    found = {str(row["response_id"]).rpartition("_")[2].rpartition("-")[2]: row for row in rows(run.db, ROWS)}
+    recorded = rows(run.db, ROWS)
+    # the provider answers these by itself, before a connection's first turn
+    warm = sum(request.json.get("generate") is False for request in run.provider.requests)
+    if warm != sum(row["side_request"] == "warmup" for row in recorded):
+        yield f"{warm} warm-ups"
+    found = {
+        str(row["response_id"]).rpartition("_")[2].rpartition("-")[2]: row
+        for row in recorded
+        if row["side_request"] != "warmup"
+    }
     seen = {one.id: one for one in answered}
-    if len(rows(run.db, "SELECT id FROM requests")) != len(seen) or set(found) != set(seen):
-        yield f"{len(seen)} calls, {len(found)} rows"
+    if len(recorded) - warm != len(seen) or set(found) != set(seen):
+        yield f"{len(seen)} calls, {len(recorded) - warm} rows"
     both = [(seen[id], found[id]) for id in seen if id in found]
     for one, row in both:
         counts = (row["input_tokens"], row["output_tokens"], row["cache_read_tokens"])
@@ -279,6 +307,8 @@ def _differences(run: Run, answered: list[Answered]) -> Iterator[str]:
         yield "no turn"
     if (sessions := {row["session_id"] for row in mains}) and (len(sessions) != 1 or None in sessions):
         yield f"{len(sessions)} sessions"
+    if any(row["side_request"] and row["session_id"] not in sessions for _, row in both):
+        yield "a side request of another session"
     if run.program.has_sessions and any(str(one).startswith("opening-") for one in sessions):
         yield "a session without an id"
     if any(row["agent_id"] for row in mains):

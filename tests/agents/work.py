@@ -2,6 +2,7 @@
 where there are sub-agents, and answers. What each call was given is kept, to be compared with the rows."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +21,8 @@ READERS = ("Bash", "bash", "exec_command", "shell_command", "shell", "run_shell_
 """Names of tools that can show a file, the shell first."""
 DELEGATES = ("Agent", "Task", "agent", "task", "spawn_agent")
 """Names of tools that start a sub-agent."""
+WAITERS = ("wait_agent",)
+"""Names of tools that wait for one."""
 
 VALUES: Json = {
     **dict.fromkeys(("command", "cmd", "commands"), f"cat {FILE}"),
@@ -66,28 +69,31 @@ class Work:
                 id=call.id,
                 usage=usage,
                 is_sub=_is_sub(call.body),
-                tools=tuple(one.name for one in said.tool_calls),
+                tools=tuple(_full_name(call.body, one.name) for one in said.tool_calls),
                 results=_results(call.body),
                 has_seen=SECRET in json.dumps(call.body),
             )
         )
-        return says(replace(said, usage=usage))(call)
+        reply = says(replace(said, usage=usage))(call)
+        return replace(reply, pieces=[_with_namespaces(piece, call.body) for piece in reply.pieces])
 
     def _answer(self, call: Call) -> Answer:
         tools = dict(_tools(call.body))
-        wanted = [READERS] if _is_sub(call.body) else [READERS, DELEGATES]
+        wanted = [READERS] if _is_sub(call.body) else [READERS, DELEGATES, WAITERS]
         steps = [name for names in wanted for name in [next((one for one in names if one in tools), None)] if name]
         done = _results(call.body)
         if done >= len(steps):
             return Answer(text=END)
         name = steps[done]
         return Answer(
-            text="One moment.", tool_calls=(ToolCall(name, _arguments(tools[name], name)),), finish="tool_calls"
+            text="One moment.",
+            tool_calls=(ToolCall(name, _arguments(tools[name], name, call.body)),),
+            finish="tool_calls",
         )
 
 
 def _tools(body: Json) -> Iterator[tuple[str, Json]]:
-    """Name and schema of the tools that are offered, whatever the kind."""
+    """Name and schema of the tools that are offered, whatever the kind; those of Responses' namespaces too."""
     for tool in objects(body.get("tools")):
         for one in objects(tool.get("tools")) or [tool]:
             function: Json = one["function"] if isinstance(one.get("function"), dict) else one
@@ -95,14 +101,40 @@ def _tools(body: Json) -> Iterator[tuple[str, Json]]:
                 yield function["name"], function.get("parameters") or function.get("input_schema") or {}
 
 
-def _arguments(schema: Json, tool: str) -> str:
+def _namespace(body: Json, name: str) -> str:
+    """The one that a tool is offered in; "" if it is in none."""
+    spaces = [
+        tool for tool in objects(body.get("tools")) if any(one["name"] == name for one in objects(tool.get("tools")))
+    ]
+    return str(spaces[0]["name"]) if spaces else ""
+
+
+def _full_name(body: Json, name: str) -> str:
+    """As the rows have it."""
+    return ".".join(filter(None, (_namespace(body, name), name)))
+
+
+def _with_namespaces(piece: bytes, body: Json) -> bytes:
+    """An event whose calls name the namespace of their tool."""
+
+    def named(found: re.Match[bytes]) -> bytes:
+        space = _namespace(body, found[1].decode())
+        return b'"namespace": "%b", %b' % (space.encode(), found[0]) if space else found[0]
+
+    return re.sub(rb'"name": ?"(\w+)"', named, piece)
+
+
+def _arguments(schema: Json, tool: str, body: Json) -> str:
     """Arguments that fit a tool's schema."""
     properties = schema.get("properties", {})
-    names = [name for name in properties if name in schema.get("required", ()) or name == "subagent_type"]
-    return json.dumps({name: _value(name, properties[name], tool) for name in names})
+    needed = {"subagent_type", "message", *schema.get("required", ())}
+    return json.dumps({name: _value(name, properties[name], tool, body) for name in properties if name in needed})
 
 
-def _value(name: str, schema: Json, tool: str) -> Any:
+def _value(name: str, schema: Json, tool: str, body: Json) -> Any:
+    if name == "targets":
+        # as the tool that started them has said
+        return re.findall(r"agent_id\W+([\w-]+)", json.dumps(_turns(body)))[:1]
     if choices := schema.get("enum"):
         return next((one for one in PREFERRED if one in choices), choices[0])
     if name in ("subagent_type", "agent_type"):
@@ -112,7 +144,7 @@ def _value(name: str, schema: Json, tool: str) -> Any:
     value = VALUES.get(name)
     if "array" in kinds:
         item = schema.get("items", {})
-        return [json.loads(_arguments(item, tool)) if item.get("type") == "object" else value]
+        return [json.loads(_arguments(item, tool, body)) if item.get("type") == "object" else value]
     if value is None or ("string" in kinds) != isinstance(value, str):
         values: Json = {"null": None, "boolean": False, "integer": 10, "number": 10, "object": {}, "string": "x"}
         value = next(values[one] for one in values if one in kinds)

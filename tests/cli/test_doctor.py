@@ -6,6 +6,7 @@ import socket
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from mitmproxy import certs
@@ -26,6 +27,7 @@ def _nothing_is_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No variable that is looked at, an empty home, and nothing else here."""
     for name in [name for name in os.environ if name.upper().endswith(FOREIGN)]:
         monkeypatch.delenv(name)
+    monkeypatch.delenv("GATEWAY_DB", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setattr(doctor, "SYSTEM_CERTIFICATES", ())
     monkeypatch.chdir(tmp_path)
@@ -51,12 +53,13 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def found(check: str, *arguments: object, port: int | None = None) -> list[tuple[str, str]]:
-    """What one check says: levels, and lines as they are printed."""
-    result = run("doctor", *arguments, "--port", port or free_port(), "--json")
+    """What one check alone says: levels, and lines as they are printed."""
+    with patch.dict(doctor.CHECKS, {check: doctor.CHECKS[check]}, clear=True):
+        result = run("doctor", *arguments, "--port", port or free_port(), "--json")
     lines = json.loads(result.stdout)
     assert result.exit_code == any(line["level"] == "bad" for line in lines)
-    said = [(line["level"], line["what"], line["mend"]) for line in lines if line["check"] == check]
-    return [(level, ": ".join(filter(None, words))) for level, *words in said]
+    assert {line["check"] for line in lines} <= {check}
+    return [(line["level"], ": ".join(filter(None, (line["what"], line["mend"])))) for line in lines]
 
 
 def test_a_line_each_in_80_columns(port: int, monkeypatch: pytest.MonkeyPatch, authority: Path, tmp_path: Path):
@@ -234,6 +237,22 @@ class TestBaseUrl:
         assert line in found("base_url", "--base-url", "http://127.0.0.1:1/v1")
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         assert line not in found("base_url", "--base-url", "http://127.0.0.1:1/v1")
+
+
+class TestForwardProxy:
+    def test_one_that_the_environment_names(self, port: int, taken: int, monkeypatch: pytest.MonkeyPatch):
+        assert found("forward_proxy") == []
+        monkeypatch.setenv("HTTPS_PROXY", f"http://localhost:{port}")
+        assert found("forward_proxy") == [("note", f"HTTPS_PROXY: nothing listens at 127.0.0.1:{port}: start mitmdump")]
+        monkeypatch.setenv("HTTPS_PROXY", f"http://localhost:{taken}")
+        assert found("forward_proxy") == []
+
+    def test_hosts_that_go_past_it(self, taken: int, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("HTTPS_PROXY", f"http://localhost:{taken}")
+        monkeypatch.setenv("NO_PROXY", "openai.com")
+        assert found("forward_proxy") == [
+            ("note", "calls to api.openai.com go past the forward proxy: take it out of NO_PROXY")
+        ]
 
 
 class TestCertificate:

@@ -1,12 +1,14 @@
 """What the package brings along, and that mitmproxy can load it."""
 
 import ast
-from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from gateway_addon import config
 from gateway_addon.proxy import hooks
 from tests.commands import as_json, output, run
+from tests.make_demo import DEMO
 from tests.mitmdump import ADDON, run_mitmdump
 
 
@@ -38,10 +40,13 @@ def test_a_word_that_names_no_file():
     assert run("addon-path", "dem").exit_code == 2
 
 
-def test_mitmdump_records_with_the_script_of_the_package(mitmdump: Callable):
-    proxy = mitmdump(addon=Path(output("addon-path").strip()))
-    proxy.wait_for("gateway-addon 0")
-    assert proxy.stop() == 0
+@pytest.mark.long
+def test_both_at_once_are_the_addon_once(confdir: Path, tmp_path: Path):
+    script = output("addon-path").strip()
+    read = run_mitmdump("-s", script, "-n", "-r", str(DEMO), confdir=confdir, options={"gateway_db": tmp_path / "x.db"})
+    assert read.returncode == 0
+    assert "gateway-addon: loaded already, by another script" in read.stdout
+    assert "gateway-addon: 13 calls" in read.stdout
 
 
 def test_a_module_of_the_package_is_no_script(confdir: Path, tmp_path: Path):

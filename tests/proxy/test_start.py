@@ -46,7 +46,7 @@ def hammering(port: int, tls: ssl.SSLContext | None) -> Iterator[threading.Semap
 
 
 @pytest.mark.parametrize(
-    ("client", "starts"), [("plain", 1), *(pytest.param(name, 10, marks=pytest.mark.long) for name in ("plain", "tls"))]
+    ("client", "starts"), [("plain", 1), *(pytest.param(name, 5, marks=pytest.mark.long) for name in ("plain", "tls"))]
 )
 def test_who_calls_before_everything_is_up_does_not_end_it(
     client: str, starts: int, secure: Provider, certificate: Path, tmp_path: Path
