@@ -184,6 +184,9 @@ _OLD_USER_ID = re.compile(r"user_[0-9a-f]{64}_account_[0-9a-f-]*_session_([0-9a-
 MAX_OPENING = 8_000
 """Characters of a system prompt that tell its conversation from others; agents' prompts differ sooner than that."""
 
+MAX_ID = 500
+"""Characters of an id; no agent has longer ones, and a header may hold what it likes."""
+
 MAX_WORDS = 1_000_000
 """Characters of a conversation's first prompt that tell it from others."""
 
@@ -207,14 +210,14 @@ def identify(headers: Headers, body: Json | None, facts: RequestFacts) -> Client
     return Client(
         client=name,
         client_version=version,
-        session_id=session_id,
+        session_id=_bounded(session_id),
         # Codex's main thread carries the id of the session
-        agent_id=agent_id if agent_id != session_id else None,
-        parent_agent_id=_first(headers, PARENT_HEADERS)
-        or _first(codex, PARENT_HEADERS)
-        or text(user.get("parent_session_id")),
-        agent_name=text(codex.get("agent_name")),
-        agent_type=_first(headers, TYPE_HEADERS),
+        agent_id=_bounded(agent_id) if agent_id != session_id else None,
+        parent_agent_id=_bounded(
+            _first(headers, PARENT_HEADERS) or _first(codex, PARENT_HEADERS) or text(user.get("parent_session_id"))
+        ),
+        agent_name=_bounded(text(codex.get("agent_name"))),
+        agent_type=_bounded(_first(headers, TYPE_HEADERS)),
         side_request=_side_request(headers, codex),
         conversation_id=_digest(facts.first_prompt) if facts.first_prompt else None,
     )
@@ -331,6 +334,10 @@ def _told_by_opening(system_prompt: str) -> str | None:
 
 def _first(headers: Mapping[str, object], names: Iterable[str]) -> str | None:
     return next((value for name in names if (value := (text(headers.get(name)) or "").strip())), None)
+
+
+def _bounded(id: str | None) -> str | None:
+    return id and id[:MAX_ID]
 
 
 def _codex_metadata(headers: Headers, body: Json) -> Json:

@@ -58,7 +58,7 @@ ARGUMENTS = (200, 16_000)
 """Lines and characters of one text: of a prompt or of what was answered before, of the answer itself, of a system
 prompt, and of arguments before they are read."""
 
-WIDTH = 100
+WIDTH = 90
 """Characters of a line, unless it is one word."""
 
 MAX_VALUE = 200
@@ -250,13 +250,12 @@ def _facts(record: Record) -> Iterator[str]:
     if record.error_type or record.error_message:
         named = " ".join(str(word) for word in (record.error_status, record.error_type) if word)
         yield ": ".join(filter(None, (named, record.error_message)))
-    yield _line(*_counts(record), "at least" if record.usage_is_lower_bound else None)
+    yield _line(*_counts(record, "≥" if record.usage_is_lower_bound else ""))
     why = terms.why_unknown(record.cost_flags) if record.cost_microdollars is None else ", ".join(record.cost_flags)
     charged = dollars(record.charged_microdollars) if record.charged_microdollars is not None else ""
     yield _line(
-        f"cost {dollars(record.cost_microdollars)}",
+        f"cost {dollars(record.cost_microdollars)}" + (f" ({why})" if why else ""),
         record.cost_source,
-        f"({why})" if why else None,
         f"charged {charged}" if charged else None,
     )
     first, lasted = record.time_to_first_token_ms, record.duration_ms
@@ -277,10 +276,10 @@ def _told(answer: Answer) -> Iterator[str]:
     yield _line(*_counts(answer.usage))
 
 
-def _counts(usage: object) -> Iterator[str]:
+def _counts(usage: object, least: str = "") -> Iterator[str]:
     for name in ("input", "cache_read", "cache_write", "output", "reasoning"):
         if (count := getattr(usage, f"{name}_tokens")) is not None:
-            yield f"{name.replace('_', ' ')} {count:,}"
+            yield f"{name.replace('_', ' ')} {least}{count:,}"
 
 
 def _line(*words: object) -> str:

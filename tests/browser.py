@@ -48,15 +48,13 @@ class Browser:
         self._news = threading.Condition()
         threading.Thread(target=self._read, name="browser", daemon=True).start()
 
-    def attach(self, width: int, height: int) -> None:
+    def attach(self, width: int, height: int, scale: float) -> None:
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Network", "Runtime"):
             self.call(f"{domain}.enable")
-        self.resize(width, height)
-
-    def resize(self, width: int, height: int) -> None:
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": False}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
 
     def open(self, url: str) -> None:
         """Go to an address, and return when the page has loaded."""
@@ -128,8 +126,8 @@ class Browser:
 
 
 @contextmanager
-def browser(profile: Path, width: int = 1200, height: int = 900) -> Iterator[Browser]:
-    """A browser with a profile of its own, in a folder that is there."""
+def browser(profile: Path, width: int = 1200, height: int = 900, scale: float = 1) -> Iterator[Browser]:
+    """A browser with a profile of its own in a folder. `scale`: pixels of a picture for each of the page."""
     assert CHROMIUM, "there is no chromium (apt-get install chromium)"
     (commands_out, commands_in), (events_out, events_in) = os.pipe(), os.pipe()
     command = f'exec "$0" "$@" 3<&{commands_out} 4>&{events_in}'
@@ -142,7 +140,7 @@ def browser(profile: Path, width: int = 1200, height: int = 900) -> Iterator[Bro
     os.close(events_in)
     try:
         tab = Browser(commands_in, events_out)
-        tab.attach(width, height)
+        tab.attach(width, height, scale)
         yield tab
     finally:
         process.kill()

@@ -5,13 +5,14 @@ writes the table of `flows/README.md` from the expected rows that lie beside eac
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from mitmproxy.io import FlowWriter
+from websockets.sync.client import connect
 
 from tests.client import Call
 from tests.detour import recording
@@ -20,6 +21,7 @@ from tests.provider import Provider, Scenario
 from tests.provider.answer import Answer, Error, Json, Place, ToolCall
 from tests.provider.replies import says
 from tests.provider.scenarios import BACKEND_LOST, OVERLOADED, PLAIN
+from tests.socket_client import ENDS
 
 FLOWS = Path(__file__).parents[1] / "flows"
 CONFIG = FLOWS / "gateway.toml"
@@ -70,6 +72,31 @@ class Ask:
     @property
     def body(self) -> Json:
         return {"model": self.model, "stream": self.stream} | conversation(self.kind) | self.more
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A turn of a `Talk`: what it says besides the model."""
+
+    more: Json
+    answered: str | Scenario | None = "text"
+    """None: the provider knows itself what to say."""
+    ended_by: Literal["provider", "client"] = "provider"
+
+
+@dataclass(frozen=True)
+class Talk:
+    """A WebSocket on which these calls are made, one after the other."""
+
+    turns: list[Turn]
+    host = "api.openai.com"
+    path = "/v1/responses"
+    headers: ClassVar = {"session-id": "toy-session"}
+
+
+def calls_of(one: "Ask | Talk") -> int:
+    """How many rows there must be."""
+    return len(one.turns) if isinstance(one, Talk) else 1
 
 
 PROMPT = "Why is the last page counted twice?"
@@ -135,7 +162,7 @@ FOREIGN_FIELDS = {
 }
 ASKS_FOR_USAGE = {"stream_options": {"include_usage": True}}
 
-FINDINGS: dict[str, list[Ask]] = {
+FINDINGS: dict[str, Sequence[Ask | Talk]] = {
     # Requests that the gateway must not forward
     "bad-messages-payload": [
         Ask("messages", at=VIA_ANTHROPIC, more={"messages": PROMPT}),
@@ -211,6 +238,22 @@ FINDINGS: dict[str, list[Ask]] = {
     "gzip-br-and-zstd-streams": [Ask("messages", encoding) for encoding in ("gzip", "br", "zstd")],
     "gzip-damaged-halfway": [Ask("messages", "gzip-corrupt")],
     "keep-alives-before-the-answer": [Ask("chat_completions", "keep-alives")],
+    "turns-on-one-websocket": [
+        Talk(
+            [
+                Turn({"input": PROMPT, "generate": False}, None),
+                Turn({"input": PROMPT}, READS),
+                Turn(
+                    {
+                        "previous_response_id": "resp_0002",
+                        "input": [{"type": "function_call_output", "call_id": "call_0002_0", "output": SOURCE}],
+                    }
+                ),
+                Turn({"previous_response_id": "resp_of_another_connection", "input": "Go on."}, None),
+                Turn({"previous_response_id": "resp_0003", "input": "Then mend it."}, "held", ended_by="client"),
+            ]
+        )
+    ],
     # last, because nothing can follow
     "proxy-ended-first": [Ask("messages", "held", ended_by="proxy")],
 }
@@ -246,6 +289,9 @@ def _make_calls(provider: Provider, urls: dict[str, str]) -> list[Call]:
         # the provider's numbers begin anew: a row does not depend on the findings before it
         provider.reset()
         for ask in finding:
+            if isinstance(ask, Talk):
+                _talk(provider, urls[ask.host], ask)
+                continue
             provider.script(ask.answered)
             call = Call(urls[ask.host], ask.path, ask.body, ask.headers)
             if ask.ended_by == "provider":
@@ -259,6 +305,18 @@ def _make_calls(provider: Provider, urls: dict[str, str]) -> list[Call]:
                 call.leave()
                 assert provider.requests[-1].ended.wait(30)
     return left_open
+
+
+def _talk(provider: Provider, url: str, talk: Talk) -> None:
+    with connect(url.replace("http", "ws", 1) + talk.path, additional_headers=talk.headers) as connection:
+        for turn in talk.turns:
+            if turn.answered:
+                provider.script(turn.answered)
+            connection.send(json.dumps({"type": "response.create", "model": MODEL} | turn.more))
+            while turn.ended_by == "provider" and json.loads(connection.recv())["type"] not in ENDS:
+                pass
+        connection.recv()
+    assert provider.requests[-1].ended.wait(30)
 
 
 def expected(name: str) -> Json:

@@ -23,7 +23,7 @@ def mitmweb(folder: Path) -> None:
     arguments = [f"--set=web_columns={name}" for name in COLUMNS]
     with (
         Mitmweb(DEMO, confdir=folder, options=options, arguments=arguments) as web,
-        browser(folder / "mitmweb", 1180, 560) as tab,
+        browser(folder / "mitmweb", 1420, 680, 0.8) as tab,
     ):
         flow = next(flow for flow in web.get("/flows") if "edit_file" in flow["comment"])
         tab.open(f"{web.url}/?token={TOKEN}#/flows/{flow['id']}/response")
@@ -34,7 +34,7 @@ def mitmweb(folder: Path) -> None:
 
 def dashboard(folder: Path) -> None:
     make(folder / "many.db", CALLS)
-    with Page(folder / "many.db") as page, browser(folder / "page", 1080, 880) as tab:
+    with Page(folder / "many.db") as page, browser(folder / "page", 1080, 880, 0.8) as tab:
         tab.open(f"{page.url}/-/dashboards/usage?per=hour")
         tab.until("document.querySelectorAll('svg.marks').length == 6 && document.body.innerText.includes('$')")
         tab.picture(PICTURES / "dashboard.png")

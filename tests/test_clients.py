@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gateway_addon.api.base import RequestFacts, ToolResult
 from gateway_addon.clients import (
     AGENT_HEADERS,
+    MAX_ID,
     OPENING,
     PARENT_HEADERS,
     SESSION_HEADERS,
@@ -188,6 +189,15 @@ def test_session_in_the_body_by_precedence():
             place = place[step]
         del place[last]
     assert identify(Headers({}), body, RequestFacts()).session_id is None
+
+
+@pytest.mark.parametrize(
+    ("header", "column"),
+    [(SESSION_HEADERS[0], "session_id"), (AGENT_HEADERS[0], "agent_id"), (PARENT_HEADERS[0], "parent_agent_id")],
+)
+def test_an_id_has_a_bound(header: str, column: str):
+    client = identify(Headers({header: "x" * 60_000}), {}, RequestFacts())
+    assert getattr(client, column) == "x" * MAX_ID
 
 
 @pytest.mark.parametrize("header", SESSION_HEADERS)

@@ -318,3 +318,18 @@ def test_a_name_cannot_steer_the_terminal(load_text):
         load_text('[providers.toy]\n"\\u001b[2J\\u202e" = 1\napi_url = "http://127.0.0.1:9"\napi_kinds = []')
     assert '"\\u001b[2J\\u202e": unknown key' in str(error.value)
     assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ('dialect = "openai"', True),
+        ('dialect = "openrouter"', False),
+        ("", False),
+        ("websocket = true", True),
+        ('dialect = "openai"\nwebsocket = false', False),
+    ],
+)
+def test_which_providers_take_websockets(load_text, table: str, expected: bool):
+    text = f'[providers.own]\napi_url = "http://own.example/v1"\napi_kinds = ["responses"]\n{table}'
+    assert load_text(text).providers["own"].takes_websockets is expected

@@ -21,6 +21,7 @@ from gateway_addon import __version__
 from gateway_addon.store.bodies import load_body, stored_bodies
 from gateway_addon.store.database import open_readonly
 from tests.client import PATHS, Call, body_of, request_body
+from tests.marks import quick
 from tests.mitmdump import ADDON, Mitmdump, http_flows, rows, run_mitmdump, run_on_file
 from tests.provider import Provider
 from tests.recorded import CASES
@@ -230,6 +231,7 @@ def test_touching_the_script_ends_no_call_and_adds_no_writer(
     assert len(rows(tmp_path / "gateway.db", "SELECT * FROM runs")) == 1
 
 
+@pytest.mark.long
 def test_two_processes_start_on_one_new_file(provider: Provider, mitmdump: Start, tmp_path: Path) -> None:
     proxies = [mitmdump() for _ in range(2)]
     for proxy in proxies:
@@ -390,7 +392,7 @@ START_ERRORS: dict[str, tuple[dict[str, object], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", START_ERRORS)
+@pytest.mark.parametrize("name", quick(START_ERRORS, "a bad bool", "an unknown option", "no folder for the database"))
 def test_a_mistake_at_start_ends_it_with_one_line(name: str, recorded: Path, confdir: Path, tmp_path: Path) -> None:
     options, named = START_ERRORS[name]
     db = tmp_path / "gateway.db"

@@ -40,7 +40,7 @@ def test_the_map_names_every_room():
     assert sorted(rooms - named) == []
 
 
-@pytest.mark.parametrize("room", ["proxy", "otlp", "captures", "store", "gateway", "review", "sinks", "wire"])
+@pytest.mark.parametrize("room", ["proxy", "otlp", "captures", "store", "gateway", "review", "sinks", "wire", "page"])
 def test_the_map_names_every_module_of_a_room(room: str):
     (line,) = [line for line in README.splitlines() if line.startswith("|") and f"`{room}/`" in line.split("|")[1]]
     named = set(re.findall(r"`(\w+)`", line))

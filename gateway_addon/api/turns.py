@@ -6,8 +6,9 @@ WebSocket mode of Responses).
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from gateway_addon.api import responses
 from gateway_addon.api.base import Json, Refusal
@@ -85,6 +86,10 @@ class Said:
     """An error; of an answer that has begun more may come."""
     stream_id: str | None = None
 
+    def ends_turn(self, *, has_begun: bool) -> bool:
+        """Whether it is the last message of a turn whose answer had been named before, or not."""
+        return self.ends or (self.fails and not has_begun)
+
 
 NOTHING = Said()
 
@@ -104,6 +109,26 @@ def read_message(message: bytes) -> Said:
         fails=fails,
         stream_id=stream_of(event),
     )
+
+
+class Opened(Protocol):
+    """A turn that has begun and not ended."""
+
+    @property
+    def stream_id(self) -> str | None: ...
+
+    @property
+    def has_begun(self) -> bool:
+        """Its answer has been named."""
+
+
+def turn_of[T: Opened](said: Said, there: Sequence[T]) -> T | None:
+    """The turn that a message belongs to, of those that wait for an answer: the one whose stream it names; else the
+    first, as they are answered in their order. None: an answer to none of them."""
+    named = [turn for turn in there if turn.stream_id is not None and turn.stream_id == said.stream_id]
+    if named or not said.begins:
+        return next(iter(named or there), None)
+    return next((turn for turn in there if not turn.has_begun), None)
 
 
 def error_message(refusal: Refusal, stream_id: str | None) -> bytes:

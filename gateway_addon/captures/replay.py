@@ -4,6 +4,7 @@ mitmproxy's own server replay compares whole requests and cannot stream; agents 
 run to run. Here a call is matched by what it is, its model, and how far its conversation is the recorded one.
 """
 
+import io
 import re
 import socketserver
 import sys
@@ -19,20 +20,23 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from mitmproxy import http
+from wsproto import ConnectionState, ConnectionType
+from wsproto.connection import Connection
+from wsproto.events import CloseConnection, Event, Message, Ping, TextMessage
+from wsproto.utilities import ProtocolError, generate_accept_token
 
 from gateway_addon import api, call
+from gateway_addon.api import turns
 from gateway_addon.api.base import ApiKind, Json, Refusal
 from gateway_addon.api.prompts import strip_wrappers
 from gateway_addon.api.values import items, mapping, text
-from gateway_addon.captures import flowfile
+from gateway_addon.captures import flowfile, sockets
 from gateway_addon.captures.notes import PACE
+from gateway_addon.captures.pace import MAX_WAIT, schedule
 from gateway_addon.gateway.replies import reply
 from gateway_addon.wire import jsontext
 from gateway_addon.wire.cut import CONVERSATION
 from gateway_addon.wire.headers import Headers
-
-MAX_WAIT = 3600
-"""Seconds since the request; a recorded time beyond is not believed."""
 
 NOT_REPEATED = frozenset(
     {"connection", "content-length", "keep-alive", "trailer", "transfer-encoding", "upgrade"}
@@ -75,6 +79,8 @@ class Recording:
     uses: int = 0
     name: str = ""
     """How messages call it."""
+    turn: int = 0
+    """Which turn of the WebSocket that is there; 0: it is an HTTP call."""
 
 
 class Match(NamedTuple):
@@ -85,16 +91,26 @@ class Match(NamedTuple):
 
 
 def recordings(path: Path, progress: flowfile.Progress = lambda size: None) -> Iterator[Recording]:
-    """The HTTP calls of a flow file, in its order. Raises `FlowFileError` after the last whole flow."""
+    """The calls of a flow file, in its order. Raises `FlowFileError` after the last whole flow."""
     count = 0
     for offset, flow in flowfile.read_with_offsets(path, progress):
-        if isinstance(flow, http.HTTPFlow) and flow.websocket is None:
-            asked = [_asked(flow.request)]
-            if flow.modified():
-                flow.revert()
-                asked.append(_asked(flow.request))
-            count += 1
-            yield Recording(offset, tuple(asked), name=f"call {count} ({flow.id[:8]})")
+        if not isinstance(flow, http.HTTPFlow):
+            continue
+        if flow.websocket is not None:
+            said = sockets.Histories()
+            for turn in sockets.exchanges(flow):
+                count += 1
+                name = f"call {count} ({flow.id[:8]}/{turn.number})"
+                body = said.complete(turn.body)
+                yield Recording(offset, (_asked_in(body),), name=name, turn=turn.number)
+                said.learn(body, [answer.content for answer in turn.answers])
+            continue
+        asked = [_asked(flow.request)]
+        if flow.modified():
+            flow.revert()
+            asked.append(_asked(flow.request))
+        count += 1
+        yield Recording(offset, tuple(asked), name=f"call {count} ({flow.id[:8]})")
 
 
 def choose(recorded: Iterable[Recording], asked: Asked) -> Recording | None:
@@ -157,6 +173,9 @@ def read_request(method: str, path: str, body: Json | None) -> Asked:
     kind = _kind(method, path, body)
     what = kind.NAME if kind else f"{method} {path.partition('?')[0]}"
     body = body or {}
+    if body.get("generate") is False:
+        # a WebSocket's, before the call with the same conversation
+        what += " warm-up"
     try:
         turns = tuple(map(hash, conversation(body, kind)))
     except RecursionError as error:
@@ -179,22 +198,6 @@ def conversation(body: Json, kind: ApiKind | None = None) -> Iterator[str]:
         role = text(mapping(turn).get("role")) or text(mapping(turn).get("type")) or "user"
         if role not in instructions and (words := "\n".join(_words(turn, volatile))):
             yield f"{role}: {words}"
-
-
-def schedule(body: bytes, pace: object) -> list[tuple[float, bytes]]:
-    """An answer's body in pieces, each with the seconds since the request when it came. `pace`: as under `PACE`.
-
-    What of `pace` makes no sense is skipped; bytes it does not tell of follow the last piece at once.
-    """
-    pieces: list[tuple[float, bytes]] = []
-    sent, seconds = 0, 0.0
-    for entry in items(pace):
-        match entry:
-            case [int() | float() as milliseconds, int() as size] if sent < size and seconds <= milliseconds / 1000:
-                seconds = min(milliseconds / 1000, MAX_WAIT)
-                pieces.append((seconds, body[sent:size]))
-                sent = size
-    return [piece for piece in [*pieces, (seconds, body[sent:])] if piece[1]]
 
 
 class ReplayServer(socketserver.ThreadingTCPServer):
@@ -257,6 +260,9 @@ class ReplayServer(socketserver.ThreadingTCPServer):
         except flowfile.FlowFileError as error:
             return Refusal(500, str(error), "unreadable_recording")
         assert isinstance(flow, http.HTTPFlow)
+        if found.recording.turn:
+            turn = next(turn for turn in sockets.exchanges(flow) if turn.number == found.recording.turn)
+            flow = sockets.as_http(flow, turn)
         if flow.error is None and (flow.response is None or flow.response.raw_content is None):
             return Refusal(404, f"{found.recording.name} was recorded without its answer", "not_recorded")
         if flow.response is not None and not 200 <= flow.response.status_code < 600:
@@ -299,7 +305,8 @@ class ReplayServer(socketserver.ThreadingTCPServer):
         with suppress(flowfile.FlowFileError, ValueError, RecursionError):
             flow = flowfile.read_at(self._path, recording.offset)
             assert isinstance(flow, http.HTTPFlow)
-            return next(islice(conversation(_body(flow.request) or {}), number, None), "")[:QUOTED]
+            body = _body(flow.request) if not recording.turn else _complete_body(flow, recording.turn)
+            return next(islice(conversation(body or {}), number, None), "")[:QUOTED]
         return "another"
 
 
@@ -314,6 +321,9 @@ class _Handler(BaseHTTPRequestHandler):
             if refusal := self._stranger():
                 self._refuse(refusal, body, f"{self.command} request")
                 return
+            if self.command == "GET" and self._is_upgrade():
+                self._converse()
+                return
             try:
                 if body is None and _kind(self.command, self.path, None):
                     raise ValueError("no JSON object, or nested too deeply")
@@ -327,11 +337,13 @@ class _Handler(BaseHTTPRequestHandler):
                 flow, match = found
                 status = flow.response.status_code if flow.response else "no answer"
                 self.server.tell(f"{_named(asked)}: {status}, {match.recording.name}, {match.why}")
+                if match.recording.turn and not mapping(body).get("stream"):
+                    sockets.unstream(flow)
                 self._repeat(flow, started)
             elif not self._list_models(asked):
                 self._refuse(found, body, _named(asked))
-        except (ConnectionError, ValueError):
-            # the client has left, or does not speak HTTP
+        except (ConnectionError, ValueError, ProtocolError):
+            # the client has left, or does not speak what it should
             self.close_connection = True
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = answer
@@ -377,6 +389,55 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_json(200, jsontext.dumps(models[unquote(found["id"])] if found["id"] else listed).encode())
         return True
 
+    def _is_upgrade(self) -> bool:
+        head = call.Head(method=self.command, path=self.path, headers=Headers(self.headers.items()))
+        return head.is_upgrade and self.path.partition("?")[0].endswith(turns.KIND.SUFFIX)
+
+    def _converse(self) -> None:
+        """Answer the turns of a WebSocket, one after the other."""
+        key = self.headers.get("sec-websocket-key", "")
+        self.send_response_only(101)
+        self.send_header("upgrade", "websocket")
+        self.send_header("connection", "Upgrade")
+        self.send_header("sec-websocket-accept", generate_accept_token(key.encode("latin-1")).decode())
+        self.end_headers()
+        self.close_connection = True
+        said = sockets.Histories()
+        socket = _Socket(self.rfile, self.wfile)
+        for message in socket:
+            request = call.read_request("POST", self.path, Headers(), message)
+            if request.json is not None and turns.creates(request.json) and not self._take_turn(request, said, socket):
+                return
+
+    def _take_turn(self, request: call.Request, said: sockets.Histories, socket: "_Socket") -> bool:
+        """Answer a turn with what was recorded. Returns whether the connection goes on."""
+        started = time.monotonic()
+        body = said.complete(request.json or {})
+        stream_id = turns.stream_of(body)
+        try:
+            asked = _read_turn(body)
+        except ValueError as error:
+            refusal = Refusal(400, f"the body cannot be read: {error}", "invalid_body")
+            self.server.tell(f"turn of a WebSocket: {refusal.status}, {refusal.message}")
+            socket.send(turns.error_message(refusal, stream_id))
+            return True
+        found = self.server.find(asked, body)
+        if isinstance(found, Refusal):
+            self.server.tell(f"{_named(asked)}: {found.status}, {found.message}")
+            socket.send(turns.error_message(found, stream_id))
+            return True
+        flow, match = found
+        status = flow.response.status_code if flow.response else "no answer"
+        self.server.tell(f"{_named(asked)}: {status}, {match.recording.name}, {match.why}")
+        sent: list[bytes] = []
+        for seconds, message in sockets.messages(flow):
+            if self.server.paced:
+                _wait_until(started + seconds)
+            socket.send(message)
+            sent.append(message)
+        said.learn(body, sent)
+        return flow.error is None
+
     def _send_json(self, status: int, data: bytes) -> None:
         self.send_response_only(status)
         self.send_header("content-type", "application/json")
@@ -415,6 +476,42 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(piece if length is not None else b"%x\r\n%b\r\n" % (len(piece), piece))
         if length is None and not was_cut:
             self.wfile.write(b"0\r\n\r\n")
+
+
+class _Socket:
+    """The server's end of a WebSocket: an iterator over the messages that its client sends."""
+
+    def __init__(self, reader: io.BufferedIOBase, writer: io.BufferedIOBase) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._connection = Connection(ConnectionType.SERVER)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Ends when the client does, or when it sends too much at once."""
+        pieces: list[bytes] = []
+        while data := self._reader.read1(1 << 16):
+            self._connection.receive_data(data)
+            for event in self._connection.events():
+                match event:
+                    case Message():
+                        pieces.append(event.data.encode() if isinstance(event.data, str) else bytes(event.data))
+                        if sum(map(len, pieces)) > call.MAX_REQUEST:
+                            return
+                        if event.message_finished:
+                            yield b"".join(pieces)
+                            pieces = []
+                    case Ping():
+                        self._write(event.response())
+                    case CloseConnection():
+                        if self._connection.state is ConnectionState.REMOTE_CLOSING:
+                            self._write(event.response())
+                        return
+
+    def send(self, message: bytes) -> None:
+        self._write(TextMessage(message.decode("utf-8", "replace")))
+
+    def _write(self, event: Event) -> None:
+        self._writer.write(self._connection.send(event))
 
 
 BODILESS = (204, 304)
@@ -478,6 +575,30 @@ def _asked(request: http.Request) -> Asked:
     except ValueError:
         # nobody can ask this again
         return Asked(f"{request.method} {request.path}", None, ())
+
+
+def _asked_in(body: Json) -> Asked:
+    try:
+        return _read_turn(body)
+    except ValueError:
+        # nobody can ask this again
+        return Asked(turns.CREATE, None, ())
+
+
+def _read_turn(body: Json) -> Asked:
+    """What a turn of a WebSocket asks for. `body`: with all its history."""
+    return read_request("POST", turns.KIND.SUFFIX, body)
+
+
+def _complete_body(flow: http.HTTPFlow, number: int) -> Json | None:
+    """The request of a turn with all its history."""
+    said = sockets.Histories()
+    for turn in sockets.exchanges(flow):
+        body = said.complete(turn.body)
+        if turn.number == number:
+            return body
+        said.learn(body, [answer.content for answer in turn.answers])
+    return None
 
 
 def _body(request: http.Request) -> Json | None:

@@ -10,13 +10,14 @@ import click
 from rich.cells import cell_len, set_cell_size
 
 from gateway_addon.cli.columns import identity, number, when, words
-from gateway_addon.cli.options import Unreadable, database, reading_all
+from gateway_addon.cli.options import NotFound, Unreadable, database, reading_all
 from gateway_addon.cli.output import Output, plain, print_json, printing, say
 from gateway_addon.cli.tables import Column, width
-from gateway_addon.review import baseline, coverage, review, sarif
+from gateway_addon.review import Review, baseline, coverage, graph, review, sarif
 from gateway_addon.review.baseline import Baseline
 from gateway_addon.review.coverage import Coverage
 from gateway_addon.review.findings import SEVERITIES, Finding, Link
+from gateway_addon.review.timeline import Session
 from gateway_addon.store import queries
 from gateway_addon.store.database import Database
 from gateway_addon.store.queries import Row
@@ -56,10 +57,21 @@ FINDINGS = (
 @click.option(
     "--baseline", "accepted", metavar="FILE", type=click.Path(path_type=Path), help="Leave out what it lists."
 )
+@click.option("--graph", "drawn", metavar="FILE", type=click.Path(path_type=Path), help="Draw a session as HTML.")
+@click.option(
+    "--session", metavar="ID", help="Which --graph draws, or how it begins; else that of the gravest finding."
+)
 @click.option("--accept", is_flag=True, help="Add what is found to the baseline.")
 @printing
 def review_calls(
-    path: Path, fail_on: str, log_format: str | None, accepted: Path | None, accept: bool, output: Output
+    path: Path,
+    fail_on: str,
+    log_format: str | None,
+    accepted: Path | None,
+    accept: bool,
+    drawn: Path | None,
+    session: str | None,
+    output: Output,
 ) -> None:
     """Secrets that left the machine and where they came from, stray credentials, tool calls that reach out.
 
@@ -71,15 +83,19 @@ def review_calls(
     known = _read_baseline(accepted, accept=accept) if accepted else None
     # in one transaction, so that nothing is pruned between two looks
     with reading_all(path) as (db, passages), db.atomic():
-        found = review(db, os.environ, passages, known.key if known else None)
+        reviewed = review(db, os.environ, passages, known.key if known else None)
+        found = reviewed.findings
         looked = coverage.of(db, passages)
         new = [one for one in found if known is None or one.fingerprint not in known.accepted]
         if log_format == "sarif":
             print_json(sarif.log(new, looked, path.name))
         else:
             _print(db, new, looked, output, len(found) - len(new))
+        if drawn:
+            _draw(drawn, reviewed, path, session)
     if accepted and known and accept:
-        _write_baseline(accepted, baseline.written(known, found))
+        # the key of the fingerprints is in it
+        _write_private(accepted, [baseline.written(known, found)])
         return
     if any(SEVERITIES.index(one.severity) >= SEVERITIES.index(fail_on) for one in new):
         sys.exit(1)
@@ -151,6 +167,25 @@ def _wrapped(line: str) -> Iterator[str]:
         yield _cut(said)
 
 
+def _draw(target: Path, reviewed: Review, path: Path, wanted: str | None) -> None:
+    session = _session(reviewed, wanted)
+    if session is None:
+        raise NotFound(f"no session {wanted!r} in {path}" if wanted else f"no calls in {path}")
+    _write_private(target, graph.page(session, reviewed.findings, reviewed.masked))
+
+
+def _session(reviewed: Review, wanted: str | None) -> Session | None:
+    """The one that is wanted, or that of the gravest finding, or the longest."""
+    sessions = sorted(reviewed.timeline.sessions, key=lambda session: -len(session.calls))
+    if wanted:
+        return next((session for session in sessions if session.id and session.id.startswith(wanted)), None)
+    by_call = {call["id"]: session for session in sessions for call in session.calls}
+    # what has a chain can be drawn
+    found = sorted(reviewed.findings, key=lambda one: (-SEVERITIES.index(one.severity), not one.chain))
+    gravest = (by_call[one.first_seen.request_id] for one in found if one.first_seen.request_id in by_call)
+    return next(gravest, next(iter(sessions), None))
+
+
 def _read_baseline(path: Path, *, accept: bool) -> Baseline:
     if accept and not path.exists():
         return baseline.new()
@@ -162,11 +197,12 @@ def _read_baseline(path: Path, *, accept: bool) -> Baseline:
         raise Unreadable(f"{path}: no baseline of a review") from error
 
 
-def _write_baseline(path: Path, text: str) -> None:
-    """Readable for its owner only: it has the key of the fingerprints."""
+def _write_private(path: Path, pieces: Iterable[str]) -> None:
+    """Write a file that is its owner's only, also if it was somebody's before."""
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), 0o600)
+            for piece in pieces:
+                file.write(piece.encode("utf-8", "replace").decode())
     except OSError as error:
         raise Unreadable(f"{path}: {error.strerror}") from error

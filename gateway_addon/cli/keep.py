@@ -52,7 +52,7 @@ def prune_calls(path: Path, keep_days: int | None, max_size: int | None) -> None
     """Remove old calls with all that only they hold, and make the file smaller. A proxy may go on writing to it."""
     if keep_days is None and max_size is None:
         raise click.UsageError("say what to keep: --keep-days N or --max-size SIZE")
-    before = path.stat().st_size if path.exists() else 0
+    before = _on_disk(path)
     removed = 0
     with writing(path) as db, Console(stderr=True).status("pruning"):
         if keep_days is not None:
@@ -60,4 +60,9 @@ def prune_calls(path: Path, keep_days: int | None, max_size: int | None) -> None
         if max_size is not None:
             removed += prune.remove_until(db, max_size)
         prune.give_back(db)
-    say(f"{removed} calls removed: {megabytes(before)} before, {megabytes(path.stat().st_size)} now")
+    say(f"{removed} calls removed: {megabytes(before)} before, {megabytes(_on_disk(path))} now")
+
+
+def _on_disk(path: Path) -> int:
+    """Bytes of a database, with what waits beside it to go into it."""
+    return sum(file.stat().st_size for file in (path, path.with_name(f"{path.name}-wal")) if file.exists())

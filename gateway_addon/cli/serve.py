@@ -1,15 +1,15 @@
 """`serve`: the database in a browser."""
 
 import os
-from contextlib import closing
+import signal
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
-from gateway_addon.cli.options import Unreadable, database, reading, stored
+from gateway_addon.cli.options import Unreadable, database, reading, stored, writing
 from gateway_addon.cli.output import plain, say, tracked
 from gateway_addon.store import search
-from gateway_addon.store.database import StoreError, open_to_change
 
 
 @click.command()
@@ -26,23 +26,15 @@ def serve(path: Path, port: int) -> None:
     except ModuleNotFoundError as error:
         raise Unreadable("serve needs the extra `page`: pip install gateway-addon[page]") from error
     with stored(path) as file:
-        with reading(file):
-            pass  # says what is wrong with it, if anything is
-        _index(file)
-        with reading(file) as db:
+        is_writable = os.access(file, os.W_OK)
+        with writing(file) if is_writable else reading(file) as db:
+            for batch in tracked(search.unindexed_texts(db), "indexing") if is_writable else ():
+                search.index_texts(db, batch)
             found = search.page_query(db)
+        # SIGTERM ends it like Ctrl-C
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            app.serve(file, found, port, lambda url: say(f"{plain(path)} at {url}/ (Ctrl-C ends it)"))
+            with suppress(KeyboardInterrupt):
+                app.serve(file, found, port, lambda url: say(f"{plain(path)} at {url}/ (Ctrl-C ends it)"))
         except OSError as error:
             raise Unreadable(f"port {port}: {os.strerror(error.errno or 0)}") from error
-
-
-def _index(file: Path) -> None:
-    if not os.access(file, os.W_OK):
-        return
-    try:
-        with closing(open_to_change(file)) as db:
-            for batch in tracked(search.unindexed_texts(db), "indexing"):
-                search.index_texts(db, batch)
-    except StoreError as error:
-        click.echo(f"gateway-addon: not all can be searched: {plain(error)}", err=True)

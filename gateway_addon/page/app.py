@@ -25,12 +25,18 @@ SETTINGS = {
     "allow_download": False,
     # rows are written while somebody looks
     "default_cache_ttl": 0,
+    # of a chart: five years of days, with as many models
+    "max_returned_rows": 10_000,
     # none takes a second where there are 100,000 calls, unless the machine has other things to do
     "sql_time_limit_ms": 5000,
     "facet_time_limit_ms": 1000,
 }
 
-CHOSEN = "[[ AND started_at >= :since ]] [[ AND started_at < date(:until, '+1 day') ]] [[ AND client = :client ]]"
+CHOSEN = (
+    "[[ AND started_at >= :since ]] [[ AND started_at < date(:until, '+1 day') ]] [[ AND client = :client ]]"
+    # the hours of years would be more than can be shown
+    " AND (:per <> 'hour' OR started_at >= date((SELECT MAX(started_at) FROM requests), '-6 days'))"
+)
 PERIOD = "substr(started_at, 1, CASE :per WHEN 'hour' THEN 13 WHEN 'month' THEN 7 ELSE 10 END)"
 
 

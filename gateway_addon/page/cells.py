@@ -31,6 +31,8 @@ def cell(column: str, value: object) -> str | None:
             return UNKNOWN
         case int() if column.endswith("_microdollars"):
             return f'<span title="{value} millionths">{dollars(value)}</span>'
+        case float() if column == "usd":
+            return dollars(round(value * 1_000_000))
         case int() if column.endswith(("_tokens", "_bytes")):
             return f"{value:,}"
         case str() if column == "all_columns":

@@ -221,9 +221,9 @@ class Calls:
             flow.websocket.messages[-1].drop()
         return connection.message() if connection else None
 
-    def begin_turn(self, flow: http.HTTPFlow, id: str, started: float, request: Request, passage: Passage) -> UnderWay:
-        """A call begins that is a turn of a WebSocket (`websocket.Calls`)."""
-        call = open_call(
+    def turn_of(self, flow: http.HTTPFlow, id: str, started: float, request: Request, passage: Passage) -> Call:
+        """The call that a turn of a WebSocket is (`websocket.Calls`)."""
+        return open_call(
             request,
             passage,
             id=id,
@@ -232,6 +232,9 @@ class Calls:
             started=flows.plausible(started),
             failed=_report("reading a request"),
         )
+
+    def begin_turn(self, flow: http.HTTPFlow, call: Call) -> UnderWay:
+        """A call begins that is a turn of a WebSocket (`websocket.Calls`)."""
         followed = UnderWay(flow, Reading(call), Tape(0), self.sinks, time.monotonic(), 0.0, flow.live)
         self._announce(followed)
         return followed

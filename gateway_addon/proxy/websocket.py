@@ -21,7 +21,7 @@ from mitmproxy.websocket import WebSocketMessage
 
 from gateway_addon.api import turns
 from gateway_addon.api.base import Refusal
-from gateway_addon.call import Head, Passage, Request, read_request
+from gateway_addon.call import Call, Head, Passage, Request, read_request
 from gateway_addon.captures import notes
 from gateway_addon.captures.notes import Notes
 from gateway_addon.config import Settings
@@ -80,8 +80,11 @@ class Calls(Protocol):
     @property
     def memory(self) -> Memory: ...
 
-    def begin_turn(self, flow: http.HTTPFlow, id: str, started: float, request: Request, passage: Passage) -> UnderWay:
-        """Open the call that a turn is."""
+    def turn_of(self, flow: http.HTTPFlow, id: str, started: float, request: Request, passage: Passage) -> Call:
+        """The call that a turn is. Any thread may ask."""
+
+    def begin_turn(self, flow: http.HTTPFlow, call: Call) -> UnderWay:
+        """Open it."""
 
     def end_turn(
         self, followed: UnderWay, end: End, lasted: float, noted: Notes, *, is_masked: bool
@@ -108,6 +111,18 @@ class Observed:
 
     def decide(self, request: Request, noted: Notes, settings: Settings) -> Decision:
         return Decision(flows.observed_turn(self._flow, request, noted, self._provider))
+
+
+@dataclass(slots=True, frozen=True)
+class Asked:
+    """A turn that a client has begun."""
+
+    name: str
+    """What its row's id has behind the flow's."""
+    request: Request
+    noted: Notes
+    started: float
+    """Seconds since the epoch."""
 
 
 @dataclass(slots=True, eq=False)
@@ -213,7 +228,7 @@ class Connection:
                 self._take_answer(message)
             elif self._is_live and self._calls.is_long(message.content):
                 return self._take_long(message)
-            elif self._way.fails_closed or turns.may_ask(message.content):
+            elif self._way.fails_closed or message.dropped or turns.may_ask(message.content):
                 self._take_request(message, self._read(message.content))
             else:
                 self._kept.add(len(message.content), begins=False)
@@ -261,42 +276,60 @@ class Connection:
     # -- what the client sends -----------------------------------------------------------------------------------
 
     async def _take_long(self, message: WebSocketMessage) -> None:
+        """`_take_request`, with all that takes long in a thread."""
         try:
-            self._take_request(message, await asyncio.to_thread(self._read, message.content))
+            request = await asyncio.to_thread(self._read, message.content)
+            if asked := self._asked(message, request):
+                self._follow(message, asked, *await asyncio.to_thread(self._decide, asked))
         except Exception as error:
             self._fail(message, error)
 
     def _take_request(self, message: WebSocketMessage, request: Request) -> None:
-        begins = turns.creates(request.json) or self._way.is_doubtful(request)
+        if asked := self._asked(message, request):
+            self._follow(message, asked, *self._decide(asked))
+
+    def _asked(self, message: WebSocketMessage, request: Request) -> Asked | None:
+        """The turn that a message of the client's begins, if it does."""
+        noted = self._noted.get(str(self._number + 1), Notes())
+        was_refused = message.dropped and noted.outcome == "rejected"
+        begins = turns.creates(request.json) or self._way.is_doubtful(request) or was_refused
         self._kept.add(len(message.content), begins=begins)
         if not begins:
             if turns.steers(request.json):
                 self._steering = request
-            return
+            return None
         self._number += 1
         self._successors = 0
         for turn in [turn for turn in self._open if turn.is_ending]:
             self._end(turn, CLEAN)
-        name = str(self._number)
-        noted = self._noted.get(name, Notes())
-        if message.dropped and noted.outcome != "rejected":
+        if message.dropped and not was_refused:
             # by somebody else, before us: nobody was asked
-            return
-        decision = self._way.decide(request, noted, self._calls.settings)
-        turn = self._begin(name, request, noted, decision.passage, message.timestamp)
+            return None
+        return Asked(str(self._number), request, noted, message.timestamp)
+
+    def _decide(self, asked: Asked) -> tuple[Decision, Call]:
+        """What becomes of a turn. Changes nothing, so that it may be done in a thread."""
+        decision = self._way.decide(asked.request, asked.noted, self._calls.settings)
+        return decision, self._call(asked, decision.passage)
+
+    def _call(self, asked: Asked, passage: Passage) -> Call:
+        id = f"{flows.row_id(self._flow)}/{asked.name}"
+        return self._calls.turn_of(self._flow, id, asked.started, asked.request, passage)
+
+    def _follow(self, message: WebSocketMessage, asked: Asked, decision: Decision, call: Call) -> None:
+        turn = self._begin(asked, call)
         if decision.refusal:
             message.drop()
             self._tell(turns.error_message(decision.refusal, turn.stream_id))
         elif decision.sent is not None:
             _rewrite(message, decision.sent)
 
-    def _begin(self, name: str, request: Request, noted: Notes, passage: Passage, started: float) -> Turn:
-        id = f"{flows.row_id(self._flow)}/{name}"
-        followed = self._calls.begin_turn(self._flow, id, started, request, passage)
+    def _begin(self, asked: Asked, call: Call) -> Turn:
+        followed = self._calls.begin_turn(self._flow, call)
         if not self._is_live:
-            followed.began, followed.now = started, lambda: self._clock
+            followed.began, followed.now = asked.started, lambda: self._clock
         followed.reading.start(self._status, self._headers)
-        turn = Turn(name, followed, noted, turns.stream_of(request.json), recorder(followed))
+        turn = Turn(asked.name, followed, asked.noted, turns.stream_of(asked.request.json), recorder(followed))
         turn.is_masked = self._is_masked
         self._open.append(turn)
         self._latest = turn
@@ -312,7 +345,10 @@ class Connection:
         content = message.content
         said = turns.read_message(content)
         self._kept.add(len(content), begins=False)
-        turn = self._turn_of(said, is_ours=message.injected) or (self._go_on(message) if said.begins else None)
+        # what is answered here is told from what comes from there
+        turn = turns.turn_of(said, [turn for turn in self._open if turn.is_refused == message.injected])
+        if turn is None and said.begins and not message.injected:
+            turn = self._go_on(message)
         if turn is None:
             return
         turn.latest = turn.followed.elapsed()
@@ -323,7 +359,7 @@ class Connection:
         turn.followed.reading.size += len(content) - len(event)
         if isinstance(given, list):
             self._give(message, frames.as_messages(given))
-        if said.ends or (said.fails and not turn.has_begun):
+        if said.ends_turn(has_begun=turn.has_begun):
             self._end(turn, CLEAN)
         elif said.fails:
             turn.is_ending = True
@@ -337,15 +373,6 @@ class Connection:
         for other in instead[1:]:
             self._tell(other)
 
-    def _turn_of(self, said: turns.Said, *, is_ours: bool) -> Turn | None:
-        """The turn that a message belongs to: of those that are answered here, or there, the one whose stream it names;
-        else they are answered in their order."""
-        there = [turn for turn in self._open if turn.is_refused == is_ours]
-        named = [turn for turn in there if turn.stream_id is not None and turn.stream_id == said.stream_id]
-        if named or not said.begins:
-            return next(iter(named or there), None)
-        return next((turn for turn in there if not turn.has_begun), None)
-
     def _go_on(self, message: WebSocketMessage) -> Turn | None:
         """The server goes on by itself where a client has steered an answer: a call that no `response.create` began."""
         steering, self._steering = self._steering, None
@@ -355,7 +382,8 @@ class Connection:
         self._successors += 1
         name = f"{self._number}.{self._successors}"
         passage = replace(before.passage, model=before.facts.model, rewrites=())
-        return self._begin(name, steering, self._noted.get(name, Notes()), passage, message.timestamp)
+        asked = Asked(name, steering, self._noted.get(name, Notes()), message.timestamp)
+        return self._begin(asked, self._call(asked, passage))
 
     # -- ends ----------------------------------------------------------------------------------------------------
 

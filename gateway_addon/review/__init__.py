@@ -5,7 +5,8 @@ Nothing is kept of a review but the key of its fingerprints: findings follow fro
 and today's environment, and each text is looked at a fixed number of times per review, however often it was sent.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from gateway_addon.review import coverage, influence, reach, secrets, traffic
 from gateway_addon.review.findings import SEVERITIES, Finding
@@ -17,10 +18,18 @@ from gateway_addon.store.passages import Passages
 __all__ = ["coverage", "review"]
 
 
+class Review(NamedTuple):
+    findings: list[Finding]
+    """The gravest first and among equals the earliest."""
+    timeline: Timeline
+    masked: Callable[[str], str]
+    """Takes the secrets out of a text."""
+
+
 def review(
     db: Database, environment: Mapping[str, str], passages: Passages | None = None, key: bytes | None = None
-) -> list[Finding]:
-    """The findings, the gravest first and among equals the earliest; reads only.
+) -> Review:
+    """Reads only.
 
     `environment`: variables, whose secret values are looked for besides what looks like a secret by itself. `passages`:
     what the flows of a file say beside their calls. `key`: of the secrets' fingerprints, if not the database's own.
@@ -34,7 +43,8 @@ def review(
         *traffic.stray_credentials(db, timeline),
         *traffic.shown_credentials(passages, known),
         *traffic.refused_bodies(db, timeline),
-        *influence.findings(influence.Traces(timeline), masked),
+        *influence.findings(timeline, masked),
         *reach.findings(timeline, masked),
     ]
-    return sorted(findings, key=lambda found: (-SEVERITIES.index(found.severity), found.first_seen.started_at))
+    findings.sort(key=lambda found: (-SEVERITIES.index(found.severity), found.first_seen.started_at))
+    return Review(findings, timeline, masked)

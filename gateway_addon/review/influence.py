@@ -8,13 +8,12 @@ Across sub-agents and compactions, as a session is told in one order. Time is li
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import NamedTuple
 
 from gateway_addon.captures.known import Known
 from gateway_addon.credentials import MIN_LENGTH
 from gateway_addon.review import marks, reach
-from gateway_addon.review.findings import SEVERITIES, Finding, Link, Place, fingerprint, short
+from gateway_addon.review.findings import Finding, Link, Place, fingerprint, short
 from gateway_addon.review.instructions import Instruction, instructions_in
 from gateway_addon.review.marks import Mark
 from gateway_addon.review.timeline import Action, Session, Step, Timeline
@@ -191,21 +190,11 @@ def _join(session: Session, found: Trace) -> None:
 # -- findings ---------------------------------------------------------------------------------------------------------
 
 
-class Traces:
-    """The traces of a review's sessions, for its findings and its graph."""
-
-    def __init__(self, timeline: Timeline) -> None:
-        self._timeline = timeline
-
-    @cached_property
-    def all(self) -> list[tuple[Session, Trace]]:
-        return [(session, trace(session)) for session in self._timeline.sessions]
-
-
-def findings(traces: Traces, masked: Callable[[str], str]) -> Iterator[Finding]:
+def findings(timeline: Timeline, masked: Callable[[str], str]) -> Iterator[Finding]:
     """`masked` takes the secrets out of what is shown."""
-    for session, found in traces.all:
-        shown = _Shown(masked)
+    shown = _Shown(masked)
+    for session in timeline.sessions:
+        found = trace(session)
         for rule in (_hosts, _things, _data, _joined_findings, _told):
             yield from rule(session, found, shown)
 
@@ -339,12 +328,3 @@ def _follows(found: Trace, deed: Deed, instruction: Instruction) -> bool:
         for mark in deed.marks
         if mark.kind != "data" and (source := found.source(deed, mark)) and source.is_result
     )
-
-
-def worst(traces: Traces, findings: Iterable[Finding]) -> Session | None:
-    """The session of the gravest finding; the longest if there is none."""
-    by_call = {call["id"]: session for session, _ in traces.all for call in session.calls}
-    gravest = sorted(findings, key=lambda one: (-SEVERITIES.index(one.severity), not one.chain))
-    sessions = (session for one in gravest if (session := by_call.get(one.first_seen.request_id)))
-    longest = max((session for session, _ in traces.all), key=lambda session: len(session.calls), default=None)
-    return next(sessions, longest)

@@ -14,8 +14,8 @@ MAX_FOUND = 20
 """Instructions of one text that are told."""
 
 _MODEL = (
-    r"(?:ai|llm|language\s{1,3}model|assistant|chatbot|(?:coding |ai )?agent|claude|chatgpt|gpt|gemini|copilot|codex"
-    r"|cursor)s?"
+    r"(?:(?:ai |llm |coding )?(?:assistant|agent|chatbot|model)|ai|llm|language model|claude|chatgpt|gpt|gemini|copilot"
+    r"|codex|cursor)s?"
 )
 _DO = (
     r"(?:please|you (?:must|should|need|have|will)|now|must|run|execute|fetch|send|ignore|open|read|call|post|install)"
@@ -42,8 +42,8 @@ _PATTERNS = tuple(
         (
             ("ignore", "disregard", "forget", "override"),
             r"\b(?:ignore|disregard|forget|override)\b"
-            r"(?=[^.\n]{0,40}\b(?:previous|prior|above|earlier|preceding|your|system)\b)"
-            r"(?=[^.\n]{0,80}\b(?:instruction|prompt|rule|guideline|direction|message|order)s?\b)",
+            r"(?=[^.\n(){}=;]{0,40}\b(?:previous|prior|above|earlier|preceding|your|system)\b)"
+            r"(?=[^.\n(){}=;]{0,80}\b(?:instruction|prompt|rule|guideline|direction|message|order)s?\b)",
         ),
         (
             _MODELS,

@@ -44,6 +44,7 @@ _INSTALL = re.compile(
 )
 _PACKAGE = re.compile(r"(?P<name>(?:@[\w.-]+/)?[A-Za-z][\w.-]+?)(?:\[[\w,-]*\])?(?:(?:[=<>~!]=?|@)[\w.*^~-]+)?")
 _SEGMENT = re.compile(r"\s*(?:&&|\|\||[;|\n])\s*")
+_UNPACKS = re.compile(r"\bbase64\s+(?:-d|-D|--decode)|\b(?:eval|python3?|node|perl|ruby|unquote|b64decode)\b")
 _PATH = re.compile(r"(?<![\w/.:-])(?:~|\.{1,2})?/?(?:[\w.@-]+/)+[\w.@-]+")
 _WORD = re.compile(r"\w+")
 _RUN = re.compile(r"[^\s\"'<>`()\[\]{}]{6,}")
@@ -154,7 +155,8 @@ def marks_of(action: Action) -> tuple[Mark, ...]:
     found |= {Mark("address", address): None for address in addresses(action)}
     command = reach.command_of(action.arguments)
     if command is not None:
-        for view in views(command):
+        # what stands in base64 is run only if something unpacks it
+        for view in views(command) if _UNPACKS.search(command) else (command,):
             found |= {Mark("package", name): None for name in packages(view)}
             found |= {Mark("command", segment): None for segment in commands(view)}
     if command is not None or contacted(action):

@@ -147,6 +147,9 @@ def _severity(by_worth: str, *, was_sent: bool, carried_out: bool) -> str:
 def _is_real(secret: str, kind: str) -> bool:
     if kind == ENVIRONMENT:
         return True
+    # a detector takes the end of any text in base64 for a key, wherever it begins in it
+    if kind == "azure_storage_key" and any(any(unpacked(secret[start:])) for start in range(4)):
+        return False
     if not is_no_word(secret) or len(set(secret)) < _MIN_CHARACTERS or _STAND_IN.search(secret):
         return False
     # where code assigns, a word is a name

@@ -272,7 +272,9 @@ LARGEST_FLOW = 4000
 
 
 @pytest.mark.parametrize("head", LARGE_HEADS.values(), ids=list(LARGE_HEADS))
-@pytest.mark.parametrize("method", ["POST", "HEAD", "A" * 5000])
+@pytest.mark.parametrize(
+    "method", ["POST", *(pytest.param(name, marks=pytest.mark.long) for name in ("HEAD", "A" * 5000))]
+)
 def test_a_refused_stranger_writes_little_whatever_the_head(head: list[str], method: str, gateway: Gateway) -> None:
     """Each is answered as ever; mitmproxy saves every flow, and some have a row."""
     before = len(http_flows(gateway.flows))

@@ -110,6 +110,17 @@ def test_calls_that_need_a_look_are_marked(left: dict[str, Any], mark: str):
     assert flow.marked == ""
 
 
+def test_one_turn_of_a_websocket_marks_its_flow():
+    flow = tflow.tflow()
+    notes.begin_turns(flow, 0)
+    assert (notes.kind_in(flow), notes.records_of_turns(flow)) == ("responses", [])
+    turns = [make_record(id="f/1"), make_record(id="f/2", outcome="stream_error"), make_record(id="f/3")]
+    for turn in turns:
+        notes.leave_turn(flow, turn)
+    assert flow.marked == ":warning:"
+    assert (notes.record_of(flow), notes.records_of_turns(flow)) == (None, turns)
+
+
 def test_a_persons_mark_stays():
     flow = tflow.tflow()
     flow.marked = ":eyes:"

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from gateway_addon.api import KINDS
 from gateway_addon.api.base import Operation, Refusal
 from gateway_addon.gateway import patch
-from gateway_addon.gateway.plan import Plan
+from gateway_addon.gateway.plan import UPGRADE_REQUIRED, Plan, plan_turn
 from gateway_addon.gateway.replies import reply
+from gateway_addon.gateway.routing import Target, route
 from gateway_addon.wire import encodings, jsontext
 from tests.gateway import helpers
 from tests.gateway.helpers import request, settings
@@ -451,3 +452,77 @@ class TestRewritesOnRecord:
 
     def test_no_secret_is_on_it(self):
         assert "provider-key" not in repr(self.record())
+
+
+SOCKETS = """
+[providers.openai]
+websocket = {openai}
+
+[providers.own]
+api_url = "http://own.example/v1"
+api_kinds = ["responses"]
+
+[models."acme/own"]
+provider = "own"
+
+[rewrite]
+tracking_salt_env = "SALT"
+"""
+UPGRADE = {"upgrade": "WebSocket", "connection": "Upgrade", "session-id": "s-1"}
+
+
+class TestWebSockets:
+    def upgraded(self, openai: str = "true", **more: Any) -> Plan | Refusal:
+        arguments = {"method": "GET", "headers": UPGRADE, "reverse_target": OPENAI} | more
+        config = SOCKETS.format(openai=openai)
+        return decided("/api/gateway/responses", b"", config=config, env=KEYS | {"SALT": "salt"}, **arguments)
+
+    def turn(self, body: Any, **env: str) -> Plan | Refusal:
+        upgrade = self.upgraded()
+        target = route("GET", "/api/gateway/responses", is_upgrade=True)
+        assert isinstance(upgrade, Plan)
+        assert isinstance(target, Target)
+        chosen = settings(SOCKETS.format(openai="true"), **KEYS)
+        return plan_turn(request("/api/gateway/responses", body), target, upgrade.provider, OPENAI, chosen)
+
+    def test_an_upgrade_goes_to_the_provider_with_its_key_and_no_session(self):
+        plan = self.upgraded()
+        assert isinstance(plan, Plan)
+        assert plan.url == "https://api.openai.com/v1/responses"
+        assert plan.secret_headers == {"authorization": "Bearer other-key"}
+        assert plan.set_headers.keys() == {"session-id"}
+        assert plan.set_headers["session-id"] != "s-1"
+
+    def test_a_provider_that_takes_none_sends_to_http(self):
+        found = self.upgraded(openai="false")
+        assert isinstance(found, Refusal)
+        assert (found.status, found.code) == (UPGRADE_REQUIRED, "no_websocket")
+
+    @pytest.mark.parametrize("openai", ["true", "false"])
+    def test_access_comes_first(self, openai: str):
+        found = self.upgraded(openai=openai, peer_ip=REMOTE)
+        assert isinstance(found, Refusal)
+        assert found.status == 401
+
+    def test_a_turn_is_planned_as_a_call(self):
+        plan = self.turn({"type": "response.create", "model": "gpt-5", "input": "hi", "models": ["x"]})
+        assert isinstance(plan, Plan)
+        assert plan.operations == [{"op": "remove", "path": "/models"}]
+        assert plan.body == b'{"type":"response.create","model":"gpt-5","input":"hi"}'
+
+    @pytest.mark.parametrize(
+        ("body", "expected"),
+        [
+            ({"type": "response.create", "model": "acme/own", "input": "hi"}, (404, "model_not_found")),
+            ({"type": "response.create", "input": "hi"}, (404, "model_not_found")),
+            ({"type": "response.create", "model": "gpt-5", "input": 7}, (400, "invalid_body")),
+            ({"type": "response.other", "model": "gpt-5"}, (400, "invalid_body")),
+            (b'{"type":"response.other","type":"response.create","model":"gpt-5"}', (400, "invalid_body")),
+            (b"[]", (400, "invalid_body")),
+            (b"{", (400, "invalid_body")),
+        ],
+    )
+    def test_a_turn_is_refused(self, body: Any, expected: tuple[int, str]):
+        found = self.turn(body)
+        assert isinstance(found, Refusal)
+        assert (found.status, found.code) == expected

@@ -162,3 +162,19 @@ def test_no_target_can_climb(rest):
         segments = target.path.lower().replace("%2e", ".").replace("%2f", "/").replace("%5c", "/").split("/")[1:]
         assert not {"", ".", ".."} & set(segments)
         assert target.path.startswith(("/models", "/responses/"))
+
+
+class TestWebSockets:
+    def test_responses_are_spoken_on_one(self):
+        target = route("GET", "/api/gateway/v1/responses?a=b", is_upgrade=True)
+        assert isinstance(target, Target)
+        assert (target.path, target.query, target.route.is_socket) == ("/responses", "?a=b", True)
+        assert target.route.kind is kind_of_path("/responses")
+
+    @pytest.mark.parametrize("suffix", ["/messages", "/chat/completions", "/responses/compact", "/realtime"])
+    def test_nothing_else_is(self, suffix: str):
+        target = route("GET", f"/api/gateway{suffix}", is_upgrade=True)
+        assert not isinstance(target, Target) or not target.route.is_socket
+
+    def test_without_an_upgrade_there_is_no_such_path(self):
+        assert isinstance(route("GET", "/api/gateway/responses"), Refusal)

@@ -25,6 +25,7 @@ from gateway_addon.store.database import open_database, transaction
 from gateway_addon.store.rows import replace_finished
 from tests.client import Call, request_body
 from tests.make_flows import FINDINGS, FLOWS
+from tests.marks import quick
 from tests.mitmdump import Mitmdump, clean_environment, rows, run_on_file
 from tests.otlp.receiver import Receiver, Reply, is_call, receiver
 from tests.store.calls import make_record
@@ -141,7 +142,7 @@ def assert_ledger(backend: Receiver, path: Path) -> None:
     assert len(backend.ledger) - len(calls) == answered["count"]
 
 
-@pytest.mark.parametrize("which", ["demo", "catalogue"])
+@pytest.mark.parametrize("which", quick(["demo", "catalogue"]))
 def test_a_database_that_is_exported_twice_is_there_once(which: str, backend: Receiver, request: pytest.FixtureRequest):
     path = request.getfixturevalue(which)
     first, _ = tell(path, backend)
@@ -226,6 +227,7 @@ class TestTrouble:
         tell(path, backend, again=True)
         assert_ledger(backend, path)
 
+    @pytest.mark.long
     def test_an_export_that_is_killed_in_the_middle_goes_on(self, path: Path, backend: Receiver):
         fill(path, 1500)
         command = [sys.executable, "-m", "gateway_addon", "otlp", str(path)]

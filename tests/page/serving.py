@@ -38,9 +38,11 @@ class Page:
 
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
-        self.process.wait(PATIENCE)
+        code = self.process.wait(PATIENCE)
         assert self.process.stdout
+        rest = self.process.stdout.read()
         self.process.stdout.close()
+        assert (code, rest) == (0, "")
 
     def get(self, path: str, method: str = "GET", headers: dict[str, str] | None = None, **query: str) -> Reply:
         asked = f"{self.url}{path}" + (f"?{urllib.parse.urlencode(query)}" if query else "")

@@ -10,6 +10,7 @@ from gateway_addon.page.cells import cell
     [
         ("cost_microdollars", 1530, '<span title="1530 millionths">$0.0015</span>'),
         ("cost_microdollars", None, "–"),
+        ("usd", 0.00153, "$0.0015"),
         ("input_tokens", 12345, "12,345"),
         ("calls", 12345, None),
         ("seconds", 1.5, None),

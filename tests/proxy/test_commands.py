@@ -9,24 +9,21 @@ from mitmproxy import exceptions, http
 from mitmproxy.command import CommandManager
 from mitmproxy.test import taddons, tflow
 
-from gateway_addon.proxy.commands import show
 from gateway_addon.proxy.hooks import GatewayAddon
 from tests.make_demo import DEMO
 from tests.mitmdump import http_flows
-from tests.proxy.test_views import addon, played, socket_flow
-
-__all__ = ["addon"]  # a fixture
+from tests.proxy.test_views import played, socket_flow
 
 PROMPT = "Two players with equal points get different ranks."
 
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[CommandManager, list[http.HTTPFlow]]]:
-    """mitmproxy's commands, and the flows of the demo as they are when it has loaded them."""
+    """mitmproxy's commands, and the flows of the demo as they are when it has loaded them; the last is a WebSocket."""
     addon = GatewayAddon()
     with taddons.context(addon) as context:
         context.configure(addon, gateway_db=str(tmp_path_factory.mktemp("commands") / "gateway.db"))
-        yield context.master.commands, played(addon, *http_flows(DEMO))
+        yield context.master.commands, played(addon, *http_flows(DEMO), socket_flow())
         addon._close()
 
 
@@ -51,9 +48,9 @@ def test_show_tells_the_conversation_with_the_answer(session: Any):
         commands.call("gateway.show", tflow.tflow(resp=True))
 
 
-def test_show_tells_each_turn_of_a_websocket(addon: GatewayAddon):
-    (flow,) = played(addon, socket_flow())
-    text = show(flow)
+def test_show_tells_each_turn_of_a_websocket(session: Any):
+    commands, flows = session
+    text = commands.call("gateway.show", flows[-1])
     assert text.startswith("── system prompt\nBe brief.\n\n── user\nWhy?\n\n── assistant\nSo.\n[")
     assert "responses gpt-5.1 · in 12 out 3" in text
 
@@ -61,7 +58,7 @@ def test_show_tells_each_turn_of_a_websocket(addon: GatewayAddon):
 def test_totals_are_those_of_the_end(session: Any):
     commands, _ = session
     assert commands.call("gateway.totals").startswith(
-        "13 calls, 2 not complete · in 6.4k (cached 4.4k) out 522 · $0.0156"
+        "14 calls, 2 not complete · in 6.4k (cached 4.4k) out 525 · $0.01"
     )
 
 

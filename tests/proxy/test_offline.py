@@ -15,6 +15,7 @@ from gateway_addon.store.bodies import load_body, stored_bodies
 from gateway_addon.store.database import open_readonly
 from gateway_addon.store.schema import USAGE_KEYS
 from tests.client import PATHS, Call, request_body
+from tests.marks import quick
 from tests.mitmdump import Mitmdump, http_flows, rows, run_mitmdump, run_on_file
 from tests.provider import Provider
 from tests.recorded import CASES
@@ -175,7 +176,7 @@ BREAKS = {
 }
 
 
-@pytest.mark.parametrize("outcome", BREAKS)
+@pytest.mark.parametrize("outcome", quick(BREAKS))
 def test_a_broken_call_is_saved_with_both_requests_and_what_came(
     outcome: str, config: Path, provider: Provider, mitmdump: Start, confdir: Path, tmp_path: Path
 ):
@@ -291,9 +292,13 @@ def test_a_plain_capture_says_which_bodies_are_missing(
     [
         ("~comment stream_error", "outcome = 'stream_error'"),
         ("~marked & ~c 200", "outcome IN ('stream_error', 'unreadable', 'upstream_cut') AND http_status = 200"),
-        ("~comment search", "id IN (SELECT request_id FROM tool_calls WHERE name = 'search')"),
-        ("~meta byok_mismatch", "cost_flags LIKE '%byok_mismatch%'"),
-        ("~meta response_undecodable & !~comment http_error", "warnings LIKE '%undecodable%'"),
+        pytest.param(
+            "~comment search", "id IN (SELECT request_id FROM tool_calls WHERE name = 'search')", marks=pytest.mark.long
+        ),
+        pytest.param("~meta byok_mismatch", "cost_flags LIKE '%byok_mismatch%'", marks=pytest.mark.long),
+        pytest.param(
+            "~meta response_undecodable & !~comment http_error", "warnings LIKE '%undecodable%'", marks=pytest.mark.long
+        ),
     ],
 )
 def test_mitmproxys_filters_find_calls_by_their_summary(

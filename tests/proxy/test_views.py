@@ -24,11 +24,11 @@ from tests.mitmweb import Mitmweb
 CATALOGUE = DEMO.parent
 
 
-@pytest.fixture
-def addon(tmp_path: Path) -> Iterator[GatewayAddon]:
+@pytest.fixture(scope="module")
+def addon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayAddon]:
     addon = GatewayAddon()
     with taddons.context(addon) as context:
-        context.configure(addon, gateway_db=str(tmp_path / "gateway.db"))
+        context.configure(addon, gateway_db=str(tmp_path_factory.mktemp("views") / "gateway.db"))
         yield addon
         addon._close()
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 from mitmproxy import eventsequence, http
+from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import taddons, tflow
 from mitmproxy.websocket import WebSocketData, WebSocketMessage
 from wsproto.frame_protocol import Opcode
@@ -18,7 +19,7 @@ from wsproto.frame_protocol import Opcode
 from gateway_addon.api import turns
 from gateway_addon.captures.notes import METADATA
 from gateway_addon.proxy.hooks import GatewayAddon
-from gateway_addon.proxy.websocket import Kept
+from gateway_addon.proxy.websocket import Connection, Kept
 from tests.mitmdump import rows
 from tests.provider import responses
 from tests.provider.answer import Answer, Usage
@@ -27,10 +28,10 @@ Row = dict[str, Any]
 
 
 @contextmanager
-def running(db: Path) -> Iterator[GatewayAddon]:
+def running(db: Path, **options: str) -> Iterator[GatewayAddon]:
     addon = GatewayAddon()
     with taddons.context(addon) as context:
-        context.configure(addon, gateway_db=str(db))
+        context.configure(addon, gateway_db=str(db), **options)
         yield addon
         addon._close()
 
@@ -443,3 +444,113 @@ class TestBugs:
 
 def fail(*_: object, **__: object) -> Any:
     raise RuntimeError("a prompt may stand here")
+
+
+GATEWAY = """
+[providers.sockets]
+api_url = "http://127.0.0.1:9/v1"
+api_kinds = ["responses"]
+dialect = "openai"
+
+[models]
+"acme/mapped" = { provider = "sockets", model = "gpt-5" }
+"acme/free" = { provider = "sockets", model = "vendor/coder-5", free = true }
+"""
+
+
+class GatewaySocket(Socket):
+    """A connection through the gateway; what it says to the client by itself is in `told`."""
+
+    told: list[dict[str, Any]]
+
+    def pass_on(self, data: bytes, *, from_client: bool) -> None:
+        self.messages.append(WebSocketMessage(Opcode.TEXT, from_client, data))
+        self.addon.websocket_message(self.flow)
+        message = self.messages[-1]
+        if not message.dropped:
+            self.sent.append(message.content)
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayAddon]:
+    folder = tmp_path_factory.mktemp("gateway")
+    config = folder / "gateway.toml"
+    config.write_text(GATEWAY)
+    with running(folder / "gateway.db", gateway_config=str(config)) as addon:
+        yield addon
+
+
+class TestGateway:
+    """On any doubt about a message nothing is sent: it would be with the gateway's key."""
+
+    @pytest.fixture
+    def socket(self, gateway: GatewayAddon, monkeypatch: pytest.MonkeyPatch) -> GatewaySocket:
+        flow = upgrade("/api/gateway/responses", "127.0.0.1")
+        flow.client_conn.proxy_mode = ProxyMode.parse("reverse:http://127.0.0.1:9@8080")
+        flow.client_conn.peername = ("127.0.0.1", 1)
+        told: list[dict[str, Any]] = []
+        monkeypatch.setattr(Connection, "_tell", lambda self, message: told.append(json.loads(message)))
+        socket = GatewaySocket(gateway, flow)
+        socket.told = told
+        return socket
+
+    def test_a_turn_is_rewritten_however_its_type_is_written(self, socket: GatewaySocket):
+        socket.pass_on(rb'{"model":"acme/mapped","type":"response\u002ecreate","input":"x"}', from_client=True)
+        assert socket.sent == [rb'{"model":"gpt-5","type":"response\u002ecreate","input":"x"}']
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            pytest.param(b'{"type":"response.create","type":"other"}', id="two types"),
+            pytest.param(b'{"type":"other","type":"response.create","model":"gpt-5"}', id="two types, the other first"),
+            pytest.param(rb'{"type":"response.create","\u0074ype":"other"}', id="two types, one in disguise"),
+            pytest.param(b'{"type":"response.create","model":"gpt-5","model":"gpt-6"}', id="two models"),
+            pytest.param(b'{"type":"response.other","model":"gpt-5"}', id="a model in another message"),
+            pytest.param(b'{"type":"response.create"', id="no JSON"),
+            pytest.param(b"\xff\xfe{", id="no text"),
+            pytest.param(b'{"type":"response.create","input":"x"}', id="no model"),
+        ],
+    )
+    def test_what_may_be_read_in_two_ways_is_refused(self, socket: GatewaySocket, message: bytes):
+        socket.pass_on(message, from_client=True)
+        assert socket.sent == []
+        (event,) = socket.told
+        assert (event["type"], event["status"] in (400, 404)) == ("error", True)
+
+    def test_other_messages_pass(self, socket: GatewaySocket):
+        messages = [b'{"type":"response.cancel"}', b'{"type":"response.steer","input":[{"type":"message"}]}']
+        for message in messages:
+            socket.pass_on(message, from_client=True)
+        assert (socket.sent, socket.told) == (messages, [])
+
+    @pytest.mark.parametrize("place", ["_read", "_asked", "_decide", "_begin"])
+    def test_nothing_is_sent_if_we_fail(self, socket: GatewaySocket, place: str, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(Connection, place, fail)
+        socket.ask(model="acme/mapped")
+        assert socket.sent == []
+        assert socket.told[0]["status"] == 500
+
+    def test_nor_if_we_do_not_follow_the_connection_at_all(
+        self, socket: GatewaySocket, monkeypatch: pytest.MonkeyPatch
+    ):
+        assert socket.addon.calls
+        del socket.addon.calls._sockets[socket.flow]
+        socket.ask(model="acme/mapped")
+        assert socket.sent == []
+
+    def test_nothing_of_a_free_model_is_seen_if_we_fail(self, socket: GatewaySocket, monkeypatch: pytest.MonkeyPatch):
+        socket.ask(model="acme/free")
+        monkeypatch.setattr("gateway_addon.answer.AnswerFeed.feed", fail)
+        socket.answer(*ANSWER)
+        assert [json.loads(message)["code"] for message in socket.sent[1:]] == ["answer_withheld"]
+
+    def test_what_is_kept_is_as_its_sender_sent_it(self, socket: GatewaySocket):
+        answer = [message.replace(b"gpt-5", b"vendor/coder-5") for message in ANSWER]
+        socket.ask(model="acme/free")
+        asked = json.loads(socket.sent[0])
+        socket.answer(*answer)
+        socket.end()
+        assert asked["model"] == "vendor/coder-5"
+        assert not any(b"vendor/coder-5" in message for message in socket.sent[1:])
+        assert json.loads(socket.messages[0].content)["model"] == "acme/free"
+        assert [message.content for message in socket.messages[1:]] == answer

@@ -63,7 +63,7 @@ def write(path: Path, *calls: Call) -> None:
 
 def findings(path: Path, environment: dict[str, str] | None = None) -> list[Finding]:
     with closing(open_readonly(path)) as db:
-        return review(db, environment or {})
+        return review(db, environment or {}).findings
 
 
 def found(path: Path, *calls: Call, environment: dict[str, str] | None = None) -> list[Finding]:

@@ -97,6 +97,7 @@ ENV = f"DB_PASSWORD={PASSWORD}\n"
     ],
     ids=["body", "gzip", "base64", "utf-16", "query", "header", "websocket", "tcp", "dns"],
 )
+@pytest.mark.long
 def test_a_secret_in_any_flow_is_found(path: Path, flow: Flow, place: str):
     (secret,), last = reviewed(path, flow)
     assert (secret["count"], secret["hosts"] and secret["first_seen"]["place"]) == (1, place)
@@ -118,6 +119,7 @@ def test_a_flow_that_posts_the_keys_of_a_conversation_to_a_stranger_is_counted(p
     assert (secret["name"], secret["opens"]) == ("DB_PASSWORD", "a database")
 
 
+@pytest.mark.long
 class TestCredentialsInHeads:
     def test_at_one_host_they_are_a_note(self, path: Path):
         result = run("review", captured(path, exchange(authorization=f"Bearer {PASSWORD}")), "--json")
@@ -142,6 +144,7 @@ class TestCredentialsInHeads:
 
 
 class TestWhatIsNotLookedAt:
+    @pytest.mark.long
     @pytest.mark.parametrize(
         ("flow", "missed"),
         [
