@@ -214,6 +214,7 @@ def tried(program: Program, way: str, confdir: Path) -> Result | None:
         try:
             WAYS[way](run)
         except AssertionError as error:
+            (folder / "fault.txt").write_text(str(error))
             run.faults.append(str(error).splitlines()[0])
         (folder / "heads.json").write_text(json.dumps([_head(request) for request in provider.requests], indent=1))
     (folder / "said.txt").write_text(run.said)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -197,11 +198,17 @@ def test_signals_are_the_agents(name: str, agent: Agent, confdir: Path, tmp_path
         stderr=subprocess.DEVNULL,
         text=True,
         env=clean_environment(),
+        start_new_session=True,
     ) as process:
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.Signals[name])
-        assert (process.stdout.read(), process.wait(PATIENCE)) == (f"got {name}\n", 3)
+        try:
+            said, _ = process.communicate(timeout=PATIENCE)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        assert (said, process.returncode) == (f"got {name}\n", 3)
 
 
 @pytest.mark.long
@@ -209,15 +216,14 @@ def test_ctrl_c_in_a_terminal_comes_once(agent: Agent, confdir: Path, tmp_path: 
     some = agent(
         """
         import signal
-        count = 0
-        def interrupted(*_):
-            global count
-            count += 1
-            print("interrupted", flush=True)
-        signal.signal(signal.SIGINT, interrupted)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGUSR1])
         print("ready", os.isatty(0), flush=True)
-        sys.stdin.readline()
-        print("count", count, flush=True)
+        signal.sigwait([signal.SIGINT])
+        # out of the terminal's foreground, it gets only what is passed on
+        os.setpgid(0, 0)
+        print("apart", flush=True)
+        signal.sigwait([signal.SIGUSR1])
+        print("passed on", signal.SIGINT in signal.sigpending(), flush=True)
         """
     )
     terminal, inside = pty.openpty()
@@ -237,9 +243,13 @@ def test_ctrl_c_in_a_terminal_comes_once(agent: Agent, confdir: Path, tmp_path: 
 
         until(b"ready True")
         os.write(terminal, b"\x03")
-        until(b"interrupted")
-        os.write(terminal, b"\n")
-        until(b"count 1")
+        until(b"apart")
+        os.write(terminal, b"\x03")
+        # shown when the signal has been sent
+        until(b"^C")
+        # passed on behind whatever else is
+        process.send_signal(signal.SIGUSR1)
+        until(b"passed on False")
         until(b"no model calls")
         assert process.wait(PATIENCE) == 0
     os.close(terminal)
