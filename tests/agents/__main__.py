@@ -31,17 +31,19 @@ def main() -> None:
     confdir = CACHE / "mitmproxy"
     confdir.mkdir(parents=True, exist_ok=True)
     ways = asked.way or list(WAYS)
-    lines = []
+    lines, failed = [], False
     for program in programs:
         if program.name in missing:
             lines.append(f"| {program.title} | not tried here: {missing[program.name]} |{' |' * len(ways)}")
             continue
         results = {}
         for way in ways:
-            results[way] = tried(program, way, confdir)
-            print(f"{program.title}, {way}: {_told(results[way])}", flush=True)
+            result = results[way] = tried(program, way, confdir)
+            failed |= result is not None and bool(result.faults)
+            print(f"{program.title}, {way}: {_told(result)}", flush=True)
         lines.append(_line(program, results))
     print("\n".join(["", f"| Agent | API | {' | '.join(ways)} |", "| --- " * (len(ways) + 2) + "|", *lines]))
+    sys.exit(failed)
 
 
 def _line(program: Program, results: dict[str, Result | None]) -> str:
