@@ -27,7 +27,7 @@ from gateway_addon.wire.cut import CONVERSATION, SYSTEM, TOOLS
 from gateway_addon.wire.headers import Headers
 from gateway_addon.wire.text import printable
 
-MAX_DATA, MAX_VALUES = 4_000_000, 120_000
+MAX_DATA, MAX_VALUES = 4_000_000, 300_000
 """Bytes of a body, and values in it, beyond which it is not parsed."""
 
 MAX_EVENTS, PIECE = 10_000, 64_000

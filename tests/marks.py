@@ -10,7 +10,4 @@ def quick(values: Iterable[Any], *chosen: object) -> list[Any]:
     """The cases for `parametrize`: those chosen always, the others with the long ones. None chosen: the first."""
     cases = list(values)
     always = chosen or cases[:1]
-    return [
-        pytest.param(case, id=case if isinstance(case, str) else None, marks=() if case in always else pytest.mark.long)
-        for case in cases
-    ]
+    return [pytest.param(case, id=str(case)[:20], marks=() if case in always else pytest.mark.long) for case in cases]

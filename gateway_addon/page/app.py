@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,8 @@ def metadata(search: str) -> dict[str, Any]:
 
 def application(path: Path, search: str) -> Datasette:
     """Datasette for the database at `path`."""
+    # it would print a whole traceback, with what stands in the rows, for every query that is wrong
+    import_module("datasette.handle_exception").rich = None  # type: ignore[attr-defined]
     if not pm.is_registered(plugin):
         pm.register(plugin)
     site = Datasette([], metadata=metadata(search), settings=SETTINGS, memory=False)
@@ -78,6 +80,9 @@ def serve(path: Path, search: str, port: int, told: Callable[[str], None]) -> No
     with socket.create_server(("127.0.0.1", port)) as listener:
         port = listener.getsockname()[1]
         site = application(path, search)
-        config = uvicorn.Config(guarded(site.app(), port), log_level="error", access_log=False, lifespan="on")
+        # whoever asks is who is connected, whatever a header says
+        config = uvicorn.Config(
+            guarded(site.app(), port), proxy_headers=False, log_level="error", access_log=False, lifespan="on"
+        )
         told(f"http://127.0.0.1:{port}")
         asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))

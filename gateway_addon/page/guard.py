@@ -25,7 +25,8 @@ HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
 )
-CONNECTIONS = Path("/proc/net/tcp")
+CONNECTIONS, READINGS = Path("/proc/net/tcp"), 3
+"""Where Linux lists all connections, each with its owner, and how often it is read."""
 
 
 def guarded(app: App, port: int) -> App:
@@ -68,11 +69,13 @@ def _reason(scope: Scope, hosts: set[bytes]) -> str | None:
 def is_own(address: str, port: int) -> bool:
     """Whether the other end of a connection on 127.0.0.1 is a program of this user, or root's, as far as the system
     tells: Linux does."""
-    try:
-        lines = CONNECTIONS.read_text().splitlines()[1:]
-    except OSError:
-        return True
     end = "{3:02X}{2:02X}{1:02X}{0:02X}:{4:04X}".format(*map(int, address.split(".")), port)
-    owners = [int(fields[7]) for line in lines if (fields := line.split())[1] == end]
-    # a connection that its client has closed already has no owner any more
-    return all(owner in (0, os.getuid()) for owner in owners)
+    # while others come and go, the list may lack one
+    for _ in range(READINGS):
+        try:
+            lines = CONNECTIONS.read_text().splitlines()[1:]
+        except OSError:
+            return True
+        if owners := [int(fields[7]) for line in lines if (fields := line.split())[1] == end]:
+            return all(owner in (0, os.getuid()) for owner in owners)
+    return False

@@ -12,8 +12,10 @@ from gateway_addon.review.findings import Finding, Link, Place, short
 from gateway_addon.review.timeline import Session, Step
 from gateway_addon.wire.text import plain
 
-MAX_ROWS = 400
-"""Steps that are drawn, besides those that findings name."""
+MAX_ROWS = 120
+"""Steps up to which all of a session are drawn."""
+NEAR = 2
+"""Else so many before and after each that a finding names."""
 
 _ROW, _TOP, _LEFT, _INDENT, _WIDTH, _HOSTS = 26, 30, 210, 24, 1240, 960
 _KEPT = 2_000
@@ -76,20 +78,24 @@ def _is_of(found: Finding, calls: set[str]) -> bool:
 
 
 def _rows(session: Session, named: set[Place]) -> tuple[list[_Row], int]:
-    """The steps that are drawn, and how many are not: those that findings name are, whatever their number."""
+    """The steps that are drawn, and how many are not: of a long session those that findings name, with their
+    neighbours, and prompts."""
+    places = [(step.place, step.origin) for step in _drawable(session)]
+    drawn = set(range(len(places)))
+    if len(places) > MAX_ROWS:
+        near = {n + by for n, (place, _) in enumerate(places) if place in named for by in range(-NEAR, NEAR + 1)}
+        prompts = [n for n, (_, origin) in enumerate(places) if origin == "user prompt"][:MAX_ROWS]
+        drawn &= near | {*prompts, len(places) - 1}
     rows: list[_Row] = []
-    others = left_out = 0
-    for step in session.steps():
-        if step.origin == "reasoning":
-            continue
-        if step.place not in named:
-            others += 1
-            if others > MAX_ROWS:
-                left_out += 1
-                continue
-        hosts = marks.contacted(step.action) if step.action and not step.is_result else ()
-        rows.append(_Row(len(rows), replace(step, text=step.text[:_KEPT]), hosts))
-    return rows, left_out
+    for number, step in enumerate(_drawable(session)):
+        if number in drawn:
+            hosts = marks.contacted(step.action) if step.action and not step.is_result else ()
+            rows.append(_Row(len(rows), replace(step, text=step.text[:_KEPT]), hosts))
+    return rows, len(places) - len(rows)
+
+
+def _drawable(session: Session) -> Iterator[Step]:
+    return (step for step in session.steps() if step.origin != "reasoning")
 
 
 def _drawn(rows: Sequence[_Row], findings: Iterable[Finding], masked: Callable[[str], str]) -> Iterator[str]:
@@ -134,7 +140,7 @@ def _edges(chain: Sequence[Link]) -> Iterator[tuple[Link, Link]]:
 
 
 def _told(found: Finding) -> Iterator[str]:
-    opens = f", opens {found.opens}" if found.opens else ""
+    opens = (f" ({found.name})" if found.name else "") + (f", opens {found.opens}" if found.opens else "")
     yield f'<h2><span class="{found.severity}">{found.severity}</span>: {_text(found.rule)}</h2>\n'
     yield f"<p>{_text(found.what)}{_text(opens)}</p>\n<ul>\n"
     for link in found.chain:

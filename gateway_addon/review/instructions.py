@@ -10,6 +10,8 @@ from typing import NamedTuple
 AROUND = 400
 """Characters on either side of an instruction that may tell what is to be done."""
 MAX_SHOWN = 160
+_SAME = 40
+"""Characters at its beginning by which an instruction is known again within another."""
 MAX_FOUND = 20
 """Instructions of one text that are told."""
 
@@ -49,7 +51,7 @@ _PATTERNS = tuple(
             _MODELS,
             rf"\b(?:note|attention|important|message|instructions?|notice|warning|task)(?: ?:)? (?:to|for) "
             rf"(?:any |the |all |every )?{_MODEL}\b(?!['\w])"
-            rf"|(?:^|[\n.!>:*#-]\s{{0,8}})(?:dear |hey |hello |attention,? )?{_MODEL} ?[,:] ?{_DO}\b"
+            rf"|(?:^|[\n.!>:*#-])\s{{0,8}}(?:dear |hey |hello |attention,? )?{_MODEL} ?[,:] ?{_DO}\b"
             rf"|\bif you (?:a|')re an? {_MODEL}\b"
             rf"|\bwhen(?:ever)? an? {_MODEL} (?:reads?|sees?|process(?:es)?|summari[sz]es?|loads?) this\b",
         ),
@@ -116,7 +118,7 @@ def instructions_in(text: str) -> list[Instruction]:
     found: dict[str, Instruction] = {}
     for one in _all(text):
         # what is hidden is found as a part of the whole text as well
-        if not any(other in one.said for other in found):
+        if not any(other in one.said or one.said[:_SAME] in other for other in found):
             found[one.said] = one
         if len(found) == MAX_FOUND:
             break
@@ -154,10 +156,15 @@ def _plain(text: str, hidden: str | None) -> Iterator[Instruction]:
     # of a few letters the lower case is longer
     text = text if len(lower) == len(text) else lower
     reminders = list(_between(text, *_REMINDER))
+    covered = 0
     for at, to in sorted(_spans(lower)):
+        if at < covered:
+            # the same line says it in several ways
+            continue
         start = max(text.rfind("\n", 0, at + 1) + 1, at - MAX_SHOWN // 4)
         end = text.find("\n", to)
-        said = text[start : end if end >= 0 else len(text)][:MAX_SHOWN].strip()
+        covered = min(end if end >= 0 else len(text), start + MAX_SHOWN)
+        said = text[start:covered].strip()
         around = text[max(0, at - AROUND) : to + AROUND]
         yield Instruction(said, hidden, around, any(first <= at < last for first, last in reminders))
 

@@ -21,6 +21,7 @@ from gateway_addon.captures import notes
 from tests.attacks.conftest import Gateway, exchange, request, status
 from tests.client import PATHS, Call, request_body
 from tests.gateways import CLIENT, KEYS, TOKENS, until
+from tests.marks import quick
 from tests.mitmdump import Mitmdump, http_flows, rows
 from tests.test_gateway import Http2
 
@@ -272,9 +273,7 @@ LARGEST_FLOW = 4000
 
 
 @pytest.mark.parametrize("head", LARGE_HEADS.values(), ids=list(LARGE_HEADS))
-@pytest.mark.parametrize(
-    "method", ["POST", *(pytest.param(name, marks=pytest.mark.long) for name in ("HEAD", "A" * 5000))]
-)
+@pytest.mark.parametrize("method", quick(["POST", "HEAD", "A" * 5000]))
 def test_a_refused_stranger_writes_little_whatever_the_head(head: list[str], method: str, gateway: Gateway) -> None:
     """Each is answered as ever; mitmproxy saves every flow, and some have a row."""
     before = len(http_flows(gateway.flows))

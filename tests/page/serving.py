@@ -42,7 +42,9 @@ class Page:
         assert self.process.stdout
         rest = self.process.stdout.read()
         self.process.stdout.close()
-        assert (code, rest) == (0, "")
+        # Datasette says which SQL it could not run
+        assert code == 0, rest
+        assert "Traceback" not in rest, rest
 
     def get(self, path: str, method: str = "GET", headers: dict[str, str] | None = None, **query: str) -> Reply:
         asked = f"{self.url}{path}" + (f"?{urllib.parse.urlencode(query)}" if query else "")

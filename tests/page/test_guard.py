@@ -86,6 +86,8 @@ def test_a_connection_has_an_owner(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         another.write_text(lines.replace(line, " ".join([*fields[:7], "12345", *fields[8:]])))
         monkeypatch.setattr(guard, "CONNECTIONS", another)
         assert not is_own(*end)
+        another.write_text(lines.replace(line, line.replace(fields[1], "0100007F:0000")))
+        assert not is_own(*end)
 
 
 def test_where_the_system_does_not_tell_the_address_has_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

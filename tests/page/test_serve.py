@@ -121,6 +121,8 @@ class TestPages:
 
     def test_nobody_else_is_shown_anything_and_nothing_is_written(self, page: Page):
         assert page.get("/", headers={"host": "evil.example"}).status == 403
+        # nobody can say that they are somebody else
+        assert page.get("/", headers={"x-forwarded-for": "192.0.2.1", "forwarded": "for=192.0.2.1"}).status == 200
         assert page.get("/gateway", method="POST").status == 403
         assert page.get("/gateway.json", sql="delete from requests").status == 400
         assert page.get("/gateway.db").status in (403, 404)
