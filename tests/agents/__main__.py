@@ -1,7 +1,7 @@
 """Real agents, run against the fake provider: `python -m tests.agents [AGENT ...] [--way WAY ...]`.
 
 Not a part of the test command. It needs root on Linux, as agents run where there is no network but the loopback
-(`unshare -n`), and npm. Prints the table of the README; what they said is in the folder `runs` of the cache.
+(`unshare`), and npm. Prints the table of the README; what they said is in the folder `runs` of the cache.
 """
 
 import argparse
@@ -26,22 +26,27 @@ def main() -> None:
         missing = {program.name: why for program in programs if (why := program.install())}
         os.environ[INSIDE] = "\n".join(["-", *(f"{name}={why}" for name, why in missing.items())])
         inside = 'ip link set lo up && exec "$0" -m tests.agents "$@"'
-        os.execvp("unshare", ["unshare", "-n", "sh", "-c", inside, sys.executable, *sys.argv[1:]])
+        # a process space of its own, too: what agents leave running ends with it
+        os.execvp(
+            "unshare", ["unshare", "-n", "-p", "-f", "--mount-proc", "sh", "-c", inside, sys.executable, *sys.argv[1:]]
+        )
     missing = dict(line.split("=", 1) for line in os.environ[INSIDE].splitlines()[1:])
     confdir = CACHE / "mitmproxy"
     confdir.mkdir(parents=True, exist_ok=True)
     ways = asked.way or list(WAYS)
-    lines = []
+    lines, failed = [], False
     for program in programs:
         if program.name in missing:
             lines.append(f"| {program.title} | not tried here: {missing[program.name]} |{' |' * len(ways)}")
             continue
         results = {}
         for way in ways:
-            results[way] = tried(program, way, confdir)
-            print(f"{program.title}, {way}: {_told(results[way])}", flush=True)
+            result = results[way] = tried(program, way, confdir)
+            failed |= result is not None and bool(result.faults)
+            print(f"{program.title}, {way}: {_told(result)}", flush=True)
         lines.append(_line(program, results))
     print("\n".join(["", f"| Agent | API | {' | '.join(ways)} |", "| --- " * (len(ways) + 2) + "|", *lines]))
+    sys.exit(failed)
 
 
 def _line(program: Program, results: dict[str, Result | None]) -> str:

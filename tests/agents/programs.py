@@ -72,18 +72,27 @@ class Program:
         folder = CACHE / self.name
         folder.mkdir(parents=True, exist_ok=True)
         if self.is_python:
-            # the newest that the package takes
-            commands = [["uv", "venv", "--seed", "--python", "3.12", "."], ["bin/pip", "install", "-q", self.package]]
+            uv = os.environ.get("UV", "uv")
+            # no newer Python is taken by it
+            venv = [uv, "venv", "-q", "--seed", "--allow-existing", "--python", ">=3.10,<3.13", "."]
+            why = _failure([venv, ["bin/pip", "install", "-q", self.package]], folder)
         else:
             (folder / "package.json").write_text('{"private": true}')
-            commands = [[*NPM_INSTALL, self.package]]
-        for command in commands:
-            env = os.environ | {"PATH": f"{NODE}:{os.environ['PATH']}"}
-            done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
-            if done.returncode:
-                lines = done.stderr.splitlines() or ["no reason given"]
-                return next((line for line in lines if "notarget" in line.lower()), lines[-1])
-        return "" if self.path.exists() else "installed without its program"
+            if why := _failure([[*NPM_INSTALL, self.package]], folder):
+                # a registry may have the newest one before all that it is made of
+                newest = _said("npm", "view", self.package, "version").strip()
+                why = _failure([[*NPM_INSTALL, f"{self.package}@<{newest}"]], folder)
+        return why or ("" if self.path.exists() else "installed without its program")
+
+
+def _failure(commands: list[list[str]], folder: Path) -> str:
+    """Run commands there until one fails. Returns what that one says; "" if none did."""
+    env = os.environ | {"PATH": f"{NODE}:{os.environ['PATH']}"}
+    for command in commands:
+        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+        if done.returncode:
+            return (done.stderr.splitlines() or ["no reason given"])[-1]
+    return ""
 
 
 def install_node() -> None:
