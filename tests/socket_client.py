@@ -1,6 +1,7 @@
 """A client of Responses over a WebSocket: the OpenAI SDK's own, where it is new enough to have one."""
 
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -48,7 +49,8 @@ class Conversation:
 
     def leave(self) -> None:
         """Hang up without a word."""
-        self.connection._connection.socket.close()
+        # closed only, it would go on in the thread that reads from it
+        self.connection._connection.socket.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
