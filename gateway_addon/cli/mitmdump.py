@@ -90,7 +90,10 @@ class Mitmdump:
         if before is None:
             self._process.send_signal(signal.SIGTERM)
         try:
-            self._process.wait(LAST_SECONDS)
+            code = self._process.wait(LAST_SECONDS)
+            if code < 0 and code != -signal.SIGTERM:
+                # it was on its way already: a process with threads ends by and by
+                before = code
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
