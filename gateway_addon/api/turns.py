@@ -32,6 +32,8 @@ _ENDS = "|".join(responses.TERMINAL_STEPS)
 _TELLING = re.compile(rb'"type"\s*:\s*"(?:error|response\.(?:created|%b))"|"stream_id"' % _ENDS.encode())
 _END = re.compile(rf"response\.(?:{_ENDS})")
 
+SENT_IN = "client_metadata"
+
 SENT_WITH = "ws_request_header_"
 """How members of `client_metadata` begin that are headers of the turn: Codex sends no others once it is connected."""
 
@@ -58,16 +60,17 @@ def stream_of(body: Json | None) -> str | None:
 
 def headers_of(upgrade: Headers, body: Json | None) -> Headers:
     """The headers of a turn: the connection's own are as old as that, and `client_metadata` has some anew."""
-    sent = {name: value for name, value in _sent_with(body) if value}
+    sent = {name: value for _, name, value in sent_with(body) if value}
     return Headers([*((name, value) for name, value in _fields(upgrade) if name not in sent), *sent.items()])
 
 
-def _sent_with(body: Json | None) -> Iterator[tuple[str, str | None]]:
-    for name, value in mapping((body or {}).get("client_metadata")).items():
-        if name.startswith(SENT_WITH):
-            yield name.removeprefix(SENT_WITH).lower().replace("_", "-"), text(value)
-        elif name.startswith("x-"):
-            yield name.lower(), text(value)
+def sent_with(body: Json | None) -> Iterator[tuple[str, str, str | None]]:
+    """The headers that a body's `SENT_IN` holds: the member, the header's name, its value."""
+    for member, value in mapping((body or {}).get(SENT_IN)).items():
+        if member.startswith(SENT_WITH):
+            yield member, member.removeprefix(SENT_WITH).lower().replace("_", "-"), text(value)
+        elif member.startswith("x-"):
+            yield member, member.lower(), text(value)
 
 
 def _fields(headers: Headers) -> Iterator[tuple[str, str]]:
@@ -85,6 +88,13 @@ class Said:
     fails: bool = False
     """An error; of an answer that has begun more may come."""
     stream_id: str | None = None
+    response_id: str | None = None
+    """Of the answer that it names."""
+
+    @property
+    def refuses(self) -> bool:
+        """An error instead of an answer."""
+        return self.fails and self.ends
 
     def ends_turn(self, *, has_begun: bool) -> bool:
         """Whether it is the last message of a turn whose answer had been named before, or not."""
@@ -108,6 +118,7 @@ def read_message(message: bytes) -> Said:
         ends=_END.fullmatch(kind) is not None or (fails and "status" in event),
         fails=fails,
         stream_id=stream_of(event),
+        response_id=text(mapping(event.get("response")).get("id")),
     )
 
 
@@ -121,14 +132,25 @@ class Opened(Protocol):
     def has_begun(self) -> bool:
         """Its answer has been named."""
 
+    @property
+    def response_id(self) -> str | None:
+        """How."""
+
 
 def turn_of[T: Opened](said: Said, there: Sequence[T]) -> T | None:
-    """The turn that a message belongs to, of those that wait for an answer: the one whose stream it names; else the
-    first, as they are answered in their order. None: an answer to none of them."""
-    named = [turn for turn in there if turn.stream_id is not None and turn.stream_id == said.stream_id]
-    if named or not said.begins:
-        return next(iter(named or there), None)
-    return next((turn for turn in there if not turn.has_begun), None)
+    """The turn that a message belongs to, of those that wait for an answer: the one whose answer it names; else the
+    first of the stream that it names, or of those that name none, as they are answered in their order. None: an answer
+    to none of them."""
+    if said.response_id and (named := [turn for turn in there if turn.response_id == said.response_id]):
+        return named[0]
+    possible = [turn for turn in there if turn.stream_id == said.stream_id] or there
+    if said.response_id:
+        possible = [turn for turn in possible if turn.response_id is None]
+    if said.begins or said.refuses:
+        # who refuses a turn while another runs means the one it has not begun
+        waiting = [turn for turn in possible if not turn.has_begun]
+        possible = waiting if said.begins else waiting or possible
+    return next(iter(possible), None)
 
 
 def error_message(refusal: Refusal, stream_id: str | None) -> bytes:

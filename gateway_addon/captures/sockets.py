@@ -28,6 +28,7 @@ class Exchange:
     stream_id: str | None
     answers: list[WebSocketMessage] = field(default_factory=list)
     has_begun: bool = False
+    response_id: str | None = None
     has_ended: bool = False
 
 
@@ -47,7 +48,8 @@ def exchanges(flow: http.HTTPFlow) -> Iterator[Exchange]:
         waiting = [one for one in found if not one.has_ended and one.request.dropped == message.injected]
         if (turn := turns.turn_of(said, waiting)) is not None:
             turn.answers.append(message)
-            turn.has_begun = turn.has_begun or said.begins
+            if said.begins:
+                turn.has_begun, turn.response_id = True, said.response_id
             turn.has_ended = said.ends_turn(has_begun=turn.has_begun)
     yield from found
 

@@ -49,7 +49,7 @@ class Agent:
     file: str = ""
     keys: tuple[tuple[str, ...], ...] = ()
     """Variables of its keys, those together that do for each other: on gateway paths the first of them gets a
-    placeholder if none is set, as the gateway has keys of its own."""
+    placeholder and the others nothing, as the gateway has keys of its own."""
     login: Login | None = None
     has_many_providers: bool = False
     """Its own files say whom it calls, and with which key. Only a forward proxy sees all of that, and sends no key to
@@ -150,12 +150,14 @@ def providers(agent: Agent) -> list[str]:
 
 def upstream(agent: Agent, provider: str, given: str, env: Mapping[str, str], program: str) -> str:
     """The base URL that a provider's calls go to: the given one; else the one that the variable has already, as of a
-    gateway that is there; else that of the agent's login, or the provider's own."""
+    gateway that is there; else that of the agent's login, or the provider's own. Raises ValueError for no URL."""
     if given:
         return _as_taken(provider, given)
     for name, value in agent.env.items():
-        if value == f"${provider}" and env.get(name, "").startswith(("http://", "https://")):
-            return env[name].rstrip("/")
+        if value == f"${provider}" and (there := env.get(name, "").strip()):
+            if not re.match("https?://[^/]", there, re.IGNORECASE):
+                raise ValueError(f"{name}: {there!r} is no URL")
+            return there.rstrip("/")
     login = agent.login
     if login and provider in login.upstreams and login.answer in _asked([program, *login.ask], env):
         return login.upstreams[provider]
@@ -207,7 +209,9 @@ def settings(
         values["file"] = str(file)
     given = {name: _joined(env.get(name, ""), Template(text).substitute(values)) for name, text in agent.env.items()}
     if gateway:
-        given |= {names[0]: "gateway-addon" for names in agent.keys if not any(map(env.get, names))}
+        # the key of one vendor is nothing to another; what the gateway spends are keys of its own
+        for first, *others in agent.keys:
+            given |= {first: "gateway-addon"} | dict.fromkeys(filter(env.get, others), "")
     args = agent.args if not gateway or agent.gateway_args is None else agent.gateway_args
     return given, [Template(text).substitute(values) for text in args]
 

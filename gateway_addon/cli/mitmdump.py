@@ -38,7 +38,7 @@ class NotStarted(click.ClickException):
 
 
 class Mitmdump:
-    """A running mitmdump with our addon. Its output goes to the file `log`, made anew for the owner's eyes only.
+    """A running mitmdump with our addon. Its output is added to the file `log`, which is for the owner's eyes only.
 
     `modes` are without addresses: each gets a port of `ports`. Entering waits until all listen; `NotStarted` says in
     one line why they do not.
@@ -50,7 +50,7 @@ class Mitmdump:
         """Of the start."""
         self._news = threading.Condition()
         self._is_silent = False
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         try:
             self._log = os.fdopen(os.open(log, flags, 0o600), "wb", buffering=0)
         except OSError as error:

@@ -83,7 +83,10 @@ def run(
     if not path.parent.is_dir():
         raise Unreadable(f"{path}: its folder does not exist")
     forward = forward or (agent.has_many_providers and not (gateway or upstream))
-    way = _way(agent, program, upstream, gateway=gateway, forward=forward)
+    try:
+        way = _way(agent, program, upstream, gateway=gateway, forward=forward)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     options = {
         "flow_detail": "0",
         # named, it is made or read before a client can call
@@ -101,6 +104,8 @@ def run(
     arguments = [*(f"{name}={value}" for name, value in options.items() if name not in asked), *more]
     options |= asked
     path = Path(options["gateway_db"])
+    if not path.name:
+        raise Unreadable("gateway_db: names no file")
     log = path.with_name(f"{path.name}.log")
     began = time.time()
     with _signals() as passing, tempfile.TemporaryDirectory(prefix="gateway-addon-") as folder:

@@ -152,6 +152,8 @@ def _turn(
         return refusal
     if (request.json or {}).get("type") != turns.CREATE or _is_named_twice("type", request.body or b""):
         return Refusal(400, f"a message that names a model must be a {turns.CREATE!r}.", "invalid_body")
+    if _is_named_twice("stream_id", request.body or b""):
+        return Refusal(400, "`stream_id` is named twice.", "invalid_body")
     planned = _model_call(request, reverse_target, settings, target, turns.KIND)
     if isinstance(planned, Plan) and planned.provider.id != provider.id:
         model = (request.json or {}).get("model")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
+from gateway_addon.api import turns
 from gateway_addon.api.base import ApiKind, Json, Operation
 from gateway_addon.api.values import items, mapping, objects, text
 from gateway_addon.config import Settings
@@ -254,6 +255,9 @@ TRACKING_HEADERS = (
 """Where the agents' headers name a person or a session."""
 
 
+_HYPHENED = {name.replace("_", "-") for name in TRACKING_HEADERS}
+
+
 def tracking_ids(call: RuleContext) -> list[Operation]:
     """With a salt, ids leave as hashes: one for each id, so that caches still fit, but another at every provider."""
     salt = call.settings.secret(call.settings.rewrite.tracking_salt_env)
@@ -262,6 +266,12 @@ def tracking_ids(call: RuleContext) -> list[Operation]:
     ids: dict[tuple[str, ...], str | None] = {("headers", name): call.headers.get(name) for name in TRACKING_HEADERS}
     places = [tuple(place.split("/")[1:]) for place in call.kind.TRACKING_PLACES]
     ids |= {("body", *place): _at(call.body, place) for place in places}
+    # headers of a turn on a WebSocket, where they cannot be headers
+    ids |= {
+        ("body", turns.SENT_IN, member): value
+        for member, name, value in turns.sent_with(call.body)
+        if name.replace("_", "-") in _HYPHENED
+    }
     return [_replace(*place, value=_hash(salt, call.choice.provider.id, id)) for place, id in ids.items() if id]
 
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -25,6 +25,7 @@ from gateway_addon.call import Call, Head, Passage, Request, read_request
 from gateway_addon.captures import notes
 from gateway_addon.captures.notes import Notes
 from gateway_addon.config import Settings
+from gateway_addon.gateway.answers import AnswerChange
 from gateway_addon.gateway.replies import INTERNAL_ERROR
 from gateway_addon.masking import Mask
 from gateway_addon.outcome import CLEAN, End
@@ -138,6 +139,8 @@ class Turn:
     """Leads an event to the reader, and returns what the client gets (`under_way.recorder`)."""
     has_begun: bool = False
     """Its answer has been named."""
+    response_id: str | None = None
+    """How."""
     is_ending: bool = False
     """An error has come in its answer, of which more may follow."""
     is_masked: bool = False
@@ -198,11 +201,14 @@ class Connection:
         left_out = notes.left_out(flow)
         notes.begin_turns(flow, left_out)
         self._number = left_out
-        self._successors = 0
+        self._successors: Counter[str] = Counter()
         self._kept = Kept(limit if flow.live else sys.maxsize, left_out)
         self._open: list[Turn] = []
-        self._latest: Turn | None = None
-        self._steering: Request | None = None
+        self._latest: dict[str | None, Turn] = {}
+        """By stream, the last turn that was sent; the latest of all is the last."""
+        self._steering: list[Request] = []
+        self._hidden: list[AnswerChange] = []
+        """What no client may see of any turn so far."""
         self._put_back: tuple[WebSocketMessage, bytes] | None = None
         self._comment = ""
         self._clock = flow.request.timestamp_start
@@ -296,10 +302,9 @@ class Connection:
         self._kept.add(len(message.content), begins=begins)
         if not begins:
             if turns.steers(request.json):
-                self._steering = request
+                self._steering.append(request)
             return None
         self._number += 1
-        self._successors = 0
         for turn in [turn for turn in self._open if turn.is_ending]:
             self._end(turn, CLEAN)
         if message.dropped and not was_refused:
@@ -332,7 +337,12 @@ class Connection:
         turn = Turn(asked.name, followed, asked.noted, turns.stream_of(asked.request.json), recorder(followed))
         turn.is_masked = self._is_masked
         self._open.append(turn)
-        self._latest = turn
+        if not turn.is_refused:
+            self._latest.pop(turn.stream_id, None)
+            self._latest[turn.stream_id] = turn
+        change = call.passage.change
+        if change and change.fails_closed and change not in self._hidden:
+            self._hidden.append(change)
         return turn
 
     def _tell(self, message: bytes) -> None:
@@ -348,11 +358,14 @@ class Connection:
         # what is answered here is told from what comes from there
         turn = turns.turn_of(said, [turn for turn in self._open if turn.is_refused == message.injected])
         if turn is None and said.begins and not message.injected:
-            turn = self._go_on(message)
+            turn = self._go_on(message, said.stream_id)
         if turn is None:
+            if self._must_hide(message):
+                message.drop()
             return
         turn.latest = turn.followed.elapsed()
-        turn.has_begun = turn.has_begun or said.begins
+        if said.begins:
+            turn.has_begun, turn.response_id = True, said.response_id
         turn.is_masked = turn.is_masked or self._is_masked
         event = frames.as_event(content)
         given = turn.record(event)
@@ -373,17 +386,39 @@ class Connection:
         for other in instead[1:]:
             self._tell(other)
 
-    def _go_on(self, message: WebSocketMessage) -> Turn | None:
-        """The server goes on by itself where a client has steered an answer: a call that no `response.create` began."""
-        steering, self._steering = self._steering, None
-        if steering is None or self._latest is None:
+    def _must_hide(self, message: WebSocketMessage) -> bool:
+        """Whether a message that belongs to no turn may tell what a free model is, or costs."""
+        if not self._hidden or message.injected:
+            return False
+        return b'"usage"' in message.content or any(change.is_named_in(message.content) for change in self._hidden)
+
+    def _go_on(self, message: WebSocketMessage, stream_id: str | None) -> Turn | None:
+        """The server goes on by itself where a client has steered an answer: a call that no `response.create` began.
+
+        On a way that fails closed any answer that nobody asked for is taken for one that goes on.
+        """
+        latest = self._latest.get(stream_id) or next(reversed(self._latest.values()), None)
+        if latest is None:
             return None
-        before = self._latest.followed.call
-        self._successors += 1
-        name = f"{self._number}.{self._successors}"
+        number = latest.name.partition(".")[0]
+        name = f"{number}.{self._successors[number] + 1}"
+        steering = self._take_steering(stream_id)
+        if steering is None and not self._way.fails_closed and name not in self._noted:
+            return None
+        before = latest.followed.call
+        self._successors[number] += 1
+        steering = steering or before.request
         passage = replace(before.passage, model=before.facts.model, rewrites=())
         asked = Asked(name, steering, self._noted.get(name, Notes()), message.timestamp)
         return self._begin(asked, self._call(asked, passage))
+
+    def _take_steering(self, stream_id: str | None) -> Request | None:
+        """The first message that has steered this stream, or else any, and was not answered yet."""
+        found = [one for one in self._steering if turns.stream_of(one.json) == stream_id] or self._steering
+        if not found:
+            return None
+        self._steering = [one for one in self._steering if one is not found[0]]
+        return found[0]
 
     # -- ends ----------------------------------------------------------------------------------------------------
 

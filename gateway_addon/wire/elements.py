@@ -170,7 +170,8 @@ def read(
             if beginning and (scanner.at, part) == (beginning.start, beginning.part):
                 first, end = scanner.at, len(beginning.sent)
                 elements += trail.join(beginning.elements)
-                separators |= beginning.separators
+                # between the elements of which none stands in it, there may be another one now
+                separators |= beginning.separators if len(beginning.elements) > 1 else set()
                 scanner.at = end
                 continue
             if elements:

@@ -31,12 +31,13 @@ def test_claude_code_is_given_a_base_url_and_says_what_calls_are_for(tmp_path: P
     )
 
 
-def test_on_gateway_paths_a_placeholder_stands_for_a_key_unless_there_is_one(tmp_path: Path):
+def test_on_gateway_paths_a_placeholder_stands_for_a_key_whichever_there_is(tmp_path: Path):
+    """The gateway's provider may be another vendor."""
     given, _ = settings("claude", tmp_path, gateway=True)
     assert given["ANTHROPIC_BASE_URL"] == "http://127.0.0.1:8080/api/gateway"
     assert given["ANTHROPIC_AUTH_TOKEN"] == "gateway-addon"
     given, _ = settings("claude", tmp_path, gateway=True, env={"ANTHROPIC_API_KEY": "key"})
-    assert "ANTHROPIC_AUTH_TOKEN" not in given
+    assert (given["ANTHROPIC_AUTH_TOKEN"], given["ANTHROPIC_API_KEY"]) == ("gateway-addon", "")
 
 
 def test_codex_is_told_by_arguments_that_are_toml(tmp_path: Path):
@@ -79,6 +80,12 @@ def test_a_base_url_that_is_there_already_stays_the_upstream():
         "openai": "https://corp.example/v1",
         "openrouter": "https://openrouter.ai/api/v1",
     }
+
+
+def test_it_does_so_however_it_is_written():
+    assert native("claude", {"ANTHROPIC_BASE_URL": " HTTPS://corp.example "}) == {"anthropic": "HTTPS://corp.example"}
+    with pytest.raises(ValueError, match=r"ANTHROPIC_BASE_URL: 'corp\.example' is no URL"):
+        native("claude", {"ANTHROPIC_BASE_URL": "corp.example"})
 
 
 @pytest.mark.parametrize("given", ["http://127.0.0.1:9000", "http://127.0.0.1:9000/v1", "http://127.0.0.1:9000/v1/"])

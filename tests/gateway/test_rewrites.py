@@ -441,6 +441,19 @@ class TestTrackingIds:
         _, changed = rewritten("responses", {}, headers=headers, salt="salt")
         assert changed == {"x-session-id": self.hashed("s"), "session_id": self.hashed("s")}
 
+    def test_in_headers_that_a_body_holds(self):
+        """As Codex sends them with each turn of a WebSocket."""
+        held = {
+            "x-codex-window-id": "w",
+            "ws_request_header_session_id": "s",
+            "ws_request_header_x_codex_parent_thread_id": "t",
+        }
+        sent, _ = rewritten("responses", {"client_metadata": held | {"x-other": "o", "note": "n"}}, salt="salt")
+        assert sent["client_metadata"] == {name: self.hashed(id_) for name, id_ in held.items()} | {
+            "x-other": "o",
+            "note": "n",
+        }
+
     def test_differ_from_provider_to_provider(self):
         assert self.hashed("u", "p") != self.hashed("u", "q")
         assert rewrites._hash(SecretStr("salt"), "q", "u") == self.hashed("u", "q")

@@ -554,3 +554,121 @@ class TestGateway:
         assert not any(b"vendor/coder-5" in message for message in socket.sent[1:])
         assert json.loads(socket.messages[0].content)["model"] == "acme/free"
         assert [message.content for message in socket.messages[1:]] == answer
+
+
+def free(id_: str, **members: Any) -> list[bytes]:
+    """An answer of the free model's, as its provider sends it."""
+    found = [json.loads(message) for message in said(id_, **members)]
+    for event in found:
+        if "response" in event:
+            event["response"]["model"] = "vendor/coder-5"
+            if event["response"].get("usage"):
+                event["response"]["usage"]["cost"] = 0.5
+    return [json.dumps(event).encode() for event in found]
+
+
+STEER = b'{"type":"response.steer","input":"x"}'
+
+
+class TestWhatAFreeModelIs:
+    """No order of messages has a client see its name or its cost, and each answer stays with its turn."""
+
+    @pytest.fixture
+    def socket(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GatewaySocket]:
+        config = tmp_path / "gateway.toml"
+        config.write_text(GATEWAY)
+        with running(tmp_path / "gateway.db", gateway_config=str(config)) as addon:
+            flow = upgrade("/api/gateway/responses", "127.0.0.1")
+            flow.client_conn.proxy_mode = ProxyMode.parse("reverse:http://127.0.0.1:9@8080")
+            flow.client_conn.peername = ("127.0.0.1", 1)
+            monkeypatch.setattr(Connection, "_tell", lambda self, message: None)
+            socket = GatewaySocket(addon, flow)
+            socket.told = []
+            yield socket
+            answers = [sent for sent in socket.sent if b'"response.create"' not in sent]
+            assert answers
+            assert not [sent for sent in answers if b"vendor/coder-5" in sent or b'"cost"' in sent]
+
+    def rows_of(self, socket: GatewaySocket) -> list[tuple[Any, ...]]:
+        socket.end()
+        found = stored(socket.addon)
+        return columns(found, "turn", "request_model", "outcome", "response_id", "input_tokens")
+
+    def test_an_error_for_something_else(self, socket: GatewaySocket):
+        socket.ask(model="acme/free")
+        socket.pass_on(b'{"type":"junk"}', from_client=True)
+        socket.answer(error(status=400), *free("a"))
+        assert [row[2:] for row in self.rows_of(socket)] == [
+            ("stream_error", None, None),
+            ("complete", "resp_a", 100),
+        ]
+
+    def test_a_second_turn_that_is_refused_while_the_first_runs(self, socket: GatewaySocket):
+        socket.ask(model="acme/free")
+        answer = free("a")
+        socket.answer(answer[0])
+        socket.ask(model="acme/mapped")
+        socket.answer(error(status=400), *answer[1:])
+        assert self.rows_of(socket) == [
+            ("/1", "acme/free", "complete", "resp_a", 100),
+            ("/2", "acme/mapped", "stream_error", None, None),
+        ]
+
+    def test_an_answer_that_goes_on_behind_a_turn_refused_here(self, socket: GatewaySocket):
+        socket.ask(model="acme/free")
+        answer = free("a")
+        socket.answer(answer[0])
+        socket.ask(model="")
+        socket.pass_on(STEER, from_client=True)
+        socket.answer(answer[-1], *free("b"))
+        found = self.rows_of(socket)
+        assert [row for row in found if row[0].startswith("/1")] == [
+            ("/1", "acme/free", "complete", "resp_a", 100),
+            ("/1.1", "acme/free", "complete", "resp_b", 100),
+        ]
+
+    def test_an_answer_that_goes_on_in_its_own_stream(self, socket: GatewaySocket):
+        socket.ask(model="acme/free", stream_id="a")
+        socket.ask(model="acme/mapped", stream_id="b")
+        first, second = free("a", stream_id="a"), said("b", stream_id="b")
+        socket.answer(first[0], second[0])
+        socket.pass_on(b'{"type":"response.steer","stream_id":"a","input":"x"}', from_client=True)
+        socket.answer(first[-1], *free("c", stream_id="a"), *second[1:])
+        assert {row[0]: row[1:] for row in self.rows_of(socket)} == {
+            "/1": ("acme/free", "complete", "resp_a", 100),
+            "/1.1": ("acme/free", "complete", "resp_c", 100),
+            "/2": ("acme/mapped", "complete", "resp_b", 100),
+        }
+
+    def test_two_that_steer_one_answer(self, socket: GatewaySocket):
+        socket.ask(model="acme/free")
+        answer = free("a")
+        socket.answer(answer[0])
+        for _ in range(2):
+            socket.pass_on(STEER, from_client=True)
+        socket.answer(answer[-1], *free("b"), *free("c"))
+        assert [(row[0], row[3]) for row in self.rows_of(socket)] == [
+            ("/1", "resp_a"),
+            ("/1.1", "resp_b"),
+            ("/1.2", "resp_c"),
+        ]
+
+    def test_a_stream_without_a_name_beside_one_with(self, socket: GatewaySocket):
+        socket.ask(model="acme/mapped", stream_id="b")
+        paid = said("b", stream_id="b")
+        socket.answer(paid[0])
+        socket.ask(model="acme/free")
+        socket.answer(*free("a"), *paid[1:])
+        assert self.rows_of(socket) == [
+            ("/1", "acme/mapped", "complete", "resp_b", 100),
+            ("/2", "acme/free", "complete", "resp_a", 100),
+        ]
+
+    def test_what_belongs_to_no_turn(self, socket: GatewaySocket):
+        socket.ask(model="acme/free")
+        socket.answer(*free("a"))
+        before = len(socket.sent)
+        late = b'{"type":"response.note","text":"vendor/coder-5"}', b'{"type":"rate","usage":{"cost":1}}'
+        socket.answer(*late, b'{"type":"keepalive"}')
+        assert socket.sent[before:] == [b'{"type":"keepalive"}']
+        socket.end()

@@ -96,6 +96,13 @@ def test_a_beginning_that_is_known_changes_no_result(begun: list[Any], ends: lis
         assert found.sha256 == hashlib.sha256(sent).hexdigest()
 
 
+def test_what_stands_behind_the_only_element_of_a_beginning_is_not_in_it(remembered: Memory):
+    elements_of = ['{"role":"user","content":"' + "x" * elements.MIN_REMEMBERED + '"}', *["{}"] * elements.LAST]
+    for separator in (", ", ","):
+        sent = b'{"messages":[' + separator.join(elements_of).encode() + b"]}"
+        assert described(remembered.read(sent)) == described(read(sent, api.members()))
+
+
 def test_a_beginning_is_not_read_again(remembered: Memory):
     first, second = list(session("messages", 40))[-2:]
     remembered.read(first.request)
