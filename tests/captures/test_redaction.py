@@ -540,7 +540,7 @@ def test_text_that_is_no_utf_8_is_counted_as_not_looked_into(body: bytes, unread
     assert +redactor.unread == unread
 
 
-@pytest.mark.parametrize("before", ["", "npm=", "//registry.npmjs.org/:_authToken=", "x\\n", "/", '"'])
+@pytest.mark.parametrize("before", ["", "npm=", "//registry.example/:_authToken=", "x\\n", "/", '"'])
 def test_an_npm_token_is_found(before: str):
     token = "npm_aB3dE6gH9jK2mN5pQ8sT1vW4xY7zA0cD3fG6"
     assert token not in (redacted(asking({"content": before + token})).request.text or token)
