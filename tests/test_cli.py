@@ -79,6 +79,13 @@ class TestList:
         assert set(COLUMNS) <= set(row)
         assert (row["cost_microdollars"], row["charged_microdollars"]) == (0, None)
 
+    def test_a_turn_on_a_websocket_goes_by_the_beginning_of_its_connections_id(self):
+        socket = DEMO.with_name("turns-on-one-websocket.flow")
+        for row in as_json("list", socket):
+            flow, _, turn = row["id"].partition("/")
+            assert row["short_id"] == f"{flow[:8]}/{turn}"
+            assert run("body", socket, row["short_id"]).stdout == run("body", socket, row["id"]).stdout != ""
+
     def test_a_short_id_is_long_enough_to_be_one(self, path: Path):
         ids = ["abcdefgh-1", "abcdefgh-2", "abcdefgh-2/1", "other-00001"]
         write(path, *((make_record(id=name), Content()) for name in ids))
@@ -86,7 +93,7 @@ class TestList:
         assert short == {
             "abcdefgh-1": "abcdefgh-1",
             "abcdefgh-2": "abcdefgh-2",
-            "abcdefgh-2/1": "abcdefgh-2/",
+            "abcdefgh-2/1": "abcdefgh-2/1",
             "other-00001": "other-00",
         }
         assert [as_json("show", path, prefix)["id"] for prefix in short.values()] == list(short)

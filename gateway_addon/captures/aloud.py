@@ -101,12 +101,12 @@ def _body(place: str, message: Message, was_sent: bool, unread: Unread) -> Itera
     if cut_off:
         unread(f"{place} in the encoding {encoding!r}, damaged or unknown")
         plain = plain or content
-    kind = media_type(headers)
-    if kind == aws_events.CONTENT_TYPE:
+    label = media_type(headers)
+    if label == aws_events.CONTENT_TYPE:
         raw = [event.raw for event in aws_events.EventParser(max_event=len(plain)).feed(plain)]
         yield from _events(place, [_decode(aws_events.content(message) or message) for message in raw], was_sent)
         return
-    if sse.is_stream(plain, is_labelled=kind == sse.MEDIA_TYPE):
+    if sse.is_stream(plain, is_labelled=label == sse.MEDIA_TYPE):
         parser = sse.EventParser(max_event=len(plain), max_lines=len(plain))
         yield from _events(place, [_decode(event.data) for event in (*parser.feed(plain), *parser.finish())], was_sent)
         return
@@ -114,7 +114,7 @@ def _body(place: str, message: Message, was_sent: bool, unread: Unread) -> Itera
         if plain.startswith(mark):
             yield Passage(place, plain.decode(name, "replace"), was_sent)
             return
-    _check(plain, f"{place} of {kind or 'no type'}: no text, searched as it is", unread)
+    _check(plain, f"{place} of {label or 'no type'}: no text, searched as it is", unread)
     yield Passage(place, _decode(plain), was_sent)
 
 

@@ -209,6 +209,13 @@ _REFERENCES = (
     (False, "SELECT id FROM requests WHERE :reference = 'last' ORDER BY started_at DESC, id DESC LIMIT 1"),
     (True, "SELECT session_id FROM requests WHERE session_id = :reference LIMIT 1"),
     (False, f"SELECT id FROM requests WHERE {_BEGINS.format('id')}"),
+    (
+        # a turn on a WebSocket, by the beginning of its connection's id
+        False,
+        """SELECT id FROM requests WHERE instr(:reference, '/') AND instr(id, '/')
+           AND substr(id, 1, instr(:reference, '/') - 1) = substr(:reference, 1, instr(:reference, '/') - 1)
+           AND substr(id, instr(id, '/')) = substr(:reference, instr(:reference, '/'))""",
+    ),
     (True, f"SELECT DISTINCT session_id FROM requests WHERE {_BEGINS.format('session_id')}"),
 )
 """What a reference may be, in the order in which it is tried; of each, whether that is a session."""
@@ -400,9 +407,13 @@ def _by_request(rows: Iterable[Row]) -> defaultdict[str, list[Row]]:
 
 
 def short_id(db: Database, request_id: str) -> str:
-    """The shortest prefix, of `SHORTEST_ID` characters or more, that no other id shares."""
-    sql = """SELECT (SELECT MAX(id) FROM requests WHERE id < :id) AS previous,
-                    (SELECT MIN(id) FROM requests WHERE id > :id) AS next"""
-    neighbours = next(db.query(sql, {"id": request_id})).values()
-    shared = max(len(os.path.commonprefix([request_id, other or ""])) for other in neighbours)  # noqa: RUF071 (no path)
-    return request_id[: max(SHORTEST_ID, shared + 1)]
+    """The shortest prefix, of `SHORTEST_ID` characters or more, that no other id shares; of a turn on a WebSocket, that
+    of its connection, and which turn it is."""
+    flow, slash, turn = request_id.partition("/")
+    # '0' comes next to '/'
+    sql = """SELECT (SELECT MAX(id) FROM requests WHERE id < :first) AS previous,
+                    (SELECT MIN(id) FROM requests WHERE id > :first AND id >= :behind) AS next"""
+    bounds = {"first": flow, "behind": f"{flow}0" if slash else flow}
+    neighbours = next(db.query(sql, bounds)).values()
+    shared = max(len(os.path.commonprefix([flow, other or ""])) for other in neighbours)  # noqa: RUF071 (no path)
+    return flow[: max(SHORTEST_ID, shared + 1)] + slash + turn
