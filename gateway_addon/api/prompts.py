@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from gateway_addon.api.base import RequestFacts
 from gateway_addon.terms import SideRequest
+from gateway_addon.wire.text import has_surrogates
 
 ENVELOPES = (
     "userRequest",  # Copilot
@@ -416,7 +417,6 @@ def is_volatile(text: str) -> bool:
     return text.startswith("x-anthropic-billing-header:") and "\n" not in text.strip()
 
 
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _DATA_URL = re.compile(r"data:([\w.+/-]{0,100})(?:;[\w.+=-]{1,100}){0,4}?;base64,([\w+/=-]+)", re.ASCII)
 
 
@@ -429,7 +429,7 @@ def clean(text: str) -> str:
     # each is looked for first, which costs next to nothing where it is not
     if "\0" in text:
         text = text.replace("\0", "")
-    if not text.isascii() and _SURROGATE.search(text):
+    if has_surrogates(text):
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     if ";base64," in text:
         text = _DATA_URL.sub(lambda url: f"[{url[1] or 'data'}, {len(url[2])} characters of base64]", text)
