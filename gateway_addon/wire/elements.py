@@ -288,8 +288,11 @@ class _Scanner:
             else:
                 # a number may go on behind the window
                 if is_rest or end < len(self._window):
-                    passed = self._window[self._character : end]
-                    self.at += len(passed) if passed.isascii() else len(passed.encode())
+                    # counted from whichever end of the window is nearer
+                    if end - self._character < len(self._window) - end:
+                        self.at += _size(self._window[self._character : end])
+                    else:
+                        self.at = self._end - _size(self._window[end:])
                     self._byte, self._character = self.at, end
                     return value
             size *= _GROWTH
@@ -304,12 +307,12 @@ class _Scanner:
             self._open_window(_WINDOW)
 
     def _open_window(self, size: int) -> None:
-        counted, self._end = max(self._end, self.at), self.at + size
-        self._values += jsontext.count_values(self.sent[counted : self._end])
+        end = self.at + size
+        self._values += jsontext.count_values(self.sent[max(self._end, self.at) : end])
         if self._values > jsontext.MAX_VALUES:
             raise jsontext.TooManyValuesError(f"more than {jsontext.MAX_VALUES} values")
-        self._window, _ = utf_8_decode(self.sent[self.at : self._end], "strict", self._end >= len(self.sent))
-        self._byte, self._character = self.at, 0
+        self._window, decoded = utf_8_decode(self.sent[self.at : end], "strict", end >= len(self.sent))
+        self._byte, self._character, self._end = self.at, 0, self.at + decoded
 
     def members(self) -> Iterator[str | int]:
         """Enter the object or array at `at` and stop in front of each member's value, which the caller moves behind.
@@ -351,6 +354,11 @@ class _Scanner:
     def _expect(self, character: bytes) -> None:
         if not self._take(character):
             raise ValueError(f"no {character.decode()} at {self.at}")
+
+
+def _size(text: str) -> int:
+    """Bytes."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 class Memory:
