@@ -15,6 +15,10 @@ from typing import Any, NamedTuple
 from gateway_addon.credentials import is_no_word
 
 
+LONG = 16 * 1024
+"""Bytes from which on they are worth being remembered."""
+
+
 class Mask:
     """Replaces secrets by as many asterisks: in texts, in bytes, and in values made of them.
 
@@ -32,6 +36,8 @@ class Mask:
         self._literals_bytes = [*((spelling.encode(), b"*") for spelling in self._literals), *wide]
         self._spellings = _Spellings.of(known)
         self._spellings_bytes = self._spellings.in_bytes()
+        self._clean = b""
+        """The last long bytes without a secret: a request's body is seen again in its flow, and in the flow's backup."""
 
     def __bool__(self) -> bool:
         """Whether there is anything to mask."""
@@ -45,10 +51,16 @@ class Mask:
         return self._spellings.masked(text, "*", "\\")
 
     def data(self, data: bytes) -> bytes:
+        if data is self._clean:
+            return data
+        masked = data
         for spelling, mask in self._literals_bytes:
-            if spelling in data:
-                data = data.replace(spelling, mask * (len(spelling) // len(mask)))
-        return self._spellings_bytes.masked(data, b"*", b"\\")
+            if spelling in masked:
+                masked = masked.replace(spelling, mask * (len(spelling) // len(mask)))
+        masked = self._spellings_bytes.masked(masked, b"*", b"\\")
+        if masked is data and len(data) > LONG:
+            self._clean = data
+        return masked
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Where secrets stand in a text, from left to right."""
