@@ -99,16 +99,16 @@ class _Spellings[T: (str, bytes)](NamedTuple):
     """Any secret, in any spelling that begins with no backslash."""
     escaped: list[re.Pattern[T]]
     """The others, from the last backslash of those at the beginning."""
-    escapes: dict[T, re.Pattern[T]]
-    """One of these is found wherever a character of theirs is escaped, each by how it begins: most texts are done with
-    here, and to look for the beginning alone costs next to nothing."""
+    escapes: list[tuple[T, re.Pattern[T]]]
+    """One of these is found wherever a character of theirs is escaped: most texts are done with here. In front of each,
+    the character with which it begins: to look for one alone costs next to nothing."""
 
     @staticmethod
     def of(secrets: Sequence[str]) -> "_Spellings[str]":
         characters = sorted(set("".join(secrets)))
         codes = _any_code(characters)
-        escapes = {"\\u00": rf"\\u00{codes}", "%": f"%(?:25)*{codes}", "&#": "&#[xX0-9]"} if characters else {}
-        escapes |= {f"\\{one}": rf"\\{re.escape(one)}" for one in characters if one in _SHORT_ESCAPES}
+        escapes = [("\\", rf"\\u00{codes}"), ("%", f"%(?:25)*{codes}"), ("&", "&#[xX0-9]")] if characters else []
+        escapes += [("\\", rf"\\{re.escape(one)}") for one in characters if one in _SHORT_ESCAPES]
         plain, escaped = [], []
         for first, rest in ((one[0], "".join(map(_any_character, one[1:]))) for one in secrets):
             begins = re.escape(first), f"%{_code(first)}", f"%25(?:25)*{_code(first)}", _entity(first)
@@ -116,19 +116,19 @@ class _Spellings[T: (str, bytes)](NamedTuple):
             escaped.append(rf"\\u00{_code(first)}" + rest)
             if first in _SHORT_ESCAPES:
                 escaped.append(rf"\\{re.escape(first)}" + rest)
-        compiled = {begin: re.compile(regex) for begin, regex in escapes.items()}
-        return _Spellings(list(map(re.compile, plain)), list(map(re.compile, escaped)), compiled)
+        signs = [(sign, re.compile(regex)) for sign, regex in escapes]
+        return _Spellings(list(map(re.compile, plain)), list(map(re.compile, escaped)), signs)
 
     def in_bytes(self) -> "_Spellings[bytes]":
         def compiled(regex: re.Pattern[T]) -> re.Pattern[bytes]:
             return re.compile(str(regex.pattern).encode())
 
-        escapes = {str(begin).encode(): compiled(escape) for begin, escape in self.escapes.items()}
+        escapes = [(str(sign).encode(), compiled(escape)) for sign, escape in self.escapes]
         return _Spellings(list(map(compiled, self.plain)), list(map(compiled, self.escaped)), escapes)
 
     def masked(self, text: T, mask: T, backslash: T) -> T:
         """`text` with each secret replaced by as many `mask`; `text` itself if there is none."""
-        if not any(begin in text and escape.search(text) for begin, escape in self.escapes.items()):
+        if not any(sign in text and escape.search(text) for sign, escape in self.escapes):
             return text
         for secret in self.escaped:
             pieces: list[T] = []
