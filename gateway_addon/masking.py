@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from gateway_addon.credentials import is_no_word
 
-
 LONG = 16 * 1024
 """Bytes from which on they are worth being remembered."""
 
@@ -37,7 +36,7 @@ class Mask:
         self._spellings = _Spellings.of(known)
         self._spellings_bytes = self._spellings.in_bytes()
         self._clean = b""
-        """The last long bytes without a secret: a request's body is seen again in its flow, and in the flow's backup."""
+        """The last long bytes without a secret: a request's body comes again with its flow, and the flow's backup."""
 
     def __bool__(self) -> bool:
         """Whether there is anything to mask."""
