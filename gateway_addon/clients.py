@@ -228,7 +228,9 @@ def with_durations(headers: Headers, facts: RequestFacts) -> RequestFacts:
 
     It tells tools by their names: of several calls of one name nobody can say which took how long.
     """
-    told = [entry.rpartition("=") for entry in headers.get(TOOL_DURATIONS, "").split(";")]
+    if TOOL_DURATIONS not in headers:
+        return facts
+    told = [entry.rpartition("=") for entry in headers[TOOL_DURATIONS].split(";")]
     measured = Counter(unquote(name.strip()) for name, _, _ in told)
     sent = Counter(result.name for result in facts.tool_results)
     for name, _, duration in told:
@@ -250,8 +252,9 @@ def with_own_prompts(headers: Headers, facts: RequestFacts) -> RequestFacts:
 
     To be called before `identify`, which tells sessions and conversations by their first prompt.
     """
-    name, _ = _name(headers, facts)
-    return for_known_client(facts) if name in CLIENTS else facts
+    own = for_known_client(facts)
+    # to ask for the name costs more, and most prompts are the same either way
+    return own if own is not facts and _name(headers, facts)[0] in CLIENTS else facts
 
 
 PLANS = re.compile(
@@ -313,7 +316,8 @@ def _name(headers: Headers, facts: RequestFacts) -> tuple[str | None, str | None
 
 def betas(headers: Headers) -> tuple[str, ...]:
     """The names of the betas that a request asks for, as far as they are names; each once."""
-    named = (beta.strip() for header in BETA_HEADERS for beta in headers.joined(header).split(","))
+    sent = (headers.joined(header) for header in BETA_HEADERS if header in headers)
+    named = (beta.strip() for header in sent for beta in header.split(","))
     return tuple(dict.fromkeys(beta for beta in named if BETA.fullmatch(beta)))
 
 

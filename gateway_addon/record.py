@@ -104,7 +104,7 @@ TIMINGS = ("time_to_first_byte_ms", "time_to_first_token_ms", "duration_ms")
 
 
 def _json_list(values: Collection[str]) -> str:
-    return json.dumps(list(values))
+    return json.dumps(list(values)) if values else "[]"
 
 
 def _json_or_null(value: object) -> str | None:
@@ -116,7 +116,7 @@ TEXTS: Mapping[str, tuple[Callable[[Any], str | None], Callable[[Any], Any]]] = 
     "betas": (_json_or_null, lambda text: None if text is None else tuple(json.loads(text))),
     "usage": (_json_or_null, lambda text: jsontext.parse_object(text or "")),
     "cost_flags": (_json_list, lambda text: tuple(json.loads(text))),
-    "rewrites": (jsontext.dumps, lambda text: tuple(jsontext.parse(text))),
+    "rewrites": (lambda operations: jsontext.dumps(operations) if operations else "[]", lambda text: tuple(jsontext.parse(text))),
     "warnings": (_json_list, lambda text: tuple(json.loads(text))),
 }
 """The columns that are text in a row and something else in a record: how each is written, and read again."""
@@ -125,7 +125,9 @@ TEXTS: Mapping[str, tuple[Callable[[Any], str | None], Callable[[Any], Any]]] = 
 def as_row(record: Record) -> dict[str, Any]:
     """The record as a dict by column, in the order of `COLUMNS`, of what SQLite and a flow's metadata can hold."""
     row = {name: getattr(record, name) for name in COLUMNS}
-    return row | {name: write(row[name]) for name, (write, _) in TEXTS.items()}
+    for name, (write, _) in TEXTS.items():
+        row[name] = write(row[name])
+    return row
 
 
 def from_row(row: Mapping[str, Any]) -> Record:
