@@ -116,7 +116,7 @@ TEXTS: Mapping[str, tuple[Callable[[Any], str | None], Callable[[Any], Any]]] = 
     "betas": (_json_or_null, lambda text: None if text is None else tuple(json.loads(text))),
     "usage": (_json_or_null, lambda text: jsontext.parse_object(text or "")),
     "cost_flags": (_json_list, lambda text: tuple(json.loads(text))),
-    "rewrites": (lambda operations: jsontext.dumps(operations) if operations else "[]", lambda text: tuple(jsontext.parse(text))),
+    "rewrites": (jsontext.dumps, lambda text: tuple(jsontext.parse(text))),
     "warnings": (_json_list, lambda text: tuple(json.loads(text))),
 }
 """The columns that are text in a row and something else in a record: how each is written, and read again."""

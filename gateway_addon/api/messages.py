@@ -31,7 +31,7 @@ from gateway_addon.api.base import (
 from gateway_addon.api.errors import merge, read_error
 from gateway_addon.api.gateways import read_gateway, read_own_cost
 from gateway_addon.api.parts import note, role_of, with_notes, words
-from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_prompt, side_request
+from gateway_addon.api.prompts import clean, join_texts, real_prompt, side_request, system_prompts
 from gateway_addon.api.refusals import anthropic_error_body, anthropic_error_event, check_model, check_object
 from gateway_addon.api.usage import has_implausible_count
 from gateway_addon.api.values import count, is_implausible, items, mapping, objects, text, written
@@ -228,7 +228,9 @@ def read_request(body: Json, of: Of = of) -> RequestFacts:
     messages = of(_read_message, sent)
     turns = [message.texts for message in reversed(messages) if message.role == "user"]
     last_text = "\n".join(turns[0]) if turns else None
-    system_prompt = _system_prompt(body, messages)
+    opening = _texts(body.get("system"))
+    later = [part for message in messages if message.role == "system" for part in message.texts]
+    system_prompt, opening_system = system_prompts([*opening, *later], len(opening))
     previous_id = text(mapping(body.get("thread")).get("previous_message_id"))
     max_tokens = count(body.get("max_tokens"))
     tools = _tools_offered(body, messages)
@@ -242,7 +244,7 @@ def read_request(body: Json, of: Of = of) -> RequestFacts:
         system_prompt=system_prompt,
         user_prompt=real_prompt(turns),
         user_turns=turns,
-        opening_system=_system_prompt(body, []),
+        opening_system=opening_system,
         first_prompt=None if previous_id else real_prompt(reversed(turns)),
         side_request=_own_side_request(body) or side_request(system_prompt, last_text, max_tokens, len(tools)),
         previous_id=previous_id,
@@ -287,14 +289,6 @@ def _item(number: int, role: Role, block: Json, names: dict[str, str | None]) ->
 def _own_side_request(body: Json) -> SideRequest | None:
     """What the format itself calls something else than a turn: with `compaction` the answer is a summary only."""
     return "compaction" if mapping(body.get("compaction")) else None
-
-
-def _system_prompt(body: Json, messages: list[_Message]) -> str | None:
-    parts = _texts(body.get("system"))
-    for message in messages:
-        if message.role == "system":
-            parts += message.texts
-    return join_texts(part for part in parts if not is_volatile(part))
 
 
 def _tools_offered(body: Json, messages: list[_Message]) -> list[str]:
