@@ -108,16 +108,19 @@ class Writer:
         self._thread.start()
 
     def begin(self, record: Record) -> None:
-        """Take the row of a call that has begun, so that a crash leaves a trace of it. Never changes a row."""
-        self._put(_Job(replace(record), None, 0))
+        """Take the row of a call that has begun, so that a crash leaves a trace of it. Never changes a row.
+
+        A record that was handed over must not be changed any more: it is written later.
+        """
+        self._put(_Job(record, None, 0))
 
     def finish(self, record: Record, content: Content, *, wait: bool = False) -> None:
-        """Take the row and texts of a finished call; they replace those of the same id.
+        """Take the row and texts of a finished call; they replace those of the same id. As `begin` does.
 
         `wait`: wait for space in the queue (reading a file) instead of losing anything (live), until nothing could be
         written for `FILE_SECONDS`.
         """
-        job = _Job(replace(record), content, _size(content))
+        job = _Job(record, content, _size(content))
         if wait:
             with self._changed:
                 self._waits = True
