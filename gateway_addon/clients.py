@@ -353,14 +353,20 @@ def _codex_metadata(headers: Headers, body: Json) -> Json:
 
 def _object(value: object) -> Json:
     """An object as it is or as JSON text; empty if it is neither."""
-    return mapping(value) or jsontext.parse_object(text(value) or "") or {}
+    return mapping(value) or _parsed(text(value))
+
+
+def _parsed(words: str | None) -> Json:
+    # most requests say nothing in any of the places
+    return (jsontext.parse_object(words) if words else None) or {}
 
 
 def _side_request(headers: Headers, codex: Json) -> SideRequest | None:
     if auxiliary := headers.get("x-claude-code-auxiliary-type", "").lower():
         return next((side for word, side in AUXILIARY.items() if word in auxiliary), "auxiliary")
-    said = codex | dict(headers)
-    return next((side for (name, value), side in SIDE_REQUESTS.items() if said.get(name) == value), None)
+    return next(
+        (side for (name, value), side in SIDE_REQUESTS.items() if headers.get(name, codex.get(name)) == value), None
+    )
 
 
 def _session_in_body(body: Json, user: Json, codex: Json) -> str | None:
@@ -400,7 +406,6 @@ def _digest(words: str) -> str:
 
 def _user_id(user_id: object) -> Json:
     """What Claude Code packs into `metadata.user_id`: JSON in a string, a pattern before; else opaque."""
-    user_id = text(user_id) or ""
-    if old := _OLD_USER_ID.fullmatch(user_id):
-        return {"session_id": old[1]}
-    return jsontext.parse_object(user_id) or {}
+    packed = text(user_id)
+    old = _OLD_USER_ID.fullmatch(packed) if packed else None
+    return {"session_id": old[1]} if old else _parsed(packed)
