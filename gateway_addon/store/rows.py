@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from gateway_addon import times
 from gateway_addon.api import KINDS
 from gateway_addon.api.base import HistoryItem, ToolCall, ToolResult
 from gateway_addon.content import Content, arguments_valid
@@ -104,18 +105,29 @@ def _earlier_results(
     if tip is not None and elements is not None:
         new = bodies.new_messages(db, storable(record.id), tip)
         messages = [element.value for element in elements.part(CONVERSATION)[-new:]] if new else []
-        if not _before_answer(kind.history({"messages": messages, "input": messages})):
+        found = _before_answer(kind.history({"messages": messages, "input": messages}))
+        ids = {result.call_id for _, result in found}
+        # as a rule none; or an old message is new only in how it is spelled
+        if not ids or ids <= _sent_before(db, record):
             return []
     history = list(kind.history((elements.json if elements else jsontext.parse_object(body)) or {}))
     first = max((item.message for item in history), default=-1) + 1 - new if new is not None else 0
     results = _before_answer(history)
-    times = Counter(result.call_id for _, result in results)
+    often = Counter(result.call_id for _, result in results)
     return [
         # of an id that comes again nobody can say which call it is
-        (id_ if (id_ := result.call_id) and times[id_] == 1 else f"{id_ or ''}#earlier {number}", result)
+        (id_ if (id_ := result.call_id) and often[id_] == 1 else f"{id_ or ''}#earlier {number}", result)
         for number, (message, result) in enumerate(results)
         if message >= first
     ]
+
+
+def _sent_before(db: Database, record: Record) -> set[str | None]:
+    """The ids of the calls whose results earlier calls of the same agent have sent in their session."""
+    sql = """SELECT call_id FROM requests JOIN stored_tool_results ON request_id = id
+             WHERE session_id = ? AND agent_id IS ? AND started_at < ? AND call_id IS NOT NULL"""
+    asked = [record.session_id, record.agent_id, times.timestamp(record.started_at)]
+    return {row[0] for row in db.execute(sql, _storable(asked)).fetchall()}
 
 
 def _before_answer(history: Iterable[HistoryItem]) -> list[tuple[int, ToolResult]]:
