@@ -90,7 +90,8 @@ def test_of_a_history_that_is_spelled_anew_the_results_are_not_looked_for_again(
     assert max(looked_at) <= 8
     with open_readonly(tmp_path / "gateway.db") as db:
         results = [row["call_id"] for row in db.query("SELECT call_id FROM stored_tool_results")]
-    assert set(results) == asked and len(results) == len(asked) == 36
+    assert set(results) == asked
+    assert len(results) == len(asked) == 36
 
 
 @pytest.mark.parametrize("when", [5, 10])
