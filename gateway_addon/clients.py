@@ -391,7 +391,7 @@ def _session_by_opening(client: str | None, facts: RequestFacts) -> str | None:
     if facts.first_prompt is None:
         return None
     stable = _stable((facts.opening_system or "")[:MAX_OPENING])
-    return OPENING + _digest("\n".join([client or "", stable, facts.first_prompt]))
+    return OPENING + _digest(client or "", stable, facts.first_prompt)
 
 
 @lru_cache(maxsize=32)
@@ -400,8 +400,10 @@ def _stable(opening: str) -> str:
     return "\n".join(line for line in opening.splitlines() if not _VOLATILE_LINE.search(line))
 
 
-def _digest(words: str) -> str:
-    return blake2b(words[:MAX_WORDS].encode(), digest_size=8).hexdigest()
+@lru_cache(maxsize=8)
+def _digest(*lines: str) -> str:
+    """Of texts one below the other; remembered, because a conversation's first prompt comes with every call."""
+    return blake2b("\n".join(lines)[:MAX_WORDS].encode(), digest_size=8).hexdigest()
 
 
 def _user_id(user_id: object) -> Json:

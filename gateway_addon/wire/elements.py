@@ -7,6 +7,7 @@ value is taken; only what differs is scanned. `Memory` keeps the elements of a f
 
 import hashlib
 import re
+import sys
 import threading
 from codecs import BOM_UTF8, utf_8_decode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,8 +31,8 @@ MAX_REMEMBERED = 12 * 1024 * 1024
 MIN_REMEMBERED = 4 * 1024
 """Bytes of a body from which on remembering pays."""
 
-_WINDOW = 2 * 1024
-"""Bytes that are decoded at a time; where a value is longer, eight times as many, and so on."""
+_WINDOW, *_LARGER = (2 * 1024, 16 * 1024, 4 * 1024 * 1024, sys.maxsize)
+"""Bytes looked into at first, and for a value that is longer: what few are is read again from its start."""
 
 _MANY = 32
 """Elements that are new: of a conversation that goes on there are fewer."""
@@ -40,15 +41,15 @@ _CLOSED = b'}]"'
 """How an element ends that cannot go on, as a number might."""
 _SPACE = re.compile(rb"[ \t\n\r]*+")
 
-# What a client puts somewhere else, or writes anew, with every call. Each begins with plain characters, which `re`
-# finds many times faster than anything else
-_PASSING = [
+# What a client puts somewhere else, or writes anew, with every call, by how it begins: to look for that alone costs
+# next to nothing
+_PASSING = {
     # Cache markers: Anthropic's, and what OpenRouter takes on parts of a chat message
-    re.compile(r'("cache_control"\s*:\s*\{[^{}]*\})(?:\s*,\s*)?'),
-    re.compile(r'("prompt_cache_breakpoint"\s*:\s*\{[^{}]*\})(?:\s*,\s*)?'),
+    '"cache_control"': re.compile(r'("cache_control"\s*:\s*\{[^{}]*\})(?:\s*,\s*)?'),
+    '"prompt_cache_breakpoint"': re.compile(r'("prompt_cache_breakpoint"\s*:\s*\{[^{}]*\})(?:\s*,\s*)?'),
     # Claude Code's first system block
-    re.compile(r'"(x-anthropic-billing-header:[^"\\]*)'),
-]
+    '"x-anthropic-billing-header:': re.compile(r'"(x-anthropic-billing-header:[^"\\]*)'),
+}
 _COMMA_BEFORE = re.compile(r",\s*\Z")
 _MAX_SPACE = 100
 
@@ -71,7 +72,8 @@ class Element:
     @cached_property
     def digest(self) -> bytes:
         """Of the settled text."""
-        return blake2b(self.settled[0].encode(), digest_size=16).digest()
+        text, passing = self.settled
+        return blake2b(text.encode() if passing else self.sent, digest_size=16).digest()
 
 
 @dataclass(slots=True, frozen=True, eq=False)
@@ -275,7 +277,6 @@ class _Scanner:
         """Where the next value begins, in bytes; to be moved behind one that is known."""
         self.unknown = 0
         """Elements that were not known, for `read` to count."""
-        self._size = _WINDOW
         self._window = ""
         self._end = 0
         """Where the window ends, in bytes."""
@@ -288,6 +289,7 @@ class _Scanner:
     def value(self) -> Any:
         """The value at `at`; moves behind it."""
         self._reach()
+        larger = iter(_LARGER)
         while True:
             is_rest = self._end >= len(self.sent)
             try:
@@ -298,12 +300,14 @@ class _Scanner:
             else:
                 # a number may go on behind the window
                 if is_rest or end < len(self._window):
-                    passed = self._window[self._character : end]
-                    self.at += len(passed) if passed.isascii() else len(passed.encode())
+                    # counted from whichever end of the window is nearer
+                    if end - self._character < len(self._window) - end:
+                        self.at += _size(self._window[self._character : end])
+                    else:
+                        self.at = self._end - _size(self._window[end:])
                     self._byte, self._character = self.at, end
                     return value
-            self._size *= 8
-            self._open_window()
+            self._open_window(next(larger))
 
     def _reach(self) -> None:
         between = self.sent[self._byte : self.at] if self.at - self._byte < _WINDOW else None
@@ -311,16 +315,15 @@ class _Scanner:
             self._character += len(between)
             self._byte = self.at
         else:
-            self._size = _WINDOW
-            self._open_window()
+            self._open_window(_WINDOW)
 
-    def _open_window(self) -> None:
-        counted, self._end = max(self._end, self.at), self.at + self._size
-        self._values += jsontext.count_values(self.sent[counted : self._end])
+    def _open_window(self, size: int) -> None:
+        end = self.at + size
+        self._values += jsontext.count_values(self.sent[max(self._end, self.at) : end])
         if self._values > jsontext.MAX_VALUES:
             raise jsontext.TooManyValuesError(f"more than {jsontext.MAX_VALUES} values")
-        self._window, _ = utf_8_decode(self.sent[self.at : self._end], "strict", self._end >= len(self.sent))
-        self._byte, self._character = self.at, 0
+        self._window, decoded = utf_8_decode(self.sent[self.at : end], "strict", end >= len(self.sent))
+        self._byte, self._character, self._end = self.at, 0, self.at + decoded
 
     def members(self) -> Iterator[str | int]:
         """Enter the object or array at `at` and stop in front of each member's value, which the caller moves behind.
@@ -362,6 +365,11 @@ class _Scanner:
     def _expect(self, character: bytes) -> None:
         if not self._take(character):
             raise ValueError(f"no {character.decode()} at {self.at}")
+
+
+def _size(text: str) -> int:
+    """Bytes."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 class Memory:
@@ -477,7 +485,7 @@ def _settle(element: str) -> tuple[str, list[tuple[int, str]]]:
 
 def _passing(element: str) -> Iterator[tuple[int, int]]:
     """Where an element holds what belongs to this call only, each with one of the commas around it."""
-    for pattern in _PASSING:
-        for found in pattern.finditer(element):
+    for opening, pattern in _PASSING.items():
+        for found in pattern.finditer(element) if opening in element else ():
             comma = _COMMA_BEFORE.search(element, max(0, found.start() - _MAX_SPACE), found.start())
             yield (comma.start(), found.end(1)) if comma else (found.start(1), found.end())
