@@ -5,10 +5,10 @@ Code) or its open source (Copilot Chat); all clients together, since some read w
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from itertools import pairwise
+from itertools import compress, pairwise
 
 from gateway_addon.api.base import RequestFacts
 from gateway_addon.terms import SideRequest
@@ -451,3 +451,14 @@ def clean(text: str) -> str:
 def join_texts(parts: Iterable[str]) -> str | None:
     """The parts that are not empty, cleaned and joined by newlines; None if there are none."""
     return clean("\n".join(filter(None, parts))) or None
+
+
+def system_prompts(parts: Sequence[str], opening: int) -> tuple[str | None, str | None]:
+    """The system prompt of all `parts`, and that of the first `opening`, which stand before the first turn.
+
+    Without what is another with every call (`is_volatile`). Each is None if there is nothing in it.
+    """
+    kept = [not is_volatile(part) for part in parts]
+    whole = join_texts(compress(parts, kept))
+    # of most conversations it is the same: then a long text is joined and cleaned once
+    return whole, whole if opening == len(parts) else join_texts(compress(parts[:opening], kept))

@@ -7,13 +7,14 @@ value is taken; only what differs is scanned. `Memory` keeps the elements of a f
 
 import hashlib
 import re
+import sys
 import threading
 from codecs import BOM_UTF8, utf_8_decode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
-from itertools import count
+from itertools import chain, count
 from typing import Any
 
 from gateway_addon.wire import digest, jsontext
@@ -30,9 +31,8 @@ MAX_REMEMBERED = 12 * 1024 * 1024
 MIN_REMEMBERED = 4 * 1024
 """Bytes of a body from which on remembering pays."""
 
-_WINDOW, _GROWTH = 16 * 1024, 256
-"""Bytes looked into at first; and how much more for a value that is longer, so that a long one is read twice at most
-from its start."""
+_WINDOW, *_LARGER = (2 * 1024, 16 * 1024, 4 * 1024 * 1024, sys.maxsize)
+"""Bytes looked into at first, and for a value that is longer: what few are is read again from its start."""
 
 _MANY = 32
 """Elements that are new: of a conversation that goes on there are fewer."""
@@ -130,15 +130,27 @@ class Body:
 class Beginning:
     """The beginning of a body that was read, up to the last few elements of its longest part."""
 
-    sent: bytes
+    pieces: tuple[bytes, ...]
+    """Its bytes: as conversations grow, theirs share all but the last."""
+    size: int
+    """Of all pieces."""
     sha256: digest.Sha256
-    """Of these bytes."""
+    """Of all pieces."""
     part: str
     start: int
     """Where the first element begins, in bytes."""
     separators: frozenset[bytes]
     elements: list[Element]
     """Those that end within."""
+
+    def begins(self, sent: bytes) -> bool:
+        """Whether a body begins with it."""
+        at = 0
+        for piece in self.pieces:
+            if not sent.startswith(piece, at):
+                return False
+            at += len(piece)
+        return True
 
 
 def read(
@@ -171,7 +183,7 @@ def read(
         first = end = scanner.at
         for _ in scanner.members() if is_array else (name,):
             if beginning and (scanner.at, part) == (beginning.start, beginning.part):
-                first, end = scanner.at, len(beginning.sent)
+                first, end = scanner.at, beginning.size
                 elements += trail.join(beginning.elements)
                 # between the elements of which none stands in it, there may be another one now
                 separators |= beginning.separators if len(beginning.elements) > 1 else set()
@@ -277,7 +289,7 @@ class _Scanner:
     def value(self) -> Any:
         """The value at `at`; moves behind it."""
         self._reach()
-        size = _WINDOW
+        larger = iter(_LARGER)
         while True:
             is_rest = self._end >= len(self.sent)
             try:
@@ -295,8 +307,7 @@ class _Scanner:
                         self.at = self._end - _size(self._window[end:])
                     self._byte, self._character = self.at, end
                     return value
-            size *= _GROWTH
-            self._open_window(size)
+            self._open_window(next(larger))
 
     def _reach(self) -> None:
         between = self.sent[self._byte : self.at] if self.at - self._byte < _WINDOW else None
@@ -369,11 +380,14 @@ class Memory:
         self._lock = threading.Lock()
         self._known: list[_Known] = []
         """The body read last is the first."""
+        self._found: tuple[bytes, Beginning | None] = b"", None
+        """The body that was asked for last, and its beginning."""
 
     def read(self, sent: bytes) -> Body:
         """`read`, with what is remembered, and remember the body in place of the one that it continues."""
         known = self._known
         beginning = self._beginning(sent)
+        self._found = b"", None
         body = read(sent, self._members(), [one.ways for one in known], beginning)
         if MIN_REMEMBERED <= len(sent) <= MAX_REMEMBERED:
             self._keep(body, _hashed(body, beginning))
@@ -382,15 +396,19 @@ class Memory:
     def recognised(self, sent: bytes) -> int:
         """How many bytes of a body need not be read again, from its start."""
         beginning = self._beginning(sent)
-        return len(beginning.sent) if beginning else 0
+        return beginning.size if beginning else 0
 
     def _beginning(self, sent: bytes) -> Beginning | None:
-        found = [one.beginning for one in self._known if one.beginning and sent.startswith(one.beginning.sent)]
-        return max(found, key=lambda one: len(one.sent), default=None)
+        asked, found = self._found
+        if asked is not sent:
+            begin = (one.beginning for one in self._known if one.beginning and one.beginning.begins(sent))
+            found = max(begin, key=lambda one: one.size, default=None)
+            self._found = sent, found
+        return found
 
     def _keep(self, body: Body, beginning: Beginning | None) -> None:
         latest = _Known(len(body.sent), {part.name: part.elements for part in body.parts}, beginning)
-        elements = {id(element) for way in latest.ways.values() for element in way}
+        elements = set(map(id, chain.from_iterable(latest.ways.values())))
         with self._lock:
             others = [known for known in self._known if not any(id(element) in elements for element in known.ends)]
             kept = [latest, *others][:MAX_BODIES]
@@ -403,7 +421,7 @@ class Memory:
 def _hashed(body: Body, known: Beginning | None) -> Beginning | None:
     """Note a body's SHA-256, where only what follows the known beginning is hashed. Returns its own beginning."""
     sent = body.sent
-    sha256, done = (known.sha256.copy(), len(known.sent)) if known else (hashlib.sha256(), 0)
+    sha256, done = (known.sha256.copy(), known.size) if known else (hashlib.sha256(), 0)
     beginning = None
     longest = max(body.parts, key=lambda part: len(part.elements), default=None)
     if longest and len(longest.separators) == 1 and len(longest.elements) > LAST:
@@ -411,9 +429,11 @@ def _hashed(body: Body, known: Beginning | None) -> Beginning | None:
         last = longest.elements[-LAST:]
         until = longest.end - sum(len(element.sent) for element in last) - len(separator) * len(last)
         if until >= done and longest.elements[-LAST - 1].sent[-1] in _CLOSED:
-            digest.add(sha256, sent[done:until])
+            piece = sent[done:until]
+            digest.add(sha256, piece)
             beginning = Beginning(
-                sent[:until],
+                (*(known.pieces if known else ()), piece),
+                until,
                 sha256.copy(),
                 longest.name,
                 longest.start,
