@@ -188,8 +188,8 @@ MAX_ID = 500
 """Characters of an id; no agent has longer ones, and a header may hold what it likes."""
 
 MAX_WORDS = 100_000
-"""Characters of a conversation's first prompt that tell it from others: of a longer one, those at both of its ends, as a
-question may stand behind the file that it is about, and how long it is."""
+"""Characters of a conversation's first prompt that tell it from others: of a longer one, those at both of its ends, as
+a question may stand behind the file that it is about, and how long it is."""
 
 
 def identify(headers: Headers, body: Json | None, facts: RequestFacts) -> Client:
