@@ -228,7 +228,9 @@ def with_durations(headers: Headers, facts: RequestFacts) -> RequestFacts:
 
     It tells tools by their names: of several calls of one name nobody can say which took how long.
     """
-    told = [entry.rpartition("=") for entry in headers.get(TOOL_DURATIONS, "").split(";")]
+    if TOOL_DURATIONS not in headers:
+        return facts
+    told = [entry.rpartition("=") for entry in headers[TOOL_DURATIONS].split(";")]
     measured = Counter(unquote(name.strip()) for name, _, _ in told)
     sent = Counter(result.name for result in facts.tool_results)
     for name, _, duration in told:
@@ -250,8 +252,9 @@ def with_own_prompts(headers: Headers, facts: RequestFacts) -> RequestFacts:
 
     To be called before `identify`, which tells sessions and conversations by their first prompt.
     """
-    name, _ = _name(headers, facts)
-    return for_known_client(facts) if name in CLIENTS else facts
+    own = for_known_client(facts)
+    # to ask for the name costs more, and most prompts are the same either way
+    return own if own is not facts and _name(headers, facts)[0] in CLIENTS else facts
 
 
 PLANS = re.compile(
@@ -313,7 +316,8 @@ def _name(headers: Headers, facts: RequestFacts) -> tuple[str | None, str | None
 
 def betas(headers: Headers) -> tuple[str, ...]:
     """The names of the betas that a request asks for, as far as they are names; each once."""
-    named = (beta.strip() for header in BETA_HEADERS for beta in headers.joined(header).split(","))
+    sent = (headers.joined(header) for header in BETA_HEADERS if header in headers)
+    named = (beta.strip() for header in sent for beta in header.split(","))
     return tuple(dict.fromkeys(beta for beta in named if BETA.fullmatch(beta)))
 
 
@@ -349,14 +353,20 @@ def _codex_metadata(headers: Headers, body: Json) -> Json:
 
 def _object(value: object) -> Json:
     """An object as it is or as JSON text; empty if it is neither."""
-    return mapping(value) or jsontext.parse_object(text(value) or "") or {}
+    return mapping(value) or _parsed(text(value))
+
+
+def _parsed(words: str | None) -> Json:
+    # most requests say nothing in any of the places
+    return (jsontext.parse_object(words) if words else None) or {}
 
 
 def _side_request(headers: Headers, codex: Json) -> SideRequest | None:
     if auxiliary := headers.get("x-claude-code-auxiliary-type", "").lower():
         return next((side for word, side in AUXILIARY.items() if word in auxiliary), "auxiliary")
-    said = codex | dict(headers)
-    return next((side for (name, value), side in SIDE_REQUESTS.items() if said.get(name) == value), None)
+    return next(
+        (side for (name, value), side in SIDE_REQUESTS.items() if headers.get(name, codex.get(name)) == value), None
+    )
 
 
 def _session_in_body(body: Json, user: Json, codex: Json) -> str | None:
@@ -381,7 +391,7 @@ def _session_by_opening(client: str | None, facts: RequestFacts) -> str | None:
     if facts.first_prompt is None:
         return None
     stable = _stable((facts.opening_system or "")[:MAX_OPENING])
-    return OPENING + _digest("\n".join([client or "", stable, facts.first_prompt]))
+    return OPENING + _digest(client or "", stable, facts.first_prompt)
 
 
 @lru_cache(maxsize=32)
@@ -390,13 +400,14 @@ def _stable(opening: str) -> str:
     return "\n".join(line for line in opening.splitlines() if not _VOLATILE_LINE.search(line))
 
 
-def _digest(words: str) -> str:
-    return blake2b(words[:MAX_WORDS].encode(), digest_size=8).hexdigest()
+@lru_cache(maxsize=8)
+def _digest(*lines: str) -> str:
+    """Of texts one below the other; remembered, because a conversation's first prompt comes with every call."""
+    return blake2b("\n".join(lines)[:MAX_WORDS].encode(), digest_size=8).hexdigest()
 
 
 def _user_id(user_id: object) -> Json:
     """What Claude Code packs into `metadata.user_id`: JSON in a string, a pattern before; else opaque."""
-    user_id = text(user_id) or ""
-    if old := _OLD_USER_ID.fullmatch(user_id):
-        return {"session_id": old[1]}
-    return jsontext.parse_object(user_id) or {}
+    packed = text(user_id)
+    old = _OLD_USER_ID.fullmatch(packed) if packed else None
+    return {"session_id": old[1]} if old else _parsed(packed)

@@ -4,6 +4,7 @@ import json
 import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -110,7 +111,7 @@ class Provider(Table):
             return self.dialect is not None and DIALECTS[self.dialect].TAKES_WEBSOCKETS
         return self.websocket
 
-    @property
+    @cached_property
     def address(self) -> tuple[str, int]:
         """Host (lower case) and port of `api_url`."""
         parts = urlsplit(self.api_url)

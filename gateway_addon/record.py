@@ -104,7 +104,7 @@ TIMINGS = ("time_to_first_byte_ms", "time_to_first_token_ms", "duration_ms")
 
 
 def _json_list(values: Collection[str]) -> str:
-    return json.dumps(list(values))
+    return json.dumps(list(values)) if values else "[]"
 
 
 def _json_or_null(value: object) -> str | None:
@@ -125,7 +125,9 @@ TEXTS: Mapping[str, tuple[Callable[[Any], str | None], Callable[[Any], Any]]] = 
 def as_row(record: Record) -> dict[str, Any]:
     """The record as a dict by column, in the order of `COLUMNS`, of what SQLite and a flow's metadata can hold."""
     row = {name: getattr(record, name) for name in COLUMNS}
-    return row | {name: write(row[name]) for name, (write, _) in TEXTS.items()}
+    for name, (write, _) in TEXTS.items():
+        row[name] = write(row[name])
+    return row
 
 
 def from_row(row: Mapping[str, Any]) -> Record:

@@ -44,6 +44,27 @@ def test_every_spelling_is_masked_at_equal_length(text: str):
         assert "6e1f0c" not in masked
 
 
+class Searched(bytes):
+    """Counts how often something is looked for in it."""
+
+    times = 0
+
+    def __contains__(self, key: object) -> bool:
+        self.times += 1
+        return super().__contains__(key)  # type: ignore[operator]
+
+
+def test_a_long_body_without_a_secret_is_searched_once():
+    mask, body = Mask([SECRET]), Searched(b"a word " * 10_000)
+    assert mask.data(body) is body
+    searched = body.times
+    # as the headers of its flow are, before it comes again
+    assert mask.data(SECRET.encode()) == b"*" * len(SECRET)
+    assert mask.data(body) is body
+    assert body.times == searched > 0
+    assert mask.data(bytes(body) + SECRET.encode()).endswith(b"*" * len(SECRET))
+
+
 @pytest.mark.parametrize("code", ["utf-16-le", "utf-16-be", "utf-16"])
 def test_bytes_are_masked_in_utf_16(code: str):
     masked = MASK.data(f'{{"key": "{SECRET}"}}'.encode(code)).decode(code)

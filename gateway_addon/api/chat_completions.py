@@ -29,7 +29,7 @@ from gateway_addon.api.deltas import Delta, Silent, decoder
 from gateway_addon.api.errors import merge, read_error
 from gateway_addon.api.gateways import read_gateway, read_own_cost
 from gateway_addon.api.parts import note, role_of, with_notes
-from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_prompt, side_request
+from gateway_addon.api.prompts import clean, join_texts, real_prompt, side_request, system_prompts
 from gateway_addon.api.refusals import check_model, check_object, openai_error_body, openai_error_event
 from gateway_addon.api.usage import take_usage
 from gateway_addon.api.values import count, items, mapping, objects, text, written
@@ -118,16 +118,18 @@ def read_request(body: Json, of: Of = of) -> RequestFacts:
     sent = list(objects(body.get("messages")))
     messages = of(_read_message, sent)
     user_turns = [message.texts for message in reversed(messages) if message.role == "user"]
+    opening = _system_texts(takewhile(lambda message: message.role != "user", messages))
+    system_prompt, opening_system = system_prompts(_system_texts(messages), len(opening))
     facts = RequestFacts(
         model=text(body.get("model")),
         streamed=body.get("stream") is True,
         max_tokens=_first_count(body.get("max_completion_tokens"), body.get("max_tokens")),
         tools=_unique(_offered(body)),
         tool_results=_new_results(sent, messages),
-        system_prompt=_system_prompt(messages),
+        system_prompt=system_prompt,
         user_prompt=real_prompt(user_turns),
         user_turns=user_turns,
-        opening_system=_system_prompt(takewhile(lambda message: message.role != "user", messages)),
+        opening_system=opening_system,
         first_prompt=real_prompt(reversed(user_turns)),
     )
     last_user_text = "\n".join(user_turns[0]) if user_turns else None
@@ -210,9 +212,8 @@ def _texts(message: Json) -> list[str]:
     return [part["text"] for part in objects(content) if part.get("type") == "text" and text(part.get("text"))]
 
 
-def _system_prompt(messages: Iterable[_Message]) -> str | None:
-    parts = (part for message in messages if message.role in SYSTEM_ROLES for part in message.texts)
-    return join_texts(part for part in parts if not is_volatile(part))
+def _system_texts(messages: Iterable[_Message]) -> list[str]:
+    return [part for message in messages if message.role in SYSTEM_ROLES for part in message.texts]
 
 
 def _offered(body: Json) -> Iterator[str | None]:

@@ -32,7 +32,7 @@ from gateway_addon.api.deltas import Delta, decoder, delta_of
 from gateway_addon.api.errors import merge, read_error
 from gateway_addon.api.gateways import read_gateway, read_own_cost
 from gateway_addon.api.parts import note, role_of, with_notes, words
-from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_prompt, side_request
+from gateway_addon.api.prompts import clean, join_texts, real_prompt, side_request, system_prompts
 from gateway_addon.api.refusals import anthropic_error_body, anthropic_error_event, check_model, check_object
 from gateway_addon.api.usage import has_implausible_count
 from gateway_addon.api.values import count, is_implausible, items, mapping, objects, text, written
@@ -211,7 +211,7 @@ class _Message(NamedTuple):
     texts: list[str]
     calls: list[tuple[str | None, str | None]]
     """Id and name of each."""
-    tool_changes: list[tuple[str, Json]]
+    tool_changes: list[tuple[str, "_Tool"]]
 
 
 def _read_message(message: Json) -> _Message:
@@ -226,10 +226,12 @@ def read_request(body: Json, of: Of = of) -> RequestFacts:
     messages = of(_read_message, sent)
     turns = [message.texts for message in reversed(messages) if message.role == "user"]
     last_text = "\n".join(turns[0]) if turns else None
-    system_prompt = _system_prompt(body, messages)
+    opening = _texts(body.get("system"))
+    later = [part for message in messages if message.role == "system" for part in message.texts]
+    system_prompt, opening_system = system_prompts([*opening, *later], len(opening))
     previous_id = text(mapping(body.get("thread")).get("previous_message_id"))
     max_tokens = count(body.get("max_tokens"))
-    tools = _tools_offered(body, messages)
+    tools = _tools_offered(of(_read_tool, objects(body.get("tools"))), messages)
     calls = [call for message in messages for call in message.calls]
     return RequestFacts(
         model=text(body.get("model")),
@@ -240,7 +242,7 @@ def read_request(body: Json, of: Of = of) -> RequestFacts:
         system_prompt=system_prompt,
         user_prompt=real_prompt(turns),
         user_turns=turns,
-        opening_system=_system_prompt(body, []),
+        opening_system=opening_system,
         first_prompt=None if previous_id else real_prompt(reversed(turns)),
         side_request=_own_side_request(body) or side_request(system_prompt, last_text, max_tokens, len(tools)),
         previous_id=previous_id,
@@ -287,15 +289,27 @@ def _own_side_request(body: Json) -> SideRequest | None:
     return "compaction" if mapping(body.get("compaction")) else None
 
 
-def _system_prompt(body: Json, messages: list[_Message]) -> str | None:
-    parts = _texts(body.get("system"))
-    for message in messages:
-        if message.role == "system":
-            parts += message.texts
-    return join_texts(part for part in parts if not is_volatile(part))
+class _Tool(NamedTuple):
+    """What a tool says of itself, declared or named in a change."""
+
+    server: str
+    """The MCP server's name; "" for none."""
+    name: str
+    """"" for all that a server has."""
+    toolset: Json | None
+    """The tool itself, if it is all that an MCP server has."""
+    members: list[str]
+    """The names of a server's tools, where they are listed."""
 
 
-def _tools_offered(body: Json, messages: list[_Message]) -> list[str]:
+def _read_tool(tool: Json) -> _Tool:
+    server = text(tool.get("mcp_server_name")) or text(tool.get("server_name")) or ""
+    name = text(tool.get("name")) or ("" if server else _dateless(_type(tool)))
+    members = [text(member.get("name")) for member in objects(tool.get("tools") if server else None)]
+    return _Tool(server, name, tool if _type(tool) == "mcp_toolset" else None, list(filter(None, members)))
+
+
+def _tools_offered(declared: Iterable[_Tool], messages: list[_Message]) -> list[str]:
     """The names of the tools declared, less those withdrawn in mid-conversation and with those added there.
 
     An MCP server's tools go by the server's name and, where they are listed, by their own names, which calls carry.
@@ -304,12 +318,11 @@ def _tools_offered(body: Json, messages: list[_Message]) -> list[str]:
     whole: dict[str, bool] = {}  # by server: whether it is offered
     single: defaultdict[str, dict[str, bool]] = defaultdict(dict)  # what has been said of its tools since
     toolsets: dict[str, Json] = {}
-    declared = (("tool_addition", tool) for tool in objects(body.get("tools")))
-    for change, tool in chain(declared, (change for message in messages for change in message.tool_changes)):
-        server = text(tool.get("mcp_server_name")) or text(tool.get("server_name")) or ""
-        name = text(tool.get("name")) or ("" if server else _dateless(_type(tool)))
-        if _type(tool) == "mcp_toolset":
-            toolsets[server] = tool
+    offered = (("tool_addition", tool) for tool in declared)
+    for change, tool in chain(offered, (change for message in messages for change in message.tool_changes)):
+        server, name = tool.server, tool.name
+        if tool.toolset is not None:
+            toolsets[server] = tool.toolset
         if change == "mcp_tool_listing":
             pass  # says what the server has, not whether that is offered
         elif name:
@@ -319,24 +332,24 @@ def _tools_offered(body: Json, messages: list[_Message]) -> list[str]:
             known[server, ""] = None
             whole[server] = change != "tool_removal"
             single[server].clear()
-        for member in objects(tool.get("tools") if server else None):
-            if (name := text(member.get("name")) or "") and _is_enabled(toolsets.get(server, {}), name):
-                known[server, name] = None
+        for member in tool.members:
+            if _is_enabled(toolsets.get(server, {}), member):
+                known[server, member] = None
     return _distinct(name or server for server, name in known if single[server].get(name, whole.get(server, False)))
 
 
-def _tool_changes(content: object) -> Iterator[tuple[str, Json]]:
+def _tool_changes(content: object) -> Iterator[tuple[str, _Tool]]:
     """What a message says of the tools: `tool_addition`, `tool_removal` or `mcp_tool_listing`, and the tool meant.
 
     The `tool_changes` of a compaction block stand for those in the messages that it sums up.
     """
     for block in _parts(content):
         if _type(block) == "mcp_tool_listing":
-            yield "mcp_tool_listing", block
+            yield "mcp_tool_listing", _read_tool(block)
         for change in (block, *objects(block.get("tool_changes"))):
             if _type(change) in ("tool_addition", "tool_removal"):
                 tool = mapping(change.get("tool"))
-                yield _type(change), mapping(tool.get("definition")) or tool
+                yield _type(change), _read_tool(mapping(tool.get("definition")) or tool)
 
 
 def _dateless(kind: str) -> str:

@@ -5,13 +5,14 @@ Code) or its open source (Copilot Chat); all clients together, since some read w
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from itertools import pairwise
+from itertools import compress, pairwise
 
 from gateway_addon.api.base import RequestFacts
 from gateway_addon.terms import SideRequest
+from gateway_addon.wire.text import has_surrogates
 
 ENVELOPES = (
     "userRequest",  # Copilot
@@ -309,7 +310,7 @@ def real_prompt(turns: Iterable[list[str]], *, known_client: bool = False) -> st
     lower-case element is the harness's, though it is in no list.
     """
     for turn in turns:
-        if prompt := join_texts(_own_words(turn, known_client)):
+        if prompt := "\n".join(_own_words(turn, known_client)):
             return prompt
     return None
 
@@ -329,11 +330,18 @@ def _own_words(turn: list[str], known_client: bool) -> Iterator[str]:
     for previous, part in pairwise(["", *turn]):
         # Cline may send the heading of a tool result as one part and the result itself as the next
         heading = f"{previous}\n" if _TOOL_RESULT.fullmatch(previous.rstrip()) else ""
-        words, marked = _strip(heading + part)
-        if not words or words.isspace():
-            continue
-        if marked or not (_is_order(words) or _is_elements(words, known_client)):
+        if (words := _said(heading + part, known_client)) is not None:
             yield words
+
+
+@lru_cache(maxsize=4)
+def _said(part: str, known_client: bool) -> str | None:
+    """What a person says in a part, cleaned; None if it is all a harness's."""
+    words, marked = _strip(part)
+    if not words or words.isspace():
+        return None
+    is_said = marked or not (_order(words.strip()) or _is_elements(words, known_client))
+    return clean(words) if is_said else None
 
 
 def _is_elements(text: str, known_client: bool) -> bool:
@@ -377,8 +385,12 @@ _COMPACTION_SYSTEM = re.compile(r"\btasked with summarizing conversations\b")
 _TITLE_SYSTEM = re.compile(r"^You are a title generator\b|\bsentence-case title\b", re.MULTILINE)
 
 
-def _is_order(text: str) -> bool:
-    return len(text) <= MAX_LOOKED_INTO and any(opening.match(text.strip()) for opening in _ORDERS.values())
+@lru_cache(maxsize=4)
+def _order(text: str) -> SideRequest | None:
+    """What for a user turn is that tells the model to do something for a harness's own sake; None for any other."""
+    if len(text) > MAX_LOOKED_INTO:
+        return None
+    return next((name for name, opening in _ORDERS.items() if opening.match(text)), None)
 
 
 def side_request(
@@ -390,6 +402,7 @@ def side_request(
     """
     system = system or ""
     text = strip_wrappers(last_user_text or "").strip()
+    order = _order(text)
     # People write words like these too, but no coding agent leaves the tools out of a person's turn
     toolless = n_tools == 0
     is_compaction = system.lstrip().startswith(_COMPACTION_OPENING) or (
@@ -403,7 +416,7 @@ def side_request(
     signs: tuple[tuple[SideRequest, object], ...] = (
         ("warmup", max_tokens == 0 or text == "Warmup"),
         ("quota_probe", max_tokens == 1 and text[:10].lower() in _PROBES),
-        *((name, len(text) <= MAX_LOOKED_INTO and opening.match(text)) for name, opening in _ORDERS.items()),
+        *([(order, True)] if order else []),
         ("compaction", is_compaction),
         ("transcript", toolless and text.startswith("<transcript>")),
         ("title", is_title),
@@ -416,7 +429,6 @@ def is_volatile(text: str) -> bool:
     return text.startswith("x-anthropic-billing-header:") and "\n" not in text.strip()
 
 
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _DATA_URL = re.compile(r"data:([\w.+/-]{0,100})(?:;[\w.+=-]{1,100}){0,4}?;base64,([\w+/=-]+)", re.ASCII)
 
 
@@ -429,7 +441,7 @@ def clean(text: str) -> str:
     # each is looked for first, which costs next to nothing where it is not
     if "\0" in text:
         text = text.replace("\0", "")
-    if not text.isascii() and _SURROGATE.search(text):
+    if has_surrogates(text):
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     if ";base64," in text:
         text = _DATA_URL.sub(lambda url: f"[{url[1] or 'data'}, {len(url[2])} characters of base64]", text)
@@ -439,3 +451,14 @@ def clean(text: str) -> str:
 def join_texts(parts: Iterable[str]) -> str | None:
     """The parts that are not empty, cleaned and joined by newlines; None if there are none."""
     return clean("\n".join(filter(None, parts))) or None
+
+
+def system_prompts(parts: Sequence[str], opening: int) -> tuple[str | None, str | None]:
+    """The system prompt of all `parts`, and that of the first `opening`, which stand before the first turn.
+
+    Without what is another with every call (`is_volatile`). Each is None if there is nothing in it.
+    """
+    kept = [not is_volatile(part) for part in parts]
+    whole = join_texts(compress(parts, kept))
+    # of most conversations it is the same: then a long text is joined and cleaned once
+    return whole, whole if opening == len(parts) else join_texts(compress(parts[:opening], kept))

@@ -34,7 +34,7 @@ from gateway_addon.api.deltas import Delta, Silent, decoder, delta_of
 from gateway_addon.api.errors import merge, read_error
 from gateway_addon.api.gateways import read_gateway, read_own_cost
 from gateway_addon.api.parts import note, role_of, with_notes
-from gateway_addon.api.prompts import clean, is_volatile, join_texts, real_prompt, side_request
+from gateway_addon.api.prompts import clean, join_texts, real_prompt, side_request, system_prompts
 from gateway_addon.api.refusals import check_model, check_object, openai_error_body, responses_error_event
 from gateway_addon.api.usage import has_implausible_count, take_usage
 from gateway_addon.api.values import count, items, mapping, objects, text
@@ -295,7 +295,10 @@ def read_request(body: Json, of: Of = of) -> RequestFacts:
     _name_results(results, {item_id: name for entry, name in calls for item_id in entry.ids})
     turns = [entry.texts for entry in reversed(history) if entry.role == "user"]
     last_text = "\n".join(turns[0]) if turns else None
-    system_prompt = _system_prompt(body, history)
+    opening = _system_texts(body, takewhile(lambda entry: entry.role != "user", history))
+    # where a stored prompt stands for them, only its id is known
+    prompts = system_prompts(_system_texts(body, history), len(opening))
+    system_prompt, opening_system = (prompt or text(mapping(body.get("prompt")).get("id")) for prompt in prompts)
     previous_id = _previous_id(body)
     max_tokens = count(body.get("max_output_tokens"))
     return RequestFacts(
@@ -307,7 +310,7 @@ def read_request(body: Json, of: Of = of) -> RequestFacts:
         system_prompt=system_prompt,
         user_prompt=real_prompt(turns),
         user_turns=turns,
-        opening_system=_system_prompt(body, takewhile(lambda entry: entry.role != "user", history)),
+        opening_system=opening_system,
         first_prompt=None if previous_id else real_prompt(reversed(turns)),
         side_request=_own_side_request(body) or side_request(system_prompt, last_text, max_tokens, len(tools)),
         previous_id=previous_id,
@@ -456,13 +459,10 @@ def _name_in(entry: _Entry, namespaces: frozenset[str]) -> str | None:
     return full_name if namespace in namespaces else name
 
 
-def _system_prompt(body: Json, history: Iterable[_Entry]) -> str | None:
-    """`instructions` and system messages; where a stored prompt stands for them, only its id is known."""
-    parts = _texts(body.get("instructions"))
-    for entry in history:
-        if entry.role in SYSTEM_ROLES:
-            parts += entry.texts
-    return join_texts(part for part in parts if not is_volatile(part)) or text(mapping(body.get("prompt")).get("id"))
+def _system_texts(body: Json, history: Iterable[_Entry]) -> list[str]:
+    """What `instructions` and system messages say."""
+    said = (part for entry in history if entry.role in SYSTEM_ROLES for part in entry.texts)
+    return [*_texts(body.get("instructions")), *said]
 
 
 def _given(body: Json) -> list[object]:

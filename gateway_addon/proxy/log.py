@@ -1,11 +1,13 @@
-"""What may be said of our own failures in a log that anybody may read, and when there is one."""
+"""What may be said of our own failures in a log that anybody may read, when there is one, and who hears it."""
 
 import logging
 import traceback
 from pathlib import Path
 
+from mitmproxy import ctx
+from mitmproxy.addonmanager import traverse
 from mitmproxy.addons.termlog import TermLogHandler
-from mitmproxy.log import MitmLogHandler
+from mitmproxy.log import LegacyLogEvents, MitmLogHandler
 
 
 def describe(error: Exception) -> str:
@@ -21,3 +23,11 @@ def leave_event_loop() -> None:
     for handler in [*root.handlers]:
         if isinstance(handler, MitmLogHandler) and not isinstance(handler, TermLogHandler):
             root.removeHandler(handler)
+
+
+def spare_old_events() -> None:
+    """For each line mitmproxy walks through all addons, which takes longer than to write it: only where one of them
+    still has the hook `add_log`, from now on."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, LegacyLogEvents):
+            handler.addFilter(lambda record: any(hasattr(one, "add_log") for one in traverse(ctx.master.addons.chain)))

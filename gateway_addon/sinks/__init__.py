@@ -14,7 +14,10 @@ logger = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
-    """Takes calls. Its methods are called in mitmproxy's hooks, so they never wait; but for `finish`, if it may."""
+    """Takes calls. Its methods are called in mitmproxy's hooks, so they never wait; but for `finish`, if it may.
+
+    Records and texts are the sink's from then on: nobody changes them any more.
+    """
 
     name: str
     """For a message that it has failed."""

@@ -75,7 +75,7 @@ def comment(record: Record, tools: Counter[str]) -> str:
 
 
 def _harmless(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _counts(record: Record, form: str) -> str:

@@ -20,13 +20,15 @@ def content_id(db: Database, text: str | None) -> int | None:
     """The row of `contents` that holds `text`, inserted if there is none; None for None. Inside a transaction."""
     if text is None:
         return None
-    text = storable(text)
-    digest = blake2b(text.encode("utf-8"), digest_size=16).digest()
+    # a lone surrogate becomes `?`
+    data = text.encode("utf-8", "replace")
+    digest = blake2b(data, digest_size=16).digest()
     # look before inserting: most texts are there already, and need not be handed to SQLite
     found = db.execute("SELECT id FROM contents WHERE hash = ?", [digest]).fetchone()
     if found:
         return int(found[0])
-    return db.execute("INSERT INTO contents (hash, text) VALUES (?, ?)", [digest, text]).lastrowid
+    # as bytes, which need not be encoded once more
+    return db.execute("INSERT INTO contents (hash, text) VALUES (?, CAST(? AS TEXT))", [digest, data]).lastrowid
 
 
 def tool_set_id(db: Database, names: Sequence[str]) -> int | None:

@@ -32,14 +32,16 @@ WHERE requests.id = :id AND follower.id <> :id
 """
 
 
-def inherit(db: Database, request_id: str) -> None:
+def inherit(db: Database, request_id: str, *, continues: bool) -> None:
     """Give a call the session, conversation and user prompt of the call it continues, where it says none itself.
 
-    Then the same to the calls that continue this one: they may have been stored before it. Inside a transaction.
+    `continues`: it does continue one. Then the same to the calls that continue this one: they may have been stored
+    before it. Inside a transaction.
     """
+    if continues:
+        db.execute(_INHERIT, {"id": request_id})
     pending = [request_id]
     while pending:
-        current = pending.pop()
-        changed = db.execute(_INHERIT, {"id": current}).rowcount
-        if changed or current == request_id:
-            pending += [row[0] for row in db.execute(_FOLLOWERS, {"id": current}).fetchall()]
+        for (follower,) in db.execute(_FOLLOWERS, {"id": pending.pop()}).fetchall():
+            if db.execute(_INHERIT, {"id": follower}).rowcount:
+                pending.append(follower)

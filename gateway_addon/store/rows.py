@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from gateway_addon import times
 from gateway_addon.api import KINDS
 from gateway_addon.api.base import HistoryItem, ToolCall, ToolResult
 from gateway_addon.content import Content, arguments_valid
@@ -40,7 +41,7 @@ def texts(content: Content) -> Iterator[str]:
 
 def insert_begun(db: Database, record: Record) -> None:
     """Insert the row of a call that has begun, unless the call has one."""
-    db.execute(_BEGIN, _storable(as_row(record) | dict.fromkeys(REFERENCES)))
+    db.execute(_BEGIN, _storable((*as_row(record).values(), *[None] * len(REFERENCES))))
 
 
 def replace_finished(db: Database, record: Record, content: Content, nodes: bodies.Nodes | None = None) -> None:
@@ -55,7 +56,8 @@ def replace_finished(db: Database, record: Record, content: Content, nodes: bodi
     references["tool_set_id"] = tool_set_id(db, content.tools)
     elements = bodies.read_elements(content.body, content.elements)
     body = bodies.store_body(db, content.body, elements, nodes)
-    db.execute(_FINISH, _storable(as_row(record) | references | body))
+    references |= body
+    db.execute(_FINISH, _storable((*as_row(record).values(), *(references[name] for name in REFERENCES))))
     for table in ("stored_tool_calls", "stored_tool_results"):
         db.execute(f"DELETE FROM {table} WHERE request_id = ?", [request_id])
     for position, (link, call) in enumerate(_linked(content.tool_calls)):
@@ -70,7 +72,7 @@ def replace_finished(db: Database, record: Record, content: Content, nodes: bodi
             "arguments_id": content_id(db, call.arguments),
             "arguments_valid": arguments_valid(call),
         }
-        db.execute(_insert("stored_tool_calls", columns), _storable(columns))
+        db.execute(_insert("stored_tool_calls", columns), _storable(columns.values()))
     earlier = _earlier_results(db, record, content.body, elements, body)
     for position, (link, result) in enumerate(chain(_linked(content.tool_results), earlier)):
         columns = {
@@ -83,8 +85,8 @@ def replace_finished(db: Database, record: Record, content: Content, nodes: bodi
             "is_error": result.is_error,
             "duration_ms": result.duration_ms,
         }
-        db.execute(_insert("stored_tool_results", columns), _storable(columns))
-    inherit(db, request_id)
+        db.execute(_insert("stored_tool_results", columns), _storable(columns.values()))
+    inherit(db, request_id, continues=record.previous_id is not None)
     assign_turn(db, request_id)
 
 
@@ -103,18 +105,29 @@ def _earlier_results(
     if tip is not None and elements is not None:
         new = bodies.new_messages(db, storable(record.id), tip)
         messages = [element.value for element in elements.part(CONVERSATION)[-new:]] if new else []
-        if not _before_answer(kind.history({"messages": messages, "input": messages})):
+        found = _before_answer(kind.history({"messages": messages, "input": messages}))
+        ids = {result.call_id for _, result in found}
+        # as a rule none; or an old message is new only in how it is spelled
+        if not ids or ids <= _sent_before(db, record):
             return []
     history = list(kind.history((elements.json if elements else jsontext.parse_object(body)) or {}))
     first = max((item.message for item in history), default=-1) + 1 - new if new is not None else 0
     results = _before_answer(history)
-    times = Counter(result.call_id for _, result in results)
+    often = Counter(result.call_id for _, result in results)
     return [
         # of an id that comes again nobody can say which call it is
-        (id_ if (id_ := result.call_id) and times[id_] == 1 else f"{id_ or ''}#earlier {number}", result)
+        (id_ if (id_ := result.call_id) and often[id_] == 1 else f"{id_ or ''}#earlier {number}", result)
         for number, (message, result) in enumerate(results)
         if message >= first
     ]
+
+
+def _sent_before(db: Database, record: Record) -> set[str | None]:
+    """The ids of the calls whose results earlier calls of the same agent have sent in their session."""
+    sql = """SELECT call_id FROM requests JOIN stored_tool_results ON request_id = id
+             WHERE session_id = ? AND agent_id IS ? AND started_at < ? AND call_id IS NOT NULL"""
+    asked = [record.session_id, record.agent_id, times.timestamp(record.started_at)]
+    return {row[0] for row in db.execute(sql, _storable(asked)).fetchall()}
 
 
 def _before_answer(history: Iterable[HistoryItem]) -> list[tuple[int, ToolResult]]:
@@ -141,8 +154,8 @@ def _linked[T: (ToolCall, ToolResult)](found: Sequence[T]) -> Iterator[tuple[str
         yield (call_id if times[call_id] == 1 else f"{call_id}#{times[call_id]}"), item
 
 
-def _storable(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _storable_value(value) for name, value in row.items()}
+def _storable(values: Iterable[Any]) -> list[Any]:
+    return [None if value is None else _storable_value(value) for value in values]
 
 
 def _storable_value(value: Any) -> Any:
@@ -155,7 +168,8 @@ def _storable_value(value: Any) -> Any:
 
 
 def _insert(table: str, columns: Collection[str]) -> str:
-    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join(f':{name}' for name in columns)})"
+    # by position: to bind seventy values by their names takes longer than to store them
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' for _ in columns)})"
 
 
 def _replacements() -> Iterator[str]:

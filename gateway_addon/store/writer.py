@@ -12,7 +12,8 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -108,16 +109,19 @@ class Writer:
         self._thread.start()
 
     def begin(self, record: Record) -> None:
-        """Take the row of a call that has begun, so that a crash leaves a trace of it. Never changes a row."""
-        self._put(_Job(replace(record), None, 0))
+        """Take the row of a call that has begun, so that a crash leaves a trace of it. Never changes a row.
+
+        A record that was handed over must not be changed any more: it is written later.
+        """
+        self._put(_Job(record, None, 0))
 
     def finish(self, record: Record, content: Content, *, wait: bool = False) -> None:
-        """Take the row and texts of a finished call; they replace those of the same id.
+        """Take the row and texts of a finished call; they replace those of the same id. As `begin` does.
 
         `wait`: wait for space in the queue (reading a file) instead of losing anything (live), until nothing could be
         written for `FILE_SECONDS`.
         """
-        job = _Job(replace(record), content, _size(content))
+        job = _Job(record, content, _size(content))
         if wait:
             with self._changed:
                 self._waits = True
@@ -219,25 +223,43 @@ class Writer:
         if not os.path.samestat(self._path.stat(), self._file):
             # SQLite would go on writing to the deleted one without an error
             raise FileNotFoundError("another file has taken its place")
+        jobs = list(_last_of_each(batch))
+        try:
+            with self._transaction():
+                for job in jobs:
+                    _store(self._db, job, self._nodes)
+        except sqlite3.OperationalError:
+            raise
+        except Exception:
+            # one of them cannot be stored: each by itself, lest it cost the others
+            return self._commit_each(jobs)
+        return 0
+
+    def _commit_each(self, jobs: list[_Job]) -> int:
         refused = []
+        with self._transaction():
+            for job in jobs:
+                try:
+                    with self._db.atomic():
+                        _store(self._db, job, self._nodes)
+                except sqlite3.OperationalError:
+                    raise
+                except Exception as error:
+                    self._nodes.clear()
+                    refused.append(job)
+                    self._warn("a call could not be recorded", error)
+        return _finished(refused)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
         try:
             with transaction(self._db):
                 self._forget_if_changed()
-                for job in _last_of_each(batch):
-                    try:
-                        with self._db.atomic():
-                            _store(self._db, job, self._nodes)
-                    except sqlite3.OperationalError:
-                        raise
-                    except Exception as error:
-                        self._nodes.clear()
-                        refused.append(job)
-                        self._warn("a call could not be recorded", error)
+                yield
         except BaseException:
             # rows that are undone have no ids any more
             self._nodes.clear()
             raise
-        return _finished(refused)
 
     def _forget_if_changed(self) -> None:
         """Forget row ids once another connection has written, and maybe removed them. Inside a transaction."""

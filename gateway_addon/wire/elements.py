@@ -7,13 +7,14 @@ value is taken; only what differs is scanned. `Memory` keeps the elements of a f
 
 import hashlib
 import re
+import sys
 import threading
 from codecs import BOM_UTF8, utf_8_decode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
-from itertools import count
+from itertools import chain, count
 from typing import Any
 
 from gateway_addon.wire import digest, jsontext
@@ -30,7 +31,8 @@ MAX_REMEMBERED = 12 * 1024 * 1024
 MIN_REMEMBERED = 4 * 1024
 """Bytes of a body from which on remembering pays."""
 
-_WINDOW = 16 * 1024
+_WINDOW, *_LARGER = (2 * 1024, 16 * 1024, 4 * 1024 * 1024, sys.maxsize)
+"""Bytes looked into at first, and for a value that is longer: what few are is read again from its start."""
 
 _MANY = 32
 """Elements that are new: of a conversation that goes on there are fewer."""
@@ -39,15 +41,15 @@ _CLOSED = b'}]"'
 """How an element ends that cannot go on, as a number might."""
 _SPACE = re.compile(rb"[ \t\n\r]*+")
 
-# What a client puts somewhere else, or writes anew, with every call. Each begins with plain characters, which `re`
-# finds many times faster than anything else
-_PASSING = [
+# What a client puts somewhere else, or writes anew, with every call, by how it begins: to look for that alone costs
+# next to nothing
+_PASSING = {
     # Cache markers: Anthropic's, and what OpenRouter takes on parts of a chat message
-    re.compile(r'("cache_control"\s*:\s*\{[^{}]*\})(?:\s*,\s*)?'),
-    re.compile(r'("prompt_cache_breakpoint"\s*:\s*\{[^{}]*\})(?:\s*,\s*)?'),
+    '"cache_control"': re.compile(r'("cache_control"\s*:\s*\{[^{}]*\})(?:\s*,\s*)?'),
+    '"prompt_cache_breakpoint"': re.compile(r'("prompt_cache_breakpoint"\s*:\s*\{[^{}]*\})(?:\s*,\s*)?'),
     # Claude Code's first system block
-    re.compile(r'"(x-anthropic-billing-header:[^"\\]*)'),
-]
+    '"x-anthropic-billing-header:': re.compile(r'"(x-anthropic-billing-header:[^"\\]*)'),
+}
 _COMMA_BEFORE = re.compile(r",\s*\Z")
 _MAX_SPACE = 100
 
@@ -70,7 +72,8 @@ class Element:
     @cached_property
     def digest(self) -> bytes:
         """Of the settled text."""
-        return blake2b(self.settled[0].encode(), digest_size=16).digest()
+        text, passing = self.settled
+        return blake2b(text.encode() if passing else self.sent, digest_size=16).digest()
 
 
 @dataclass(slots=True, frozen=True, eq=False)
@@ -127,15 +130,27 @@ class Body:
 class Beginning:
     """The beginning of a body that was read, up to the last few elements of its longest part."""
 
-    sent: bytes
+    pieces: tuple[bytes, ...]
+    """Its bytes: as conversations grow, theirs share all but the last."""
+    size: int
+    """Of all pieces."""
     sha256: digest.Sha256
-    """Of these bytes."""
+    """Of all pieces."""
     part: str
     start: int
     """Where the first element begins, in bytes."""
     separators: frozenset[bytes]
     elements: list[Element]
     """Those that end within."""
+
+    def begins(self, sent: bytes) -> bool:
+        """Whether a body begins with it."""
+        at = 0
+        for piece in self.pieces:
+            if not sent.startswith(piece, at):
+                return False
+            at += len(piece)
+        return True
 
 
 def read(
@@ -168,7 +183,7 @@ def read(
         first = end = scanner.at
         for _ in scanner.members() if is_array else (name,):
             if beginning and (scanner.at, part) == (beginning.start, beginning.part):
-                first, end = scanner.at, len(beginning.sent)
+                first, end = scanner.at, beginning.size
                 elements += trail.join(beginning.elements)
                 # between the elements of which none stands in it, there may be another one now
                 separators |= beginning.separators if len(beginning.elements) > 1 else set()
@@ -262,7 +277,6 @@ class _Scanner:
         """Where the next value begins, in bytes; to be moved behind one that is known."""
         self.unknown = 0
         """Elements that were not known, for `read` to count."""
-        self._size = _WINDOW
         self._window = ""
         self._end = 0
         """Where the window ends, in bytes."""
@@ -275,6 +289,7 @@ class _Scanner:
     def value(self) -> Any:
         """The value at `at`; moves behind it."""
         self._reach()
+        larger = iter(_LARGER)
         while True:
             is_rest = self._end >= len(self.sent)
             try:
@@ -285,12 +300,14 @@ class _Scanner:
             else:
                 # a number may go on behind the window
                 if is_rest or end < len(self._window):
-                    passed = self._window[self._character : end]
-                    self.at += len(passed) if passed.isascii() else len(passed.encode())
+                    # counted from whichever end of the window is nearer
+                    if end - self._character < len(self._window) - end:
+                        self.at += _size(self._window[self._character : end])
+                    else:
+                        self.at = self._end - _size(self._window[end:])
                     self._byte, self._character = self.at, end
                     return value
-            self._size *= 64
-            self._open_window()
+            self._open_window(next(larger))
 
     def _reach(self) -> None:
         between = self.sent[self._byte : self.at] if self.at - self._byte < _WINDOW else None
@@ -298,15 +315,15 @@ class _Scanner:
             self._character += len(between)
             self._byte = self.at
         else:
-            self._open_window()
+            self._open_window(_WINDOW)
 
-    def _open_window(self) -> None:
-        counted, self._end = max(self._end, self.at), self.at + self._size
-        self._values += jsontext.count_values(self.sent[counted : self._end])
+    def _open_window(self, size: int) -> None:
+        end = self.at + size
+        self._values += jsontext.count_values(self.sent[max(self._end, self.at) : end])
         if self._values > jsontext.MAX_VALUES:
             raise jsontext.TooManyValuesError(f"more than {jsontext.MAX_VALUES} values")
-        self._window, _ = utf_8_decode(self.sent[self.at : self._end], "strict", self._end >= len(self.sent))
-        self._byte, self._character = self.at, 0
+        self._window, decoded = utf_8_decode(self.sent[self.at : end], "strict", end >= len(self.sent))
+        self._byte, self._character, self._end = self.at, 0, self.at + decoded
 
     def members(self) -> Iterator[str | int]:
         """Enter the object or array at `at` and stop in front of each member's value, which the caller moves behind.
@@ -350,6 +367,11 @@ class _Scanner:
             raise ValueError(f"no {character.decode()} at {self.at}")
 
 
+def _size(text: str) -> int:
+    """Bytes."""
+    return len(text) if text.isascii() else len(text.encode())
+
+
 class Memory:
     """The elements of the last bodies read, of a few conversations. Any thread may read with it."""
 
@@ -358,11 +380,14 @@ class Memory:
         self._lock = threading.Lock()
         self._known: list[_Known] = []
         """The body read last is the first."""
+        self._found: tuple[bytes, Beginning | None] = b"", None
+        """The body that was asked for last, and its beginning."""
 
     def read(self, sent: bytes) -> Body:
         """`read`, with what is remembered, and remember the body in place of the one that it continues."""
         known = self._known
         beginning = self._beginning(sent)
+        self._found = b"", None
         body = read(sent, self._members(), [one.ways for one in known], beginning)
         if MIN_REMEMBERED <= len(sent) <= MAX_REMEMBERED:
             self._keep(body, _hashed(body, beginning))
@@ -371,15 +396,19 @@ class Memory:
     def recognised(self, sent: bytes) -> int:
         """How many bytes of a body need not be read again, from its start."""
         beginning = self._beginning(sent)
-        return len(beginning.sent) if beginning else 0
+        return beginning.size if beginning else 0
 
     def _beginning(self, sent: bytes) -> Beginning | None:
-        found = [one.beginning for one in self._known if one.beginning and sent.startswith(one.beginning.sent)]
-        return max(found, key=lambda one: len(one.sent), default=None)
+        asked, found = self._found
+        if asked is not sent:
+            begin = (one.beginning for one in self._known if one.beginning and one.beginning.begins(sent))
+            found = max(begin, key=lambda one: one.size, default=None)
+            self._found = sent, found
+        return found
 
     def _keep(self, body: Body, beginning: Beginning | None) -> None:
         latest = _Known(len(body.sent), {part.name: part.elements for part in body.parts}, beginning)
-        elements = {id(element) for way in latest.ways.values() for element in way}
+        elements = set(map(id, chain.from_iterable(latest.ways.values())))
         with self._lock:
             others = [known for known in self._known if not any(id(element) in elements for element in known.ends)]
             kept = [latest, *others][:MAX_BODIES]
@@ -392,7 +421,7 @@ class Memory:
 def _hashed(body: Body, known: Beginning | None) -> Beginning | None:
     """Note a body's SHA-256, where only what follows the known beginning is hashed. Returns its own beginning."""
     sent = body.sent
-    sha256, done = (known.sha256.copy(), len(known.sent)) if known else (hashlib.sha256(), 0)
+    sha256, done = (known.sha256.copy(), known.size) if known else (hashlib.sha256(), 0)
     beginning = None
     longest = max(body.parts, key=lambda part: len(part.elements), default=None)
     if longest and len(longest.separators) == 1 and len(longest.elements) > LAST:
@@ -400,9 +429,11 @@ def _hashed(body: Body, known: Beginning | None) -> Beginning | None:
         last = longest.elements[-LAST:]
         until = longest.end - sum(len(element.sent) for element in last) - len(separator) * len(last)
         if until >= done and longest.elements[-LAST - 1].sent[-1] in _CLOSED:
-            digest.add(sha256, sent[done:until])
+            piece = sent[done:until]
+            digest.add(sha256, piece)
             beginning = Beginning(
-                sent[:until],
+                (*(known.pieces if known else ()), piece),
+                until,
                 sha256.copy(),
                 longest.name,
                 longest.start,
@@ -454,7 +485,7 @@ def _settle(element: str) -> tuple[str, list[tuple[int, str]]]:
 
 def _passing(element: str) -> Iterator[tuple[int, int]]:
     """Where an element holds what belongs to this call only, each with one of the commas around it."""
-    for pattern in _PASSING:
-        for found in pattern.finditer(element):
+    for opening, pattern in _PASSING.items():
+        for found in pattern.finditer(element) if opening in element else ():
             comma = _COMMA_BEFORE.search(element, max(0, found.start() - _MAX_SPACE), found.start())
             yield (comma.start(), found.end(1)) if comma else (found.start(1), found.end())

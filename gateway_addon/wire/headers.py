@@ -1,6 +1,7 @@
 """Header fields with one meaning for whoever reads them, live and from a file."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import overload
 
 
 class Headers(Mapping[str, str]):
@@ -23,11 +24,24 @@ class Headers(Mapping[str, str]):
     def __getitem__(self, name: str) -> str:
         return self._values[name][0]
 
+    def __contains__(self, name: object) -> bool:
+        # `Mapping` would raise and catch an exception for each of the many names that are looked for in vain
+        return name in self._values
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
 
     def __len__(self) -> int:
         return len(self._values)
+
+    @overload
+    def get(self, name: str) -> str | None: ...
+    @overload
+    def get[T](self, name: str, default: T) -> str | T: ...
+    def get[T](self, name: str, default: T | None = None) -> str | T | None:
+        """The first value of a name; `default` if it is not there."""
+        values = self._values.get(name)
+        return values[0] if values else default
 
     def __repr__(self) -> str:
         # values may be credentials

@@ -117,6 +117,8 @@ def _dump(value: Any) -> str:
             return encode_basestring(value)
         case Decimal() if value.is_finite():
             return str(value)
+        case int() if not isinstance(value, bool):
+            return str(value)
         case float() | Decimal() if not math.isfinite(value):
             return f'"{Decimal(value)}"'
         case _:

@@ -1,9 +1,13 @@
 """What a person said, told from what a harness wrapped around it, and what cleaning does."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway_addon.api import prompts
 from gateway_addon.api.base import RequestFacts
 from gateway_addon.api.prompts import (
     DROPPED_TAGS,
@@ -394,3 +398,19 @@ def test_a_text_made_of_signs_takes_no_longer_than_it_is_long(sign: str):
     for part in (text, f"#{text}", f"<other>{text}"):
         real_prompt([[part]], known_client=True)
         side_request(part, part, None, 0)
+
+
+def test_a_prompt_that_is_the_first_and_the_last_is_looked_into_and_cleaned_once(monkeypatch: pytest.MonkeyPatch):
+    looked: list[str] = []
+    cleaning, passages = prompts.clean, prompts._without_passages
+
+    def noted[T](function: Callable[[str], T], text: str) -> T:
+        looked.append(text)
+        return function(text)
+
+    monkeypatch.setattr(prompts, "clean", partial(noted, cleaning))
+    monkeypatch.setattr(prompts, "_without_passages", partial(noted, passages))
+    turns = [["a prompt — of nobody else's"]]
+    assert real_prompt(turns) == real_prompt(reversed(turns)) == turns[0][0]
+    assert side_request(None, turns[0][0], None, 1) is None
+    assert looked == turns[0] * 2

@@ -1,4 +1,4 @@
-"""Inputs made to stall a proxy: how long the event loop was blocked at a stretch."""
+"""Inputs made to stall a proxy: how long the event loop was blocked at a stretch, and memory at its highest."""
 
 import gzip
 import json
@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from tests.benchmarks.calls import ANSWER
-from tests.benchmarks.proxies import Client, Upstream, started
+from tests.benchmarks.proxies import Client, Upstream, peak_memory, started
 from tests.benchmarks.table import Figure
 
 MB = 1_000_000
@@ -26,30 +26,43 @@ def bodies() -> dict[str, bytes]:
 
 
 def run(quick: bool) -> list[Figure]:
-    figures = []
+    figures, peaks = [], []
+
+    def measure(name: str, body: bytes | None, extra: str) -> None:
+        blocked, peak = _measured(name, body, extra)
+        figures.append(blocked)
+        peaks.append(peak)
+
     for name, body in bodies().items():
-        packed = gzip.compress(body, 6)
-        figures.append(_figure(f"request: {name}", "/v1/messages", body, ""))
-        if quick:
-            continue
-        figures.append(_figure(f"request, gzip: {name}", "/v1/messages", packed, "gzip"))
-        figures.append(_figure(f"answer: {name}", "/v1/messages", None, body.decode()))
-    bomb = gzip.compress(HEAD + b'"' + b"x" * 31 * MB + b'",' + TAIL)
-    figures.append(_figure("request: 31 MB from 31 kB of gzip", "/v1/messages", bomb, "gzip"))
-    return figures
+        measure(f"request: {name}", body, "")
+        if not quick:
+            measure(f"request, gzip: {name}", gzip.compress(body, 6), "gzip")
+            measure(f"answer: {name}", None, body.decode())
+    measure("request: 31 MB from 31 kB of gzip", gzip.compress(HEAD + b'"' + b"x" * 31 * MB + b'",' + TAIL), "gzip")
+    if not quick:
+        measure("request: 60 MB of one text", HEAD + b'"' + b"a b c d " * (60 * MB // 8) + b'",' + TAIL, "")
+        measure("answer: 20 MB of one text", None, (HEAD + b'"' + b"a b c d " * (20 * MB // 8) + b'",' + TAIL).decode())
+    return [*figures, max(peaks, key=lambda peak: peak.ours or 0)]
 
 
-def _figure(name: str, path: str, body: bytes | None, extra: str) -> Figure:
-    """`body` None: a short request whose answer is `extra`; else `extra` is the request's content encoding."""
+def _measured(name: str, body: bytes | None, extra: str) -> tuple[Figure, Figure]:
+    """How long the loop was blocked, and memory at its highest, which is that of the start and what the input took.
+
+    `body` None: a short request whose answer is `extra`; else `extra` is the request's content encoding.
+    """
     answer = extra.encode() if body is None else json.dumps(ANSWER).encode()
     upstream = Upstream(lambda _: ("application/json", [answer]))
-    found = {}
+    found, peaks = {}, {}
     for variant in ("bare", "ours"):
         with tempfile.TemporaryDirectory() as folder, started(variant, upstream, Path(folder), watched=True) as proxy:
             client = Client(proxy.url)
             client.post("/v1/messages", b'{"model":"m","messages":[]}')
             client.post("/worst", b"")
             encoding = {"content-encoding": extra} if body is not None and extra else {}
-            client.post(path, body or b'{"model":"m","messages":[]}', **encoding)
+            client.post("/v1/messages", body or b'{"model":"m","messages":[]}', **encoding)
             found[variant] = float(client.post("/worst", b""))
-    return Figure(name, "ms", found["bare"], found["ours"], goal="20 ms; 50 above 4 MB")
+            peaks[variant] = peak_memory(proxy.process.pid)
+    return (
+        Figure(name, "ms", found["bare"], found["ours"], goal="20 ms; 50 above 4 MB"),
+        Figure(f"memory at its highest ({name})", "MB", peaks["bare"], peaks["ours"], goal="256 MB more than before"),
+    )

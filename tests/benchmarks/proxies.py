@@ -121,6 +121,12 @@ def cpu_seconds(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | 2)
 
 
+def peak_memory(pid: int) -> float:
+    """The most that a process has taken so far, in MB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1_000_000
+
+
 def interleaved(rounds: int, measure: Callable[[str], float]) -> dict[str, float]:
     """The median of the rounds for each of `VARIANTS`, measured in turns; the order changes with every round."""
     found: dict[str, list[float]] = defaultdict(list)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway_addon import api
+from gateway_addon.api.base import HistoryItem, Json
 from gateway_addon.content import Content
 from gateway_addon.record import Record
 from gateway_addon.store import prune
@@ -63,6 +64,34 @@ def test_a_turn_takes_as_many_statements_however_long_its_history(writer: Writer
         store(writer, record, content)
         taken.append(statements.count - before)
     assert sum(taken[-12:]) <= 1.05 * sum(taken[12:24])
+
+
+@pytest.mark.parametrize("kind", api.KINDS)
+def test_of_a_history_that_is_spelled_anew_the_results_are_not_looked_for_again(
+    writer: Writer, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+):
+    # in a session of Messages a prompt is a list while it is marked, and a string later
+    module, memory, looked_at = api.KINDS[kind], Memory(api.members), []
+    history = module.history
+
+    def watched(body: Json) -> Iterator[HistoryItem]:
+        looked_at.append(len(body.get("messages") or body.get("input") or ()))
+        return history(body)
+
+    monkeypatch.setattr(module, "history", watched)
+    asked: set[str | None] = set()
+    for number, turn in enumerate(session(kind, 40, scale=0.1)):
+        body = memory.read(turn.request)
+        facts = module.read_request(body.json)
+        asked |= {result.call_id for result in facts.tool_results}
+        record = make_record(id=f"call-{number:03}", api_kind=kind, session_id="session", started_at=1000.0 + number)
+        store(writer, record, Content(body=turn.request, elements=body, tool_results=facts.tool_results))
+    writer.close()
+    assert max(looked_at) <= 8
+    with open_readonly(tmp_path / "gateway.db") as db:
+        results = [row["call_id"] for row in db.query("SELECT call_id FROM stored_tool_results")]
+    assert set(results) == asked
+    assert len(results) == len(asked) == 36
 
 
 @pytest.mark.parametrize("when", [5, 10])

@@ -73,14 +73,6 @@ class TestWriting:
         assert (run["id"], run["version"]) == (writer.run_id, "1.2.3")
         assert run["ended_at"] is not None
 
-    def test_a_record_is_taken_as_it_is_when_handed_over(self, path: Path):
-        writer, record = Writer(path, "1"), make_record(outcome="in_flight")
-        with locked(path):
-            writer.begin(record)
-            record.outcome = "interrupted"
-        writer.close()
-        assert outcomes(path) == {"call-1": "in_flight"}
-
     def test_one_bad_row_costs_no_other(self, path: Path, caplog: pytest.LogCaptureFixture):
         store = Writer(path, "1")
         with locked(path):

@@ -238,7 +238,11 @@ class TestTexts:
                 [LONG, LONG + "\n\"'\\ü—"],
                 id="with characters that are escaped",
             ),
+            pytest.param(f'"{LONG}\\u0007"', r'"\u001a0"', [f"{LONG}\a"], id="with one that is escaped by its number"),
+            pytest.param(f'"{LONG}\\u001F"', f'"{LONG}\\u001F"', [], id="by its number in capitals"),
+            pytest.param(f'"{LONG}\\\\u00fc"', r'"\u001a0"', [f"{LONG}\\u00fc"], id="with what looks like an escape"),
             pytest.param(f'"{LONG}\\u00fc"', f'"{LONG}\\u00fc"', [], id="needlessly escaped"),
+            pytest.param(f'"{LONG}ü\\u00fc"', f'"{LONG}ü\\u00fc"', [], id="needlessly escaped in part"),
             pytest.param(f'"{LONG}\\/"', f'"{LONG}\\/"', [], id="escaped otherwise"),
             pytest.param(f'"{LONG}\\ud800"', f'"{LONG}\\ud800"', [], id="a lone surrogate"),
             pytest.param(f'"{LONG}\\u0000"', f'"{LONG}\\u0000"', [], id="NUL"),
@@ -250,6 +254,22 @@ class TestTexts:
     def test_long_texts_are_taken_out(self, element: str, template: str, texts: list[str]):
         assert split_texts(element) == (template, texts)
         assert fill_texts(template, texts) == element
+
+    def test_each_is_scanned_once_and_none_is_written_again_to_compare_it(self, monkeypatch: pytest.MonkeyPatch):
+        scanned: list[int] = []
+        scan = wire_cut.scan
+
+        def counted(text: str, at: int) -> tuple[Any, int]:
+            value, end = scan(text, at)
+            scanned.append(end - at)
+            return value, end
+
+        monkeypatch.setattr(wire_cut, "scan", counted)
+        monkeypatch.delattr(wire_cut, "encode_basestring")
+        element = compact({"content": [{"text": 'a "line" — \\\n\t' * 1000}, {"text": LONG}, {"text": "short"}]})
+        assert len(split_texts(element)[1]) == 2
+        # what is left over stands between them
+        assert 0.99 * len(element) < sum(scanned) < len(element)
 
     def test_a_template_is_json(self):
         template, _ = split_texts(compact({"role": "user", "content": LONG}))

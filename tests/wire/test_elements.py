@@ -177,6 +177,35 @@ def test_a_turn_scans_what_is_new_however_long_the_history(kind: str, monkeypatc
     assert sum(scanned[-10:]) <= 1.2 * sum(scanned[5:15])
 
 
+@pytest.mark.parametrize("character", ["x", "\n", "ü", "—", "😀"])
+def test_a_large_message_is_scanned_once_and_its_end_in_bytes_is_found(character: str, monkeypatch: pytest.MonkeyPatch):
+    memory = Counted(monkeypatch)
+    said = [{"role": "user", "content": character * 500_000}, {"role": "assistant", "content": character}]
+    body = memory.read(json.dumps({"messages": said, "model": "m"}, ensure_ascii=False).encode())
+    # it does not fit into the first window, which was in vain
+    assert memory.scanned <= len(body.sent) + elements._WINDOW
+    assert [json.loads(element.sent) for element in body.part("conversation")] == said
+
+
+def test_behind_a_large_message_no_more_is_scanned_than_anywhere(monkeypatch: pytest.MonkeyPatch):
+    memory = Counted(monkeypatch)
+    monkeypatch.setattr(elements, "_GROWTH", 4)
+    large, others, new = {"content": "x" * 5 * elements._WINDOW}, [{"content": "x" * 2000}] * 400, {"content": "new"}
+    memory.read(json.dumps({"messages": others}).encode())
+    before = memory.scanned
+    memory.read(json.dumps({"messages": [large, *others[:200], new, *others[200:]]}).encode())
+    # three windows until the large one fits, one for what is new far behind it, one for the end
+    assert memory.scanned - before <= (1 + 4 + 16 + 1 + 1) * elements._WINDOW
+
+
+def test_an_element_is_hashed_without_what_passes():
+    sent = '{"content":"—"}'.encode()
+    element = elements.Element(sent, json.loads(sent))
+    assert element.digest == hashlib.blake2b(sent, digest_size=16).digest()
+    marked = sent[:-1] + b',"cache_control":{"type":"ephemeral"}}'
+    assert elements.Element(marked, json.loads(marked)).digest == element.digest
+
+
 def test_conversations_that_take_turns_are_each_remembered(monkeypatch: pytest.MonkeyPatch):
     memory = Counted(monkeypatch)
     conversations = [session("chat_completions", 20, seed=seed) for seed in range(MAX_BODIES)]
