@@ -182,14 +182,14 @@ def test_a_large_message_is_scanned_once_and_its_end_in_bytes_is_found(character
     memory = Counted(monkeypatch)
     said = [{"role": "user", "content": character * 500_000}, {"role": "assistant", "content": character}]
     body = memory.read(json.dumps({"messages": said, "model": "m"}, ensure_ascii=False).encode())
-    # it does not fit into the first window, which was in vain
-    assert memory.scanned <= len(body.sent) + elements._WINDOW
+    # it does not fit into the first two windows, which were in vain
+    assert memory.scanned <= len(body.sent) + elements._WINDOW + elements._LARGER[0]
     assert [json.loads(element.sent) for element in body.part("conversation")] == said
 
 
 def test_behind_a_large_message_no_more_is_scanned_than_anywhere(monkeypatch: pytest.MonkeyPatch):
     memory = Counted(monkeypatch)
-    monkeypatch.setattr(elements, "_GROWTH", 4)
+    monkeypatch.setattr(elements, "_LARGER", [4 * elements._WINDOW, 16 * elements._WINDOW])
     large, others, new = {"content": "x" * 5 * elements._WINDOW}, [{"content": "x" * 2000}] * 400, {"content": "new"}
     memory.read(json.dumps({"messages": others}).encode())
     before = memory.scanned
