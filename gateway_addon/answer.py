@@ -54,6 +54,10 @@ class AnswerReader:
     def answer(self) -> Answer:
         return self._reader.answer
 
+    def goes_on(self, data: bytes, name: str) -> bool:
+        """Take the text of an event, if there is no more to it than a reader sees at once (`api.base.Reader`)."""
+        return self._reader.goes_on(data, name)
+
     def event(self, data: object, name: str = "") -> None:
         """Take the parsed data of an event, and its `event:` name. What is no object, or a list of some, is skipped."""
         for event in objects([data] if isinstance(data, dict) else data):
@@ -130,6 +134,8 @@ class AnswerFeed:
         self._framing = FRAMINGS.get(media_type(headers))
         self._pending: list[bytes] = []
         self._pending_size = 0
+        self._batch = 0
+        """Bytes that are waited for, to be read together."""
         self._events = (self._framing or sse.EventParser)()
         self._body = bytearray()
         self._marks = 0
@@ -145,23 +151,20 @@ class AnswerFeed:
             if not self.is_withheld:
                 # nobody can change it either
                 self._change = None
+        self.is_changed = self._change is not None
+        """Whether the client gets what `feed` and `end` return, not what was received."""
 
     @property
     def answer(self) -> Answer:
         return self._reader.answer
 
-    @property
-    def is_changed(self) -> bool:
-        """Whether the client gets what `feed` and `end` return, not what was received."""
-        return self._change is not None
-
     def feed(self, data: bytes) -> list[bytes]:
         """Take a piece of the body, still content-encoded, of any length."""
         self._pending.append(data)
         self._pending_size += len(data)
-        if self._pending_size >= BATCH or self._change or not self.answer.started:
+        if self._pending_size >= self._batch:
             self._read_pending()
-        return self.passed_on()
+        return self.passed_on() if self._out else []
 
     def end(self) -> list[bytes]:
         """The body has ended, or nothing more of it will come: read what is left. May be called again."""
@@ -223,6 +226,7 @@ class AnswerFeed:
         except encodings.DecodeError:
             # nothing behind the damage can be read by anybody
             self.stop("response_undecodable")
+        self._batch = BATCH if self._change is None and self.answer.started else 0
 
     def _take(self, piece: bytes) -> None:
         if self._given_up:
@@ -266,28 +270,46 @@ class AnswerFeed:
             self.warning = self.warning or "response_too_large"
             self._withhold()
         for number, event in enumerate(events):
-            data: object = None
-            if len(event.data) < SCANT:
-                self._scant += _lines(event.raw) // IDLE if _is_idle(event) else 1
-            if event.data[:64].lstrip().startswith(b"[DONE]"):
-                # every kind ends with it on some gateway
-                self._reader.done()
-            elif event.data:
-                data = self._parsed(event.data)
-                if isinstance(data, list):
-                    self._scant += len(data[1:])
-                elif data is None:
-                    self._scant += 1
-                if data and self.failure is None and self._scant <= MAX_SCANT:
-                    try:
-                        self._reader.event(data, event.name)
-                    except Exception as error:
-                        self._fail(error)
+            is_read = self._goes_on(event)
+            if is_read and self._change is None:
+                continue
+            data = self._data_of(event)
+            if data and not is_read and self.failure is None and self._scant <= MAX_SCANT:
+                try:
+                    self._reader.event(data, event.name)
+                except Exception as error:
+                    self._fail(error)
             if self._scant > MAX_SCANT:
                 self._give_up(events[number:])
                 return
             if self._change:
                 self._pass_on(partial(AnswerChange.event, event=event, data=_object(data)), event.line_end)
+
+    def _goes_on(self, event: sse.Event) -> bool:
+        """Whether an event has been read already, as it does no more than to go on with a text: nearly all do."""
+        if self.failure is not None or not SCANT <= len(event.data) <= jsontext.MAX_VALUES:
+            return False
+        try:
+            return self._reader.goes_on(event.data, event.name)
+        except Exception as error:
+            self._fail(error)
+            return False
+
+    def _data_of(self, event: sse.Event) -> object:
+        """An event's data, parsed; None: there is none to be read. Counts what says next to nothing."""
+        data: object = None
+        if len(event.data) < SCANT:
+            self._scant += _lines(event.raw) // IDLE if _is_idle(event) else 1
+        if event.data[:64].lstrip().startswith(b"[DONE]"):
+            # every kind ends with it on some gateway
+            self._reader.done()
+        elif event.data:
+            data = self._parsed(event.data)
+            if isinstance(data, list):
+                self._scant += len(data[1:])
+            elif data is None:
+                self._scant += 1
+        return data
 
     def _give_up(self, events: list[sse.Event]) -> None:
         """Read nothing more of a stream that says nothing, from these events on."""

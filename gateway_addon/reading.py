@@ -56,16 +56,17 @@ class Reading:
 
         Returns what the client gets in its place; None: the piece itself.
         """
-        if self.feed is None:
+        feed = self.feed
+        if feed is None:
             return None
         self.last_byte = at
         if self.first_byte is None:
             self.first_byte = at
         self.size += len(data)
-        changed = self.feed.feed(data)
-        if self.first_token is None and self.feed.answer.started:
+        changed = feed.feed(data)
+        if self.first_token is None and feed.answer.started:
             self.first_token = at
-        return changed if self.feed.is_changed else None
+        return changed if feed.is_changed else None
 
     def end(self) -> list[bytes] | None:
         """The body is complete. Returns what the client still gets; None: nothing but the end."""
@@ -83,11 +84,6 @@ class Reading:
     def is_withheld(self) -> bool:
         """Whether the client gets an error instead (`AnswerFeed.is_withheld`)."""
         return self.feed is not None and self.feed.is_withheld
-
-    @property
-    def failure(self) -> Exception | None:
-        """What a reader of ours has raised, if one has."""
-        return self.feed.failure if self.feed else None
 
     def give_up(self) -> list[bytes] | None:
         """Reading failed: stop it for this call, keep what was read and go on counting. Returns as `receive` does."""

@@ -14,7 +14,7 @@ from gateway_addon.gateway.answers import AnswerChange
 from gateway_addon.wire import encodings, jsontext
 from gateway_addon.wire.headers import Headers
 from gateway_addon.wire.sse import MAX_EVENT
-from tests.chat_answers import COUNTS, ERROR, GOOD, SAYS, STOPS, WHOLE, stream
+from tests.chat_answers import CHUNK, COUNTS, ERROR, GOOD, SAYS, STOPS, WHOLE, stream
 from tests.provider.delivery import aws_event_stream
 
 CHAT = KINDS["chat_completions"]
@@ -228,11 +228,12 @@ def test_how_a_changed_answer_is_cut_and_coded_does_not_matter(cuts: tuple[int, 
     assert answer == read(GOOD)[1]
 
 
-def test_a_changed_answer_goes_on_being_changed_where_reading_it_fails(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("method", ["event", "goes_on"])
+def test_a_changed_answer_goes_on_being_changed_where_reading_it_fails(method: str, monkeypatch: pytest.MonkeyPatch):
     def fail(*_: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr("gateway_addon.api.chat_completions._Reader.event", fail)
+    monkeypatch.setattr(f"gateway_addon.api.chat_completions._Reader.{method}", fail)
     headers = Headers({"content-type": "text/event-stream"})
     feed = AnswerFeed(CHAT, RequestFacts(), 200, headers, FREE)
     assert b"".join([*feed.feed(GOOD), *feed.end()]) == PUBLIC
@@ -265,6 +266,14 @@ def test_the_values_of_a_body_are_counted_as_it_comes(
     monkeypatch.setattr(jsontext, "count_marks", lambda data: pytest.fail("it was counted again"))
     feed.end()
     assert feed.warning == ("response_too_large" if marks == 1000 else None)
+
+
+def test_a_delta_with_too_many_values_is_not_read_either(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(jsontext, "MAX_VALUES", 1000)
+    dense = CHUNK | {"choices": [{"index": 0, "delta": {"content": "," * 1000}}]}
+    feed, answer = read(stream(SAYS, SAYS, dense, STOPS))
+    assert feed.warning == "response_too_large"
+    assert answer.text == 2 * "höher als gedacht"
 
 
 SCANT = [b"data: {}\n\n", b"data: 1\n\n", b"data: [DONE]\n\n", b'data: {"a":1}\r\n\r\n', b"event: a\n\n", b"data:\n\n"]

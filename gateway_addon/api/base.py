@@ -195,6 +195,12 @@ class Reader(Protocol):
 
     answer: Answer
 
+    def goes_on(self, data: bytes, name: str) -> bool:
+        """Take the JSON text of an event, with its name, if it does no more than to go on with a text that is known.
+
+        False: it may do more, and is to be given to `event`. Nothing else may come of it than would come of that.
+        """
+
     def event(self, event: Json, name: str = "") -> None:
         """Take one streamed event: its parsed `data`, and the `event:` name, which only matters without a `type`."""
 

@@ -6,7 +6,7 @@ Field names are those of the OpenAI API reference, "Chat"; who else sends what e
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from gateway_addon.api.base import (
     OTHER_CACHE_KEY,
@@ -25,6 +25,7 @@ from gateway_addon.api.base import (
     ToolResult,
     of,
 )
+from gateway_addon.api.deltas import Delta, Silent, decoder
 from gateway_addon.api.errors import merge, read_error
 from gateway_addon.api.gateways import read_gateway, read_own_cost
 from gateway_addon.api.parts import note, role_of, with_notes
@@ -79,14 +80,6 @@ CALL_PAYLOADS = {"function": "arguments", "custom": "input"}
 
 REASONING_FIELDS = ("reasoning", "reasoning_content")
 """Names of one and the same text; OpenRouter repeats it in `reasoning_details`."""
-
-PLAIN_EVENT = frozenset(
-    {"id", "object", "created", "model", "provider", "service_tier", "system_fingerprint", "choices", "usage"}
-    | {"obfuscation"}
-)
-PLAIN_CHOICE = frozenset({"index", "delta", "finish_reason", "native_finish_reason", "logprobs"})
-PLAIN_DELTA = frozenset({"role", "content", "refusal"})
-"""The members of an event that does no more than to go on with a text."""
 
 REASONING_WISHES = ("reasoning", "reasoning_effort", "include_reasoning")
 """Request fields by which a client asks for (or against) reasoning itself."""
@@ -373,6 +366,63 @@ class _Choice:
         return call
 
 
+class _ArgumentsDelta(Delta):
+    arguments: str
+
+
+class _CallDelta(Delta):
+    """More arguments of a call: its id and name are in an earlier one."""
+
+    index: int
+    function: _ArgumentsDelta
+
+
+class _MessageDelta(Delta):
+    """What `delta` holds; `reasoning_details` repeat the reasoning beside them."""
+
+    role: Silent = None
+    content: str | None = None
+    refusal: None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    reasoning_details: Silent = None
+    tool_calls: tuple[_CallDelta] | None = None
+
+
+class _ChoiceDelta(Delta):
+    index: int
+    delta: _MessageDelta
+    finish_reason: None = None
+    native_finish_reason: None = None
+    logprobs: Silent = None
+    content_filter_results: Silent = None  # Azure
+
+
+class _Chunk(Delta):
+    """An event that does no more than to go on with the texts of a choice."""
+
+    choices: tuple[_ChoiceDelta]
+    id: str | None = None
+    created: Silent = None
+    model: str | None = None
+    provider: str | None = None
+    service_tier: str | None = None
+    system_fingerprint: Silent = None
+    usage: None = None
+    obfuscation: Silent = None
+    object: Literal["chat.completion.chunk"] | None = None
+
+    def head(self) -> tuple[str | None, ...]:
+        return self.id, self.model, self.provider, self.service_tier
+
+
+def _head(event: Json) -> tuple[object, ...]:
+    return event.get("id"), event.get("model"), event.get("provider"), event.get("service_tier")
+
+
+_read_chunk = decoder(_Chunk)
+
+
 class _Reader:
     """Reads one answer; implements `base.Reader`."""
 
@@ -380,12 +430,33 @@ class _Reader:
         self.answer = Answer()
         self._offered = offered
         self._choices: dict[int, _Choice] = {}
-        self._head: Json = {}
-        """The event that was last read in full: what is repeated from it needs no second look."""
+        self._head: tuple[object, ...] | None = None
+        """Of the event that was last read in full: what is repeated of it needs no second look."""
+
+    def goes_on(self, data: bytes, name: str) -> bool:
+        if name or self._head is None or (chunk := _read_chunk(data)) is None or chunk.head() != self._head:
+            return False
+        said = chunk.choices[0]
+        delta, choice = said.delta, self._choices.get(said.index)
+        thought = delta.reasoning or delta.reasoning_content
+        if choice is None or (delta.reasoning_details and not thought):
+            return False
+        if delta.tool_calls:
+            part = delta.tool_calls[0]
+            call = choice.calls_by_key.get(part.index)
+            if call is None or call.type is None:
+                return False
+            if part.function.arguments:
+                call.arguments.append(part.function.arguments)
+        if delta.content:
+            choice.texts.append(delta.content)
+        if thought:
+            choice.reasoning.append(thought)
+        self.answer.started = self.answer.started or bool(delta.content or thought)
+        return True
 
     def event(self, event: Json, name: str = "") -> None:
-        if name or not self._read_plain(event):
-            self._read(event, name)
+        self._read(event, name)
 
     def body(self, body: Json) -> None:
         self._read(body)
@@ -415,29 +486,8 @@ class _Reader:
         self.answer.ended = True
         self.answer.usage_final = self.answer.reported_usage is not None
 
-    def _read_plain(self, event: Json) -> bool:
-        """Read an event that brings some more text and nothing else, as nearly all do; False: it is no such event."""
-        choices = event.get("choices")
-        if not (isinstance(choices, list) and len(choices) == 1 and event.keys() <= PLAIN_EVENT) or event.get("usage"):
-            return False
-        data = choices[0]
-        if not (isinstance(data, dict) and data.keys() <= PLAIN_CHOICE) or data.get("finish_reason"):
-            return False
-        index, delta = data.get("index"), data.get("delta")
-        if not (isinstance(delta, dict) and delta.keys() <= PLAIN_DELTA and type(index) is int):
-            return False
-        words, choice = delta.get("content"), self._choices.get(index)
-        if not (isinstance(words, str) and words) or choice is None or delta.get("refusal"):
-            return False
-        for name in ("id", "model", "service_tier", "provider"):
-            if name in event and event[name] != self._head.get(name):
-                return False
-        choice.texts.append(words)
-        self.answer.started = True
-        return True
-
     def _read(self, data: Json, name: str = "") -> None:
-        self._head = data
+        self._head = _head(data)
         answer = self.answer
         error = read_error(data, name) or read_error(mapping(data.get("x_groq")))
         answer.error = merge(answer.error, error)

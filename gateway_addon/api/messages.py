@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import chain
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from gateway_addon.api.base import (
     OTHER_EFFORT,
@@ -28,6 +28,7 @@ from gateway_addon.api.base import (
     Usage,
     of,
 )
+from gateway_addon.api.deltas import Delta, decoder, delta_of
 from gateway_addon.api.errors import merge, read_error
 from gateway_addon.api.gateways import read_gateway, read_own_cost
 from gateway_addon.api.parts import note, role_of, with_notes, words
@@ -110,9 +111,6 @@ MODEL_PLACES = (
 )
 METADATA_PLACES = ("", "/message")
 USAGE_PLACES = ("/usage", "/message/usage")
-
-PLAIN_EVENT = frozenset({"type", "index", "delta"})
-"""The members of an event that does no more than to go on with a block."""
 
 DELTA_FIELDS = {
     "text_delta": "text",
@@ -513,13 +511,25 @@ def _is_same_call(block: Json, other: Json) -> bool:
     return text(block.get("id")) is not None and block.get("id") == other.get("id")
 
 
-def _plain_piece(event: Json) -> str | None:
-    """The text of an event that does no more than to go on with a block."""
-    delta = event.get("delta")
-    if event.keys() != PLAIN_EVENT or not isinstance(delta, dict) or len(delta) != 2:
-        return None
-    piece = delta.get(DELTA_FIELDS.get(text(delta.get("type")) or "", ""))
-    return piece if event["type"] == "content_block_delta" and isinstance(piece, str) else None
+class _Piece(Delta):
+    """The `delta` of an event; only the field of its type counts."""
+
+    type: str
+    text: str = ""
+    thinking: str = ""
+    partial_json: str = ""
+    content: str = ""
+
+
+class _BlockDelta(Delta):
+    """An event that does no more than to go on with a block."""
+
+    type: Literal["content_block_delta"]
+    index: int
+    delta: _Piece
+
+
+_read_delta = decoder(_BlockDelta)
 
 
 class MessagesReader:
@@ -529,7 +539,7 @@ class MessagesReader:
         self.answer = Answer()
         self._last_place: tuple[int, str] | None = None
         self._last_pieces: list[str] = []
-        """Where the last event's piece of text belongs, and the pieces there."""
+        """Index and type of the last event, if it was a delta as usual, and the pieces where its own has gone."""
         self._blocks: list[_Block] = []
         self._current: dict[int, _Block] = {}
         """The last block of each index."""
@@ -540,11 +550,17 @@ class MessagesReader:
         self._implausible = False
         """Whether the message has named a count that no call can have."""
 
-    def event(self, event: Json, name: str = "") -> None:
+    def goes_on(self, data: bytes, name: str) -> bool:
         # nearly every event goes on where the one before it stopped
-        if (piece := _plain_piece(event)) and self._last_place == (event.get("index"), event["delta"]["type"]):
-            self._last_pieces.append(piece)
-            return
+        if self._last_place is None or (event := _read_delta(data)) is None:
+            return False
+        delta = event.delta
+        if self._last_place != (event.index, delta.type):
+            return False
+        self._last_pieces.append(getattr(delta, DELTA_FIELDS[delta.type]))
+        return True
+
+    def event(self, event: Json, name: str = "") -> None:
         self._last_place = None
         kind = _type(event) or name
         match kind:
@@ -668,8 +684,8 @@ class MessagesReader:
             self.answer.started = True
             self._last_pieces = self._block_of(event).deltas[key]
             self._last_pieces.append(piece)
-            if _plain_piece(event) and type(event.get("index")) is int:
-                self._last_place = event["index"], delta["type"]
+            if usual := delta_of(_BlockDelta, event):
+                self._last_place = usual.index, usual.delta.type
 
     def _read_stop(self, holder: Json) -> None:
         """Take the stop reason of a message or `delta`; a later null takes nothing back."""

@@ -30,6 +30,7 @@ from gateway_addon.api.base import (
     ToolResult,
     of,
 )
+from gateway_addon.api.deltas import Delta, Silent, decoder, delta_of
 from gateway_addon.api.errors import merge, read_error
 from gateway_addon.api.gateways import read_gateway, read_own_cost
 from gateway_addon.api.parts import note, role_of, with_notes
@@ -714,21 +715,24 @@ class _Item:
         return all(before == after for before, after in zip(known, identity, strict=False) if before and after)
 
 
-PLAIN_DELTA = frozenset(
-    {"type", "sequence_number", "item_id", "output_index", "content_index", "summary_index", "delta"}
-    | {"logprobs", "obfuscation"}
-)
-"""The members of an event that does no more than to go on with a text."""
+class _TextDelta(Delta):
+    """An event that does no more than to go on with a text."""
+
+    type: str
+    delta: str
+    item_id: str | None = None
+    output_index: int | None = None
+    content_index: int | None = None
+    summary_index: int | None = None
+    sequence_number: Silent = None
+    logprobs: Silent = None
+    obfuscation: Silent = None
+
+    def place(self) -> tuple[object, ...]:
+        return self.type, self.item_id, self.output_index, self.content_index, self.summary_index
 
 
-def _plain_piece(event: Json) -> str | None:
-    delta = event.get("delta")
-    return delta if isinstance(delta, str) and event.keys() <= PLAIN_DELTA else None
-
-
-def _place(event: Json) -> tuple[object, ...]:
-    get = event.get
-    return get("type"), get("item_id"), get("output_index"), get("content_index"), get("summary_index")
+_read_delta = decoder(_TextDelta)
 
 
 class _Reader:
@@ -738,7 +742,7 @@ class _Reader:
         self.answer = Answer()
         self._last_place: tuple[object, ...] | None = None
         self._last_pieces: list[str] = []
-        """Where the last event's piece of text belongs, and the pieces there."""
+        """The place of the last event, if it was a delta as usual, and the pieces where its own has gone."""
         self._namespaces = namespaces
         self._items: list[_Item] = []
         self._newest: dict[int | None, _Item] = {}
@@ -749,11 +753,14 @@ class _Reader:
         """The `output` of the terminal event or the whole body."""
         self._tool_usage: Json = {}
 
-    def event(self, event: Json, name: str = "") -> None:
+    def goes_on(self, data: bytes, name: str) -> bool:
         # nearly every event goes on where the one before it stopped
-        if (piece := _plain_piece(event)) and self._last_place == _place(event):
-            self._last_pieces.append(piece)
-            return
+        if self._last_place is None or (event := _read_delta(data)) is None or event.place() != self._last_place:
+            return False
+        self._last_pieces.append(event.delta)
+        return True
+
+    def event(self, event: Json, name: str = "") -> None:
         self._last_place = None
         kind = _type(event) or name
         family, _, step = kind.rpartition(".")
@@ -875,8 +882,8 @@ class _Reader:
         else:
             self._last_pieces = item.pieces.setdefault(part, [])
             self._last_pieces.append(piece)
-            if _plain_piece(event):
-                self._last_place = _place(event)
+            if usual := delta_of(_TextDelta, event):
+                self._last_place = usual.place()
 
     def _fail_call(self, event: Json) -> None:
         """Take `response.<type>_call.failed`, which comes before the item says so itself."""

@@ -68,9 +68,19 @@ def recorder(followed: UnderWay) -> Callable[[bytes], bytes | list[bytes]]:
     As it came, unless the answer is changed. An empty chunk is the end.
     """
 
+    # looked up once: between two chunks the proxy does other things, and each step here is a cold one
+    reading, tape, now, began = followed.reading, followed.tape, followed.now, followed.began
+
     def record(chunk: bytes) -> bytes | list[bytes]:
         try:
-            instead = read(followed, chunk)
+            if chunk:
+                at = now() - began
+                tape.add(chunk, at)
+                instead = reading.receive(chunk, at)
+            else:
+                instead = reading.end()
+            if reading.feed and reading.feed.failure:
+                _warn(followed, reading.feed.failure)
         except Exception as error:
             instead = give_up(followed, error)
         return chunk if instead is None else instead
@@ -78,22 +88,8 @@ def recorder(followed: UnderWay) -> Callable[[bytes], bytes | list[bytes]]:
     return record
 
 
-def read(followed: UnderWay, chunk: bytes) -> list[bytes] | None:
-    """Lead a chunk to the reader. Returns what the client gets in its place; None: the chunk itself."""
-    answer = followed.reading
-    if chunk:
-        at = followed.elapsed()
-        followed.tape.add(chunk, at)
-        instead = answer.receive(chunk, at)
-    else:
-        instead = answer.end()
-    if answer.failure:
-        _warn(followed, answer.failure)
-    return instead
-
-
 def give_up(followed: UnderWay, error: Exception) -> list[bytes] | None:
-    """Reading failed. Returns what the client gets in the chunk's place, as `read`."""
+    """Reading failed. Returns what the client gets in the chunk's place; None: the chunk itself."""
     try:
         instead = followed.reading.give_up()
         _warn(followed, error)

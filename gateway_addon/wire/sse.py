@@ -5,7 +5,8 @@ of the data, where the standard drops an event without its blank line: what it s
 """
 
 import re
-from typing import NamedTuple
+
+import msgspec
 
 MAX_EVENT = 8 * 1024 * 1024
 """Bytes of one event, comments in it included, above which it is passed on unread."""
@@ -18,6 +19,12 @@ MEDIA_TYPE = "text/event-stream"
 _BOM = b"\xef\xbb\xbf"
 _BLANK = re.compile(rb"(?>\r\n|\r|\n)(?:\r\n|\r|\n)")
 """The end of a line, and a blank line."""
+
+_USUAL = rb"(?:event: ?+([^\n]*+)\n)?+data: ?+([^\n]*+)\n\n"
+"""An event as servers really send it: a name perhaps, and one line of data. LF ends lines, and no CR stands in them."""
+
+_USUAL_ONE = re.compile(rb"(%b)" % _USUAL)
+_USUAL_RUN = re.compile(rb"(?:%b)++" % _USUAL)
 
 _IDLE = re.compile(rb"(?:(?:(?!(?:data|event)[:\r\n])[^\r\n]++(?>\r\n|\r|\n))*+[\r\n]++)++")
 """A run of blank lines, and of events of comments and other lines that say nothing: millions of them take no time."""
@@ -41,7 +48,7 @@ def is_stream(start: bytes | bytearray, *, is_labelled: bool) -> bool | None:
     return is_labelled or text.startswith(_STREAM_STARTS)
 
 
-class Event(NamedTuple):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One event, and the bytes it came in."""
 
     name: str
@@ -77,32 +84,14 @@ class EventParser:
         """The events that `data` completes. Takes time linear in `data`, however long the current event is."""
         if not data:
             return []
-        events: list[Event] = []
-        if self._skipping or len(self._buffer) > self._half:
-            buffered = len(self._buffer)
-            end = self._append(data)
-            if end < 0:
-                return self._give_away()
-            del self._buffer[end:]
-            events, data = [self._take_buffer()], data[end - buffered :]
-        if self._buffer or self._at_start or self._after_cr or not self._is_usual(data):
-            return events + self._feed(data)
-        # what servers really send: whole events between blank lines, and perhaps the beginning of one
-        *whole, rest = data.split(b"\n\n")
-        events += map(_whole, whole)
-        return events + self._feed(rest) if rest else events
-
-    def _is_usual(self, data: bytes) -> bool:
-        """Whether lines end with LF and say something, and nothing but one blank line is between two events."""
-        return not (
-            data.startswith((b"\n", b":"))
-            or b"\r" in data
-            or b"\n\n\n" in data
-            or b"\n\n:" in data
-            or len(data) > self._max_event
-            or 8 * (lines := data.count(b"\n")) > len(data)
-            or lines > self._max_lines
-        )
+        if not self._skipping and len(self._buffer) <= self._half:
+            return self._feed(data)
+        buffered = len(self._buffer)
+        end = self._append(data)
+        if end < 0:
+            return self._give_away()
+        del self._buffer[end:]
+        return [self._take_buffer(), *self._feed(data[end - buffered :])]
 
     def _append(self, data: bytes) -> int:
         """Add to the event in the buffer. Returns where it ends; -1: not yet."""
@@ -127,12 +116,19 @@ class EventParser:
             # a CR was taken for a whole line end when it came; this LF is its second half
             self._half = 1
         self._after_cr = False
+        is_usual = b"\r" not in data and len(data) <= self._max_event
         events, start = [], 0
         while start < len(data):
             content = start + self._half
             # a line that begins with a byte order mark may be one of data
             self._at_start = self._at_start and _BOM.startswith(data[:1])
-            if not self._at_start and (idle := _IDLE.match(data, content)):
+            if is_usual and not (self._at_start or self._half) and (run := _USUAL_RUN.match(data, start)):
+                end = run.end()
+                events += [
+                    Event(name.decode(errors="replace") if name else "", value, raw)
+                    for raw, name, value in _USUAL_ONE.findall(data, start, end)
+                ]
+            elif not self._at_start and (idle := _IDLE.match(data, content)):
                 end = idle.end()
                 events.append(Event("", b"", data[start:end]))
             elif found := _BLANK.search(data, content):
@@ -191,14 +187,6 @@ class EventParser:
 
 
 _LAST = len(b"\r\n\r\n")
-
-
-def _whole(lines: bytes) -> Event:
-    """The event of these lines, which end with LF and a blank line."""
-    raw = lines + b"\n\n"
-    if lines.startswith(b"data: ") and b"\n" not in lines:
-        return Event("", lines[6:], raw)
-    return _read(lines, raw)
 
 
 def _read(lines: bytes, raw: bytes) -> Event:

@@ -1040,40 +1040,6 @@ def test_no_event_raises(events: list[Json], name: str):
     assert reader.finish().ended
 
 
-TEXTS = st.sampled_from(["", "a", "b", None, 1])
-HEADS: st.SearchStrategy[Json] = st.fixed_dictionaries(
-    {"choices": st.just([])},
-    optional={
-        "id": TEXTS,
-        "model": TEXTS,
-        "provider": TEXTS,
-        "service_tier": TEXTS,
-        "usage": st.sampled_from([None, {}, {"prompt_tokens": 1}]),
-        "error": st.sampled_from([None, {"message": "no"}]),
-        "cost": st.just("0.1"),
-    },
-)
-CHOICES = st.fixed_dictionaries(
-    {
-        "delta": st.fixed_dictionaries(
-            {}, optional={"content": TEXTS, "role": TEXTS, "refusal": TEXTS, "reasoning": TEXTS}
-        )
-    },
-    optional={"index": st.sampled_from([0, 1, True, "0", None]), "finish_reason": TEXTS, "usage": st.just({"a": 1})},
-)
-NEARLY_PLAIN = st.lists(st.tuples(HEADS, st.lists(CHOICES, max_size=2)), max_size=8)
-
-
-@given(NEARLY_PLAIN)
-def test_an_event_that_only_goes_on_with_a_text_is_read_as_any_other(events: list[tuple[Json, list[Json]]]):
-    quick, full = (chat_completions.reader(RequestFacts()) for _ in range(2))
-    full._read_plain = lambda event: False  # type: ignore[attr-defined]
-    for head, choices in events:
-        for reader in (quick, full):
-            reader.event(head | {"choices": choices})
-    assert quick.finish() == full.finish()
-
-
 @given(OBJECTS, OBJECTS)
 def test_no_body_raises(body: Json, message: Json):
     read_body(body)

@@ -1648,36 +1648,3 @@ def test_a_value_nested_too_deeply_to_be_written_raises_nothing():
     call = {"type": "shell_call", "call_id": "call_1", "action": nested}
     calls = read(item_done(0, call), ends()).tool_calls
     assert calls == [ToolCall("call_1", "shell", "shell_call", "client", "(nested too deeply)")]
-
-
-PIECES = st.fixed_dictionaries(
-    {"type": st.sampled_from([f"{family}.delta" for family in responses.STREAMS] + ["response.output_text.done"])},
-    optional={
-        "delta": st.sampled_from(["a", "b", "", None, {"c": 1}]),
-        "item_id": st.sampled_from(["x", "y"]),
-        "output_index": st.sampled_from([0, 1, True]),
-        "content_index": st.sampled_from([0, 1]),
-        "summary_index": st.just(1),
-        "name": st.just("tool"),
-        "text": st.just("whole"),
-        "cost": st.just("0.1"),
-    },
-)
-OTHERS = st.sampled_from(
-    [
-        {"type": "response.output_item.added", "output_index": 0, "item": {"type": "message", "id": "x"}},
-        {"type": "response.output_item.added", "output_index": 1, "item": {"type": "function_call", "id": "y"}},
-        {"type": "response.output_item.done", "output_index": 0, "item": {"type": "message", "id": "x"}},
-        {"type": "ping"},
-    ]
-)
-
-
-@given(st.lists(PIECES | OTHERS, max_size=12))
-def test_an_event_that_only_goes_on_with_a_text_is_read_as_any_other(events: list[Json]) -> None:
-    quick, full = (responses.reader(RequestFacts()) for _ in range(2))
-    for event in events:
-        quick.event(event)
-        full.event(event)
-        full._last_place = None  # type: ignore[attr-defined]
-    assert quick.finish() == full.finish()

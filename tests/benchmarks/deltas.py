@@ -1,13 +1,22 @@
-"""In process: a typical delta of each kind, from bytes to stored text, and rewritten for a free model."""
+"""In process: a typical delta of each kind, from bytes to text, many at once or one by one, and rewritten for a free
+model."""
 
 import json
 import time
 from collections.abc import Callable
 
+from mitmproxy.test import tflow
+
 from gateway_addon.answer import AnswerFeed
 from gateway_addon.api import KINDS
 from gateway_addon.api.base import RequestFacts
+from gateway_addon.call import Call, Passage, Request
+from gateway_addon.clients import Client
 from gateway_addon.gateway.answers import AnswerChange
+from gateway_addon.proxy.tape import Tape
+from gateway_addon.proxy.under_way import UnderWay, recorder
+from gateway_addon.reading import Reading
+from gateway_addon.sinks import Sinks
 from gateway_addon.wire.headers import Headers
 from tests.benchmarks.table import Figure
 
@@ -52,9 +61,11 @@ def run(quick: bool) -> list[Figure]:
 def _figures(kind: str, count: int) -> list[Figure]:
     change = AnswerChange(KINDS[kind], public_model="free/coder")
     read = _best(lambda: _read(kind, count)) / count
+    recorded = _best(lambda: _record(kind, count)) / count
     rewritten = _best(lambda: _read(kind, count // 5, change)) / (count // 5)
     return [
         Figure(f"a delta read, {kind}", "µs", None, read, goal="3"),
+        Figure(f"a delta as a chunk, {kind}", "µs", None, recorded, goal="3"),
         Figure(f"a delta rewritten, {kind}", "µs", None, rewritten, goal="20"),
     ]
 
@@ -66,6 +77,25 @@ def _read(kind: str, count: int, change: AnswerChange | None = None) -> None:
     for start in range(0, len(body), CHUNK):
         feed.feed(body[start : start + CHUNK])
     assert feed.finish().text.endswith("a token ")
+
+
+def _record(kind: str, count: int) -> None:
+    """As a proxy hands them over: each chunk on its own, and a copy is kept."""
+    headers = Headers({"content-type": "text/event-stream"})
+    request = Request(method="POST", path="/", headers=headers, size=0, body=None, json={})
+    passage, facts = Passage(kind=KINDS[kind], destination=None), RequestFacts(streamed=True)
+    call = Call(
+        id="", run_id="", source="live", started=0, request=request, passage=passage, facts=facts, client=Client()
+    )
+    reading, tape = Reading(call), Tape(2**30)
+    take = recorder(UnderWay(tflow.tflow(), reading, tape, Sinks([]), time.monotonic(), 0, is_live=True))
+    reading.start(200, headers)
+    chunk = event(kind)
+    for _ in range(count):
+        take(chunk)
+    take(b"")
+    assert reading.feed
+    assert len(reading.feed.finish().text) == len("a token ") * count
 
 
 def _best(measured: Callable[[], None]) -> float:

@@ -124,6 +124,9 @@ class _Reader:
     def __init__(self) -> None:
         self.answer = Answer()
 
+    def goes_on(self, data: bytes, name: str) -> bool:
+        return False
+
     def event(self, event: Json, name: str = "") -> None:
         self._read(event)
 
