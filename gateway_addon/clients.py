@@ -187,8 +187,9 @@ MAX_OPENING = 8_000
 MAX_ID = 500
 """Characters of an id; no agent has longer ones, and a header may hold what it likes."""
 
-MAX_WORDS = 1_000_000
-"""Characters of a conversation's first prompt that tell it from others."""
+MAX_WORDS = 100_000
+"""Characters of a conversation's first prompt that tell it from others: of a longer one, those at both of its ends, as
+a question may stand behind the file that it is about, and how long it is."""
 
 
 def identify(headers: Headers, body: Json | None, facts: RequestFacts) -> Client:
@@ -219,7 +220,7 @@ def identify(headers: Headers, body: Json | None, facts: RequestFacts) -> Client
         agent_name=_bounded(text(codex.get("agent_name"))),
         agent_type=_bounded(_first(headers, TYPE_HEADERS)),
         side_request=_side_request(headers, codex),
-        conversation_id=_digest(facts.first_prompt) if facts.first_prompt else None,
+        conversation_id=_digest(_ends(facts.first_prompt)) if facts.first_prompt else None,
     )
 
 
@@ -391,7 +392,7 @@ def _session_by_opening(client: str | None, facts: RequestFacts) -> str | None:
     if facts.first_prompt is None:
         return None
     stable = _stable((facts.opening_system or "")[:MAX_OPENING])
-    return OPENING + _digest(client or "", stable, facts.first_prompt)
+    return OPENING + _digest(client or "", stable, _ends(facts.first_prompt))
 
 
 @lru_cache(maxsize=32)
@@ -403,7 +404,13 @@ def _stable(opening: str) -> str:
 @lru_cache(maxsize=8)
 def _digest(*lines: str) -> str:
     """Of texts one below the other; remembered, because a conversation's first prompt comes with every call."""
-    return blake2b("\n".join(lines)[:MAX_WORDS].encode(), digest_size=8).hexdigest()
+    return blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()
+
+
+def _ends(prompt: str) -> str:
+    if len(prompt) <= MAX_WORDS:
+        return prompt
+    return f"{prompt[: MAX_WORDS // 2]}\n{len(prompt)}\n{prompt[-MAX_WORDS // 2 :]}"
 
 
 def _user_id(user_id: object) -> Json:

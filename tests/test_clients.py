@@ -556,3 +556,13 @@ def test_identify_never_raises_and_tells_text_or_nothing(headers, body, facts):
 )
 def test_betas(headers: list[tuple[str, str]], names: tuple[str, ...]):
     assert betas(Headers(headers)) == names
+
+
+@pytest.mark.parametrize("other", ["{}And now?", "And now? {}", "{}", "{0}{0}What is this?"])
+def test_long_first_prompts_are_told_apart_by_their_ends_and_length(other: str):
+    def conversation(prompt: str) -> str | None:
+        return identify(Headers({}), None, RequestFacts(first_prompt=prompt)).conversation_id
+
+    pasted = "a line of a log\n" * 20_000
+    assert conversation(f"{pasted}What is this?") == conversation(f"{pasted}What is this?")
+    assert conversation(f"{pasted}What is this?") != conversation(other.format(pasted))

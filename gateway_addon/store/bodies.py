@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import zstandard
 from sqlite_utils import Database
@@ -31,7 +31,7 @@ from gateway_addon.wire.cut import (
     join,
     split_texts,
 )
-from gateway_addon.wire.elements import Body, Element, read
+from gateway_addon.wire.elements import Body, Element, Part, read
 
 TIPS = {SYSTEM: "system_tip_id", TOOLS: "tools_tip_id", CONVERSATION: "conversation_tip_id"}
 """The column of `requests` that points at the last node of each part."""
@@ -48,6 +48,15 @@ class DamagedError(Exception):
     """A stored body cannot be given back as it was."""
 
 
+class Chain(NamedTuple):
+    """The elements of a part of a body, as they are stored."""
+
+    elements: list[Element]
+    nodes: list[int]
+    """Their row ids."""
+    edits: list[Edit]
+
+
 class Nodes:
     """What is known of the table of nodes. It must be forgotten as soon as anybody else writes to that, or the
     transaction is undone in which it was learnt."""
@@ -58,27 +67,30 @@ class Nodes:
     def __init__(self) -> None:
         self._ids: dict[tuple[int | None, bytes], int] = {}
         """Row ids, by the node before and the digest of the element."""
-        self._chains: dict[str, tuple[list[Element], list[int]]] = {}
-        """By part, the elements of the last body and the nodes of their chain."""
+        self._chains: dict[str, Chain] = {}
+        """By part, that of the last body."""
 
     def clear(self) -> None:
         self._ids.clear()
         self._chains.clear()
 
-    def tip(self, db: Database, part: str, elements: list[Element]) -> int | None:
-        """The last node of the chain of these elements, of which what is not there yet is added."""
+    def chain(self, db: Database, part: Part) -> "Chain":
+        """The chain of a part's elements, of which what is not there yet is added."""
         if len(self._ids) > self.MAX:
             self.clear()
-        known, nodes = self._chains.get(part, ([], []))
+        known = self._chains.get(part.name, Chain([], [], []))
         # bodies share the elements that are the same
         same = bisect_left(
-            range(min(len(known), len(elements))), True, key=lambda at: known[: at + 1] != elements[: at + 1]
+            range(min(len(known.elements), len(part.elements))),
+            True,
+            key=lambda at: known.elements[: at + 1] != part.elements[: at + 1],
         )
-        nodes = nodes[:same]
-        for element in elements[same:]:
+        nodes = known.nodes[:same]
+        for element in part.elements[same:]:
             nodes.append(self._node(db, nodes[-1] if nodes else None, element))
-        self._chains[part] = elements, nodes
-        return nodes[-1] if nodes else None
+        passing = [edit for edit in known.edits if edit.element < same] + edits(part, same)
+        self._chains[part.name] = Chain(part.elements, nodes, passing)
+        return self._chains[part.name]
 
     def _node(self, db: Database, parent: int | None, element: Element) -> int:
         known = self._ids.get((parent, element.digest))
@@ -105,9 +117,9 @@ def store_body(
     except ValueError:
         return columns | {"whole_body_id": _whole_body_id(db, body)}
     nodes = nodes or Nodes()
-    for part in elements.parts:
-        columns[TIPS[part.name]] = nodes.tip(db, part.name, part.elements)
-    if passing := edits(elements):
+    chains = [(part.name, nodes.chain(db, part)) for part in elements.parts]
+    columns |= {TIPS[name]: chain.nodes[-1] for name, chain in chains}
+    if passing := [edit for _, chain in chains for edit in chain.edits]:
         columns["body_edits"] = json.dumps(_shortened(passing), ensure_ascii=False, separators=(",", ":"))
     return columns
 

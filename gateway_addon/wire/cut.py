@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from json.encoder import encode_basestring
 from typing import NamedTuple
 
-from gateway_addon.wire.elements import MAX_TAKEN_APART, Body, read
+from gateway_addon.wire.elements import MAX_TAKEN_APART, Body, Part, read
 from gateway_addon.wire.jsontext import BOM, Scanner, scan
 
 SYSTEM, TOOLS, CONVERSATION = PARTS = ("system", "tools", "conversation")
@@ -60,7 +60,7 @@ def cut(body: bytes, members: Mapping[str, str]) -> Cut:
     """
     found = read(body, members)
     parts = {part.name: [element.settled[0] for element in part.elements] for part in found.parts}
-    return Cut(envelope(found, members), parts, edits(found))
+    return Cut(envelope(found, members), parts, [edit for part in found.parts for edit in edits(part)])
 
 
 def envelope(body: Body, members: Mapping[str, str]) -> str:
@@ -81,12 +81,11 @@ def envelope(body: Body, members: Mapping[str, str]) -> str:
     return text
 
 
-def edits(body: Body) -> list[Edit]:
-    """What the elements of a body have in this call only."""
+def edits(part: Part, start: int = 0) -> list[Edit]:
+    """What the elements of a part, from `start` on, have in this call only."""
     return [
         Edit(part.name, index, *edit)
-        for part in body.parts
-        for index, element in enumerate(part.elements)
+        for index, element in enumerate(part.elements[start:], start)
         for edit in element.settled[1]
     ]
 

@@ -150,7 +150,7 @@ class TestStoredOnce:
     def test_edits_are_read_as_older_files_have_them(self, db: Database):
         body = messages(user("hi", **MARKER), user(QUESTION, **MARKER))
         put(db, "1", body)
-        old = [list(edit) for edit in edits(read(body, api.members()))]
+        old = [list(edit) for part in read(body, api.members()).parts for edit in edits(part)]
         db.execute("UPDATE requests SET body_edits = ?", [json.dumps(old)])
         assert load_body(db, "1") == body
 
