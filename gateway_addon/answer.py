@@ -36,6 +36,9 @@ MAX_SCANT = 2_500
 IDLE = 200
 """Comments and blank lines that come in one piece and count as one such event."""
 
+MAX_DELTA = 16 * 1024
+"""Bytes. What is longer is read in full at once: no more than this is looked at twice."""
+
 MAX_BODY = 64 * 1024 * 1024
 """Bytes. A longer answer that is not a stream is forwarded but not read."""
 
@@ -287,7 +290,7 @@ class AnswerFeed:
 
     def _goes_on(self, event: sse.Event) -> bool:
         """Whether an event has been read already, as it does no more than to go on with a text: nearly all do."""
-        if self.failure is not None or not SCANT <= len(event.data) <= jsontext.MAX_VALUES:
+        if self.failure is not None or not SCANT <= len(event.data) <= MAX_DELTA:
             return False
         try:
             return self._reader.goes_on(event.data, event.name)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway_addon.answer import MAX_SCANT, AnswerFeed, AnswerReader
+from gateway_addon.answer import MAX_DELTA, MAX_SCANT, AnswerFeed, AnswerReader
 from gateway_addon.api import KINDS
 from gateway_addon.api.base import Answer, RequestFacts
 from gateway_addon.gateway.answers import AnswerChange
@@ -268,12 +268,19 @@ def test_the_values_of_a_body_are_counted_as_it_comes(
     assert feed.warning == ("response_too_large" if marks == 1000 else None)
 
 
-def test_a_delta_with_too_many_values_is_not_read_either(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(jsontext, "MAX_VALUES", 1000)
-    dense = CHUNK | {"choices": [{"index": 0, "delta": {"content": "," * 1000}}]}
-    feed, answer = read(stream(SAYS, SAYS, dense, STOPS))
-    assert feed.warning == "response_too_large"
-    assert answer.text == 2 * "höher als gedacht"
+@pytest.mark.parametrize("size", [1, MAX_DELTA, 2 * MAX_DELTA])
+def test_a_delta_may_have_any_size(size: int, monkeypatch: pytest.MonkeyPatch):
+    """But a long one, which may be anything, is not read twice."""
+    tried, goes_on = [], AnswerReader.goes_on
+
+    def noted(reader: AnswerReader, data: bytes, name: str) -> bool:
+        tried.append(len(data))
+        return goes_on(reader, data, name)
+
+    monkeypatch.setattr(AnswerReader, "goes_on", noted)
+    feed, answer = read(stream(SAYS, CHUNK | {"choices": [{"index": 0, "delta": {"content": "," * size}}]}))
+    assert (feed.warning, answer.text) == (None, "höher als gedacht" + "," * size)
+    assert max(tried) <= MAX_DELTA
 
 
 SCANT = [b"data: {}\n\n", b"data: 1\n\n", b"data: [DONE]\n\n", b'data: {"a":1}\r\n\r\n', b"event: a\n\n", b"data:\n\n"]

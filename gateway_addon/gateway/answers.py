@@ -286,9 +286,9 @@ def _look(place: _Place, value: object, at: str, found: _Found) -> None:
     if not place.below:
         return
     if isinstance(value, dict):
-        for token, below in place.below.items():
-            if token in value:
-                _look(below, value[token], at + pointer(token), found)
+        for token, inner in value.items():
+            if below := place.below.get(token):
+                _look(below, inner, at + pointer(token), found)
     elif isinstance(value, list) and "*" in place.below:
         for index, element in enumerate(value):
             _look(place.below["*"], element, f"{at}/{index}", found)

@@ -8,24 +8,23 @@ class Tape:
     """Takes an answer's pieces as they pass. `limit`: bytes to keep; what is longer is still forwarded and read."""
 
     def __init__(self, limit: int, max_pace: int = MAX_PACE) -> None:
-        self.is_truncated = False
-        """There was more than is kept."""
-        self._left = limit
+        self._limit = limit
         self._max_pace = max_pace
         self._pieces: list[bytes] = []
         self._size = 0
         self._pace: list[tuple[float, int]] = []
 
+    @property
+    def is_truncated(self) -> bool:
+        """There was more than is kept."""
+        return self._size > self._limit
+
     def add(self, data: bytes, at: float) -> None:
         """Keep a piece that came `at` seconds into the call."""
         self._size += len(data)
-        if len(data) <= self._left:
-            self._pieces.append(data)
-            self._left -= len(data)
-        else:
+        if self._size <= self._limit:
             # what is kept is the beginning, without a gap
-            self._left = 0
-            self.is_truncated = True
+            self._pieces.append(data)
         self._pace.append((at, self._size))
         if len(self._pace) > self._max_pace:
             del self._pace[:-1:2]

@@ -8,6 +8,7 @@ spans of the text as it was sent.
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from json.encoder import encode_basestring
 from typing import NamedTuple
 
@@ -21,6 +22,10 @@ MIN_TEXT = 64
 """Characters from which on a text is worth a place of its own."""
 
 _STAND_IN = b"null"
+
+MAX_REMEMBERED = 64 * 1024
+"""Characters of an envelope of which it is remembered that it is one; of what a client has put into a longer one nobody
+knows how much there is."""
 
 # As JSON of a control character no client begins a text with; a template stays JSON that SQLite can look into
 _HOLE = re.compile(r'"\\u001a([0-9]+)"')
@@ -74,11 +79,19 @@ def envelope(body: Body, members: Mapping[str, str]) -> str:
         pieces += body.sent[done : part.start], between.join([_STAND_IN] * min(len(part.elements), 2))
         done = part.end
     text = b"".join((*pieces, body.sent[done:])).decode()
-    stand_ins = {part.name: [_STAND_IN.decode()] * min(len(part.elements), 2) for part in body.parts}
-    # where two elements go back to where they stood, any number does
-    if join(Cut(text, stand_ins), members) != text.encode():
+    stand_ins = tuple((part.name, min(len(part.elements), 2)) for part in body.parts)
+    is_exact = _is_exact if len(text) <= MAX_REMEMBERED else _is_exact.__wrapped__
+    if not is_exact(text, stand_ins, tuple(members.items())):
         raise ValueError("cannot be cut exactly")
     return text
+
+
+@lru_cache(maxsize=32)
+def _is_exact(text: str, stand_ins: tuple[tuple[str, int], ...], members: tuple[tuple[str, str], ...]) -> bool:
+    """Whether elements go back to where they stood: where two do, any number does. All calls of a conversation have one
+    envelope, as a rule."""
+    elements = {part: [_STAND_IN.decode()] * number for part, number in stand_ins}
+    return join(Cut(text, elements), dict(members)) == text.encode()
 
 
 def edits(part: Part, start: int = 0) -> list[Edit]:
