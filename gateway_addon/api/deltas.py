@@ -14,7 +14,7 @@ from gateway_addon.api.base import Json
 Silent = Any
 """The type of a member that nobody reads."""
 
-UNFIT = (msgspec.MsgspecError, ValueError, RecursionError)
+_UNFIT = (msgspec.MsgspecError, ValueError, RecursionError)
 """What is raised for what has another shape, is no JSON or no UTF-8, or is nested too deeply."""
 
 
@@ -29,7 +29,7 @@ def decoder[D: Delta](shape: type[D]) -> Callable[[bytes], D | None]:
     def read(data: bytes) -> D | None:
         try:
             return decode(data)
-        except UNFIT:
+        except _UNFIT:
             return None
 
     return read
@@ -39,5 +39,5 @@ def delta_of[D: Delta](shape: type[D], event: Json) -> D | None:
     """The same of a parsed event."""
     try:
         return msgspec.convert(event, shape)
-    except UNFIT:
+    except _UNFIT:
         return None
