@@ -141,6 +141,8 @@ class AnswerFeed:
         """Bytes that are waited for, to be read together."""
         self._events = (self._framing or sse.EventParser)()
         self._body = bytearray()
+        self._marks = 0
+        """In the body so far (`jsontext.count_marks`): counted as it comes, they take no time at its end."""
         self._ended = False
         self._scant = 0
         self._given_up = False
@@ -240,6 +242,7 @@ class AnswerFeed:
             self._pass_on(lambda change: piece)
             return
         self._body += piece
+        self._marks += jsontext.count_marks(piece)
         if self.streamed is None:
             self.streamed = sse.is_stream(self._body, is_labelled=self._framing is not None)
             if self.streamed:
@@ -334,8 +337,11 @@ class AnswerFeed:
         self.warning = "reader_failed"
 
     def _take_body(self, body: bytes) -> None:
-        data = self._parsed(body)
-        if self.warning != "response_too_large":
+        data: object = None
+        if self._marks >= jsontext.MAX_VALUES:
+            self.warning = "response_too_large"
+        else:
+            data = jsontext.parse_any(body)
             try:
                 self._reader.body(body, data, is_error=self._is_error)
             except Exception as error:

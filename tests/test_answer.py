@@ -267,6 +267,22 @@ def test_a_delta_may_have_any_size(size: int, monkeypatch: pytest.MonkeyPatch):
     assert max(tried) <= MAX_DELTA
 
 
+@pytest.mark.parametrize("cuts", [(), (1, 7, 500, 501)], ids=["in one piece", "in pieces"])
+@pytest.mark.parametrize("marks", [999, 1000])
+def test_the_values_of_a_body_are_counted_as_it_comes(
+    marks: int, cuts: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(jsontext, "MAX_VALUES", 1000)
+    feed = AnswerFeed(CHAT, RequestFacts(), 200, Headers({"content-type": "application/json"}))
+    body = b'{"x":[0' + b",0" * (marks - 2) + b"]}"
+    for start, end in zip((0, *cuts), (*cuts, len(body)), strict=True):
+        feed.feed(body[start:end])
+    # at its end there is enough to do
+    monkeypatch.setattr(jsontext, "count_marks", lambda data: pytest.fail("it was counted again"))
+    feed.end()
+    assert feed.warning == ("response_too_large" if marks == 1000 else None)
+
+
 SCANT = [b"data: {}\n\n", b"data: 1\n\n", b"data: [DONE]\n\n", b'data: {"a":1}\r\n\r\n', b"event: a\n\n", b"data:\n\n"]
 
 

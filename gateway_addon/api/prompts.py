@@ -385,11 +385,13 @@ _COMPACTION_SYSTEM = re.compile(r"\btasked with summarizing conversations\b")
 _TITLE_SYSTEM = re.compile(r"^You are a title generator\b|\bsentence-case title\b", re.MULTILINE)
 
 
-@lru_cache(maxsize=4)
 def _order(text: str) -> SideRequest | None:
     """What for a user turn is that tells the model to do something for a harness's own sake; None for any other."""
-    if len(text) > MAX_LOOKED_INTO:
-        return None
+    return _order_that_opens(text) if len(text) <= MAX_LOOKED_INTO else None
+
+
+@lru_cache(maxsize=4)
+def _order_that_opens(text: str) -> SideRequest | None:
     return next((name for name, opening in _ORDERS.items() if opening.match(text)), None)
 
 

@@ -78,7 +78,7 @@ def plan_turn(
 def is_doubtful(request: Request) -> bool:
     """Whether a message that seems to begin no turn may be taken for one that does, or may ask another model for
     something: there is no other message that names one."""
-    return request.json is None or "model" in request.json or _is_named_twice("type", request.body or b"")
+    return request.json is None or "model" in request.json or _is_named_twice("type", request)
 
 
 def _or_refused[T](decide: Callable[[], T | Refusal]) -> T | Refusal:
@@ -150,9 +150,9 @@ def _turn(
 ) -> Plan | Refusal:
     if refusal := check_object(request.json):
         return refusal
-    if (request.json or {}).get("type") != turns.CREATE or _is_named_twice("type", request.body or b""):
+    if (request.json or {}).get("type") != turns.CREATE or _is_named_twice("type", request):
         return Refusal(400, f"a message that names a model must be a {turns.CREATE!r}.", "invalid_body")
-    if _is_named_twice("stream_id", request.body or b""):
+    if _is_named_twice("stream_id", request):
         return Refusal(400, "`stream_id` is named twice.", "invalid_body")
     planned = _model_call(request, reverse_target, settings, target, turns.KIND)
     if isinstance(planned, Plan) and planned.provider.id != provider.id:
@@ -170,7 +170,7 @@ def _model_call(
         return refusal
     assert body is not None
     assert request.body is not None
-    if _is_named_twice("model", request.body):
+    if _is_named_twice("model", request):
         return Refusal(400, "`model` is named twice.", "invalid_body")
     if is_side and body.get("model") is None and "models" not in body:
         # it asks about an answer that the provider has
@@ -204,8 +204,10 @@ def _model_call(
     )
 
 
-def _is_named_twice(name: str, body: bytes) -> bool:
-    """Whether a JSON object has two members of a name: back ends differ in which of them they read."""
+def _is_named_twice(name: str, request: Request) -> bool:
+    """Whether a request's body has two members of a name: back ends differ in which of them they read."""
+    # no member of it stands in what is said
+    body = request.elements.frame if request.elements else request.body or b""
     if body.count(b'"%b"' % name.encode()) < 2 and b"\\u" not in body:
         return False
     text = body.decode().removeprefix(jsontext.BOM)

@@ -27,7 +27,7 @@ def content_id(db: Database, text: str | None) -> int | None:
     found = db.execute("SELECT id FROM contents WHERE hash = ?", [digest]).fetchone()
     if found:
         return int(found[0])
-    # as bytes, which need not be encoded once more
+    # as bytes, which need not be encoded once more: SQLite's databases are in UTF-8 where nobody says otherwise
     return db.execute("INSERT INTO contents (hash, text) VALUES (?, CAST(? AS TEXT))", [digest, data]).lastrowid
 
 

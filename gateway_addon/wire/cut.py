@@ -171,7 +171,7 @@ def split_texts(element: str) -> tuple[str, list[str]]:
     done, start = 0, element.find('"')
     while start >= 0:
         text, end = scan(element, start)
-        if end - start >= MIN_TEXT and "\0" not in text and _is_usual(element[start:end], text):
+        if end - start >= MIN_TEXT and _comes_back(element[start:end], text):
             pieces += element[done:start], f'"\\u001a{len(texts)}"'
             texts.append(text)
             done = end
@@ -179,11 +179,12 @@ def split_texts(element: str) -> tuple[str, list[str]]:
     return "".join((*pieces, element[done:])), texts
 
 
-def _is_usual(literal: str, text: str) -> bool:
-    """Whether `encode_basestring` writes a text so. What is told without it is told in a fraction of the time."""
+def _comes_back(literal: str, text: str) -> bool:
+    """Whether a database can hold a text, and `encode_basestring` writes it so."""
     if "\\u" not in literal and "\\/" not in literal:
+        # what is told by this alone, as most is, is told in a fraction of the time
         return True
-    return literal.isascii() == text.isascii() and encode_basestring(text) == literal
+    return literal.isascii() == text.isascii() and "\0" not in text and encode_basestring(text) == literal
 
 
 def fill_texts(template: str, texts: list[str]) -> str:

@@ -58,9 +58,14 @@ class TooManyValuesError(ValueError):
     """A text is not parsed because it would take too long."""
 
 
+def count_marks(data: bytes) -> int:
+    """How many marks `data` has that may stand in front of a value: each value but the first has one."""
+    return data.count(b",") + data.count(b"[") + data.count(b"{")
+
+
 def count_values(data: bytes) -> int:
-    """At least as many as `data` has values. The marks between values are counted, also those within strings."""
-    return 1 + data.count(b",") + data.count(b"[") + data.count(b"{")
+    """At least as many as `data` has values: the marks within strings are counted, too."""
+    return 1 + count_marks(data)
 
 
 def check_values(data: bytes) -> None:

@@ -10,6 +10,7 @@ from gateway_addon.config import ReverseTarget, Settings, load
 from gateway_addon.gateway.access import Caller
 from gateway_addon.gateway.plan import Plan, admit, plan
 from gateway_addon.wire import jsontext
+from gateway_addon.wire.elements import Memory
 from gateway_addon.wire.headers import Headers
 
 OPENROUTER = ("https", "openrouter.ai", 443)
@@ -30,10 +31,11 @@ def request(
     *,
     method: str = "POST",
     headers: dict[str, str] | None = None,
+    memory: Memory | None = None,
 ) -> Request:
     """A request as a client sends it; a body that is not bytes is written as JSON."""
     raw = body if isinstance(body, bytes) else jsontext.dumps(body).encode()
-    return read_request(method, path, Headers(headers or {}), raw)
+    return read_request(method, path, Headers(headers or {}), raw, memory)
 
 
 def planned(

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway_addon.api import KINDS
+from gateway_addon.api import KINDS, members
 from gateway_addon.api.base import Operation, Refusal
 from gateway_addon.gateway import patch
 from gateway_addon.gateway.plan import UPGRADE_REQUIRED, Plan, plan_turn
 from gateway_addon.gateway.replies import reply
 from gateway_addon.gateway.routing import Target, route
 from gateway_addon.wire import encodings, jsontext
+from gateway_addon.wire.elements import Memory
 from tests.gateway import helpers
 from tests.gateway.helpers import request, settings
 
@@ -88,10 +89,17 @@ class TestRefusals:
         [
             '{"model": "vendor/x", "messages": [], "model": "vendor/y"}',
             '\ufeff{"model": "vendor/x", "messages": [], "mod\\u0065l": "vendor/x"}',
+            '{"model": "vendor/x", "messages": [1, 2], "tools": [3], "system": {"a": 4}, "model": "vendor/x"}',
         ],
     )
-    def test_a_body_that_names_two_models(self, body):
-        assert refused(body=body.encode()) == (400, "invalid_body")
+    @pytest.mark.parametrize("memory", [None, Memory(members)], ids=["read alone", "with a memory"])
+    def test_a_body_that_names_two_models(self, body, memory):
+        assert refused(body=body.encode(), memory=memory) == (400, "invalid_body")
+
+    @pytest.mark.parametrize("memory", [None, Memory(members)], ids=["read alone", "with a memory"])
+    def test_what_is_said_may_name_others(self, memory):
+        body = '{"model": "vendor/x", "messages": [{"model": "y", "content": "\\u00fc"}, {"model": "z"}]}'
+        assert planned(body=body.encode(), memory=memory).upstream_model == "vendor/x"
 
     @pytest.mark.parametrize("path", list(SHAPES))
     @pytest.mark.parametrize("model", ["", " ", None])

@@ -73,6 +73,22 @@ def test_what_is_remembered_changes_no_result(given: list[Any], ascii_only: bool
             assert repr(found.json) == repr(jsontext.parse(sent))
 
 
+@settings(deadline=None)
+@given(st.lists(bodies.map(dict.items).map(list), max_size=3), st.sampled_from([None, 1]))
+def test_a_frame_has_the_members_of_its_body(some: list[list[Any]], indent: int | None):
+    # also such as occur twice
+    pairs = [f"{json.dumps(name)}:{json.dumps(value, indent=indent)}" for body in some for name, value in body]
+    body = read(("\ufeff{" + ",".join(pairs) + "}").encode(), api.members())
+    assert names(body.frame) == names(body.sent)
+    assert len(body.frame) <= len(body.sent) - sum(len(part.elements) - 1 for part in body.parts) + 3 * len(body.parts)
+
+
+def names(data: bytes) -> list[str]:
+    """Of the members of an object."""
+    found: list[str] = json.loads(data, object_pairs_hook=lambda pairs: [name for name, _ in pairs])
+    return found
+
+
 @given(
     st.lists(messages, min_size=elements.LAST, max_size=elements.LAST + 4),
     st.lists(st.tuples(st.lists(messages, max_size=4), st.binary(max_size=2)), min_size=2, max_size=4),
