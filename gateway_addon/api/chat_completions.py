@@ -396,6 +396,8 @@ class _ChoiceDelta(Delta):
     native_finish_reason: None = None
     logprobs: Silent = None
     content_filter_results: Silent = None  # Azure
+    stop_reason: Silent = None  # vLLM
+    token_ids: Silent = None  # vLLM
 
 
 class _Chunk(Delta):
@@ -410,6 +412,7 @@ class _Chunk(Delta):
     system_fingerprint: Silent = None
     usage: None = None
     obfuscation: Silent = None
+    p: Silent = None  # Mistral's padding
     object: Literal["chat.completion.chunk"] | None = None
 
     def head(self) -> tuple[str | None, ...]:

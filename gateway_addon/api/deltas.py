@@ -14,6 +14,9 @@ from gateway_addon.api.base import Json
 Silent = Any
 """The type of a member that nobody reads."""
 
+_UNFIT = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What is raised for what has another shape, is no JSON or no UTF-8, or is nested too deeply."""
+
 
 class Delta(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """An event, or an object in one."""
@@ -26,7 +29,7 @@ def decoder[D: Delta](shape: type[D]) -> Callable[[bytes], D | None]:
     def read(data: bytes) -> D | None:
         try:
             return decode(data)
-        except (ValueError, RecursionError):
+        except _UNFIT:
             return None
 
     return read
@@ -36,5 +39,5 @@ def delta_of[D: Delta](shape: type[D], event: Json) -> D | None:
     """The same of a parsed event."""
     try:
         return msgspec.convert(event, shape)
-    except (ValueError, RecursionError):
+    except _UNFIT:
         return None

@@ -60,6 +60,7 @@ DELTAS: dict[str, list[Json]] = {
     "chat_completions": [
         chunk({"content": "a"}),
         chunk({"role": "assistant", "content": "a"}, obfuscation="xyz", usage=None),
+        chunk({"content": "a"}, p="abcdef"),
         chunk({"content": None, "reasoning_content": "a"}),
         chunk({"content": "", "reasoning": "a"}, provider="P", service_tier="flex"),
         chunk({"reasoning": "a", "reasoning_details": [{"type": "reasoning.text", "text": "a", "index": 0}]}),
