@@ -5,9 +5,9 @@ Code) or its open source (Copilot Chat); all clients together, since some read w
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, wraps
 from itertools import compress, pairwise
 
 from gateway_addon.api.base import RequestFacts
@@ -226,7 +226,18 @@ def strip_wrappers(text: str) -> str:
     return _strip(text)[0]
 
 
-@lru_cache(maxsize=4)
+def _remembered[*A, T](function: Callable[[str, *A], T]) -> Callable[[str, *A], T]:
+    """The function of a text, whose last results are remembered. Those of long texts, which would be kept, are not."""
+    remembered: Callable[[str, *A], T] = lru_cache(maxsize=4)(function)  # type: ignore[assignment]
+
+    @wraps(function)
+    def asked(text: str, *args: *A) -> T:
+        return (remembered if len(text) <= MAX_LOOKED_INTO else function)(text, *args)
+
+    return asked
+
+
+@_remembered
 def _strip(text: str) -> tuple[str, bool]:
     """What is left of a part, and whether the harness itself marked some of it as a person's."""
     if len(text) > MAX_LOOKED_INTO:
@@ -334,7 +345,7 @@ def _own_words(turn: list[str], known_client: bool) -> Iterator[str]:
             yield words
 
 
-@lru_cache(maxsize=4)
+@_remembered
 def _said(part: str, known_client: bool) -> str | None:
     """What a person says in a part, cleaned; None if it is all a harness's."""
     words, marked = _strip(part)
@@ -390,7 +401,7 @@ def _order(text: str) -> SideRequest | None:
     return _order_that_opens(text) if len(text) <= MAX_LOOKED_INTO else None
 
 
-@lru_cache(maxsize=4)
+@_remembered
 def _order_that_opens(text: str) -> SideRequest | None:
     return next((name for name, opening in _ORDERS.items() if opening.match(text)), None)
 

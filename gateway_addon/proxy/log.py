@@ -30,4 +30,12 @@ def spare_old_events() -> None:
     still has the hook `add_log`, from now on."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, LegacyLogEvents):
-            handler.addFilter(lambda record: any(hasattr(one, "add_log") for one in traverse(ctx.master.addons.chain)))
+            handler.addFilter(_is_heard)
+
+
+def _is_heard(record: logging.LogRecord) -> bool:
+    try:
+        return any(hasattr(addon, "add_log") for addon in traverse(ctx.master.addons.chain))
+    except Exception:
+        # an addon may do what it likes when it is asked, and who logs must not hear of it
+        return True

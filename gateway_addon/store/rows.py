@@ -106,9 +106,9 @@ def _earlier_results(
         new = bodies.new_messages(db, storable(record.id), tip)
         messages = [element.value for element in elements.part(CONVERSATION)[-new:]] if new else []
         found = _before_answer(kind.history({"messages": messages, "input": messages}))
-        ids = {result.call_id for _, result in found}
         # as a rule none; or an old message is new only in how it is spelled
-        if not ids or ids <= _sent_before(db, record):
+        said = {(result.call_id and storable(result.call_id), content_id(db, result.content)) for _, result in found}
+        if not said or said <= _sent_before(db, record):
             return []
     history = list(kind.history((elements.json if elements else jsontext.parse_object(body)) or {}))
     first = max((item.message for item in history), default=-1) + 1 - new if new is not None else 0
@@ -122,12 +122,13 @@ def _earlier_results(
     ]
 
 
-def _sent_before(db: Database, record: Record) -> set[str | None]:
-    """The ids of the calls whose results earlier calls of the same agent have sent in their session."""
-    sql = """SELECT call_id FROM requests JOIN stored_tool_results ON request_id = id
+def _sent_before(db: Database, record: Record) -> set[tuple[str | None, int | None]]:
+    """The results that earlier calls of the same agent have sent in their session: id of the call, and row of the
+    text. Some providers number the calls of each answer anew."""
+    sql = """SELECT call_id, result_id FROM requests JOIN stored_tool_results ON request_id = id
              WHERE session_id = ? AND agent_id IS ? AND started_at < ? AND call_id IS NOT NULL"""
     asked = [record.session_id, record.agent_id, times.timestamp(record.started_at)]
-    return {row[0] for row in db.execute(sql, _storable(asked)).fetchall()}
+    return set(db.execute(sql, _storable(asked)).fetchall())
 
 
 def _before_answer(history: Iterable[HistoryItem]) -> list[tuple[int, ToolResult]]:

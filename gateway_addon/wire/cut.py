@@ -170,7 +170,11 @@ def split_texts(element: str) -> tuple[str, list[str]]:
     pieces: list[str] = []
     done, start = 0, element.find('"')
     while start >= 0:
-        text, end = scan(element, start)
+        try:
+            text, end = scan(element, start)
+        except ValueError:
+            # without what passes it may be no JSON any more, if that was said by somebody and not meant
+            return element, []
         if end - start >= MIN_TEXT and _comes_back(element[start:end], text):
             pieces += element[done:start], f'"\\u001a{len(texts)}"'
             texts.append(text)

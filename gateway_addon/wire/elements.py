@@ -37,6 +37,9 @@ _WINDOW, *_LARGER = (2 * 1024, 16 * 1024, 4 * 1024 * 1024, sys.maxsize)
 _MANY = 32
 """Elements that are new: of a conversation that goes on there are fewer."""
 
+MAX_PIECES = 128
+"""In which a beginning is held; then it is put together, as it is compared piece by piece."""
+
 _CLOSED = b'}]"'
 """How an element ends that cannot go on, as a number might."""
 _SPACE = re.compile(rb"[ \t\n\r]*+")
@@ -317,12 +320,13 @@ class _Scanner:
                         self.at = self._end - _size(self._window[end:])
                     self._byte, self._character = self.at, end
                     return value
-            self._open_window(next(larger))
+            # beyond what has been looked into, so that however long it is, nothing is looked into many times
+            self._open_window(next(size for size in larger if self.at + size > self._end))
 
     def _reach(self) -> None:
-        between = self.sent[self._byte : self.at] if self.at - self._byte < _WINDOW else None
-        if between is not None and between.isascii() and self._character + len(between) < len(self._window):
-            self._character += len(between)
+        if self.at < self._end:
+            between = self.sent[self._byte : self.at]
+            self._character += len(between) if between.isascii() else len(between.decode())
             self._byte = self.at
         else:
             self._open_window(_WINDOW)
@@ -442,7 +446,7 @@ def _hashed(body: Body, known: Beginning | None) -> Beginning | None:
             piece = sent[done:until]
             digest.add(sha256, piece)
             beginning = Beginning(
-                (*(known.pieces if known else ()), piece),
+                _with(known.pieces if known else (), piece),
                 until,
                 sha256.copy(),
                 longest.name,
@@ -454,6 +458,11 @@ def _hashed(body: Body, known: Beginning | None) -> Beginning | None:
     digest.add(sha256, sent[done:])
     body.sha256 = sha256.hexdigest()
     return beginning
+
+
+def _with(pieces: tuple[bytes, ...], piece: bytes) -> tuple[bytes, ...]:
+    pieces = (*pieces, piece) if piece else pieces
+    return pieces if len(pieces) <= MAX_PIECES else (b"".join(pieces),)
 
 
 LAST = 6

@@ -33,3 +33,15 @@ def test_addons_are_asked_to_hear_a_line_only_where_one_has_the_hook_for_it():
         # however late it comes, and within whatever
         mitmproxy.master.addons.add(Script())
         assert hears_of_lines()
+
+
+class Moody:
+    def __getattr__(self, name: str) -> object:
+        raise RuntimeError(name)
+
+
+def test_an_addon_that_fails_when_it_is_asked_costs_no_line():
+    with taddons.context() as mitmproxy:
+        spare_old_events()
+        mitmproxy.master.addons.chain.append(Moody())
+        assert hears_of_lines()

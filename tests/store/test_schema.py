@@ -406,6 +406,21 @@ class TestToolResults:
         # the request that brought it was not recorded, but the history has it
         assert joined(db) == [("a", "call-0", "result 0", "b")]
 
+    @pytest.mark.parametrize("kind", STEPS)
+    def test_of_another_conversation_the_same_id_is_another_result(self, db: Database, kind: str):
+        asked_by = {"session_id": "s", "api_kind": kind}
+        put(db, with_body(kind, resumption(kind, 1)), id="a", started_at=at(0), **asked_by)
+        # some providers number the calls of each answer anew
+        other = json.loads(json.dumps(resumption(kind, 2, "go on")).replace("result 0", "another result"))
+        put(db, with_body(kind, other), id="b", started_at=at(1), **asked_by)
+        sql = """SELECT request_id, call_id, text FROM stored_tool_results JOIN contents ON contents.id = result_id
+                 ORDER BY request_id, call_id"""
+        assert db.execute(sql).fetchall() == [
+            ("a", "call-0", "result 0"),
+            ("b", "call-0", "another result"),
+            ("b", "call-1", "result 1"),
+        ]
+
     def test_ids_that_come_again_in_a_history_are_results_each(self, db: Database):
         body = json.loads(json.dumps(resumption("messages", 3)).replace("call-1", "call-0"))
         put(db, with_body("messages", body), session_id="s")

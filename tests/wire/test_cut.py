@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway_addon import api
 from gateway_addon.wire import cut as wire_cut
 from gateway_addon.wire.cut import MIN_TEXT, Cut, Edit, cut, fill_texts, join, split_texts
-from gateway_addon.wire.elements import MAX_ELEMENTS, MAX_TAKEN_APART
+from gateway_addon.wire.elements import MAX_ELEMENTS, MAX_TAKEN_APART, Element
 
 MEMBERS = api.members()
 LONG = "word " * MIN_TEXT
@@ -115,7 +115,17 @@ class TestParts:
         """Should all else fail: nothing is taken for exact that was not compared."""
         monkeypatch.setattr(wire_cut, "join", lambda pieces, members: b"something else")
         with pytest.raises(ValueError, match="exactly"):
-            cut(b'{"messages":[1]}', MEMBERS)
+            # the answer for another envelope may be remembered
+            cut(b'{"messages":[1],"never":"asked before"}', MEMBERS)
+
+
+SAID_NOT_MEANT = [
+    '{"args":["curl","-H","x-anthropic-billing-header: v"]}',
+    '{"command":["curl","-H","x-anthropic-billing-header: v","' + LONG + '"]}',
+    r'{"a\"cache_control":{"x":1}}',
+    r'{"a\"prompt_cache_breakpoint":{"x":1}}',
+]
+"""What is written like a marker, within something else."""
 
 
 def element(text: str) -> tuple[str, list[tuple[int, str]]]:
@@ -254,6 +264,13 @@ class TestTexts:
     def test_long_texts_are_taken_out(self, element: str, template: str, texts: list[str]):
         assert split_texts(element) == (template, texts)
         assert fill_texts(template, texts) == element
+
+    @pytest.mark.parametrize("element", SAID_NOT_MEANT)
+    def test_nothing_is_taken_out_of_what_is_no_json_any_more(self, element: str):
+        settled, _ = Element(element.encode(), None).settled
+        with pytest.raises(json.JSONDecodeError):
+            json.loads(settled)
+        assert fill_texts(*split_texts(settled)) == settled
 
     def test_each_is_scanned_once_and_none_is_written_again_to_compare_it(self, monkeypatch: pytest.MonkeyPatch):
         scanned: list[int] = []

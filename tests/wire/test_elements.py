@@ -214,6 +214,43 @@ def test_behind_a_large_message_no_more_is_scanned_than_anywhere(monkeypatch: py
     assert memory.scanned - before <= (1 + 4 + 16 + 1 + 1) * elements._WINDOW
 
 
+@pytest.mark.parametrize("character", ["x", "—", ","])
+@pytest.mark.parametrize("size", [3_000, 17_000, 70_000])
+def test_new_elements_between_known_ones_are_each_scanned_once(
+    size: int, character: str, monkeypatch: pytest.MonkeyPatch
+):
+    def body(new: str) -> bytes:
+        messages = [{"content": str(number) + "known" * 500} for number in range(12)]
+        messages[1::2] = [{"content": f"{new} {number} {character * size}"} for number in range(6)]
+        return json.dumps({"model": "m", "messages": messages}, ensure_ascii=False).encode()
+
+    sent = body("another")
+    monkeypatch.setattr(jsontext, "MAX_VALUES", jsontext.count_values(sent) + 100)
+    memory = Counted(monkeypatch)
+    memory.read(body("one"))
+    before = memory.scanned
+    assert described(memory.read(sent)) == described(read(sent, api.members()))
+    # by the memory, and by the one that knows nothing
+    assert memory.scanned - before <= 2 * (len(sent) + 6 * (elements._WINDOW + elements._LARGER[0]))
+
+
+def test_a_body_that_comes_again_and_again_takes_no_more_room(remembered: Memory):
+    sent = list(session("messages", 20))[-1].request
+    for _ in range(3):
+        remembered.read(sent)
+    pieces = [known.beginning.pieces for known in remembered._known if known.beginning]
+    assert [len(each) for each in pieces] == [1]
+
+
+def test_a_long_conversation_is_compared_in_a_bounded_number_of_pieces(
+    remembered: Memory, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(elements, "MAX_PIECES", 5)
+    for turn in session("chat_completions", 40):
+        assert described(remembered.read(turn.request)) == described(read(turn.request, api.members()))
+        assert all(len(known.beginning.pieces) <= 5 for known in remembered._known if known.beginning)
+
+
 def test_an_element_is_hashed_without_what_passes():
     sent = '{"content":"—"}'.encode()
     element = elements.Element(sent, json.loads(sent))
