@@ -5,7 +5,6 @@ import traceback
 from pathlib import Path
 
 from mitmproxy import ctx
-from mitmproxy.addonmanager import traverse
 from mitmproxy.addons.termlog import TermLogHandler
 from mitmproxy.log import LegacyLogEvents, MitmLogHandler
 
@@ -30,12 +29,27 @@ def spare_old_events() -> None:
     still has the hook `add_log`, from now on."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, LegacyLogEvents):
-            handler.addFilter(_is_heard)
+            handler.addFilter(_Heard())
 
 
-def _is_heard(record: logging.LogRecord) -> bool:
+class _Heard(logging.Filter):
+    """Lets a line pass if an addon has the hook for it. They are asked once, and again when there are others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._asked: list[int] = []
+        self._is_heard = True
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        addons = ctx.master.addons.lookup.values()
+        if (ids := list(map(id, addons))) != self._asked:
+            self._asked, self._is_heard = ids, any(map(_hears, addons))
+        return self._is_heard
+
+
+def _hears(addon: object) -> bool:
     try:
-        return any(hasattr(addon, "add_log") for addon in traverse(ctx.master.addons.chain))
+        return hasattr(addon, "add_log")
     except Exception:
-        # an addon may do what it likes when it is asked, and who logs must not hear of it
+        # it may do what it likes when it is asked, and who logs must not hear of it
         return True

@@ -43,5 +43,5 @@ class Moody:
 def test_an_addon_that_fails_when_it_is_asked_costs_no_line():
     with taddons.context() as mitmproxy:
         spare_old_events()
-        mitmproxy.master.addons.chain.append(Moody())
+        mitmproxy.master.addons.lookup["moody"] = Moody()
         assert hears_of_lines()
