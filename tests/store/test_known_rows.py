@@ -11,6 +11,7 @@ from gateway_addon.api.base import HistoryItem, Json
 from gateway_addon.content import Content
 from gateway_addon.record import Record
 from gateway_addon.store import prune
+from gateway_addon.store import writer as writing
 from gateway_addon.store.bodies import load_body
 from gateway_addon.store.database import open_database, open_readonly
 from gateway_addon.store.writer import Writer
@@ -31,7 +32,9 @@ class Statements:
 
 
 @pytest.fixture
-def writer(tmp_path: Path) -> Iterator[Writer]:
+def writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Writer]:
+    # each call is stored on its own here
+    monkeypatch.setattr(writing, "LINGER_SECONDS", 0.0)
     writer = Writer(tmp_path / "gateway.db", "1")
     yield writer
     writer.close()
