@@ -43,9 +43,9 @@ logger = logging.getLogger(__name__)
 _NO_SUCH_NAME = re.compile(r"\[Errno -\d+\]|getaddrinfo|name resolution|servname")
 """What the various systems say when a host's name leads nowhere."""
 
-LONG, LONG_ENCODED = 1_000_000, 16_000
-"""Bytes of a request's body that are new, as sent, from which it is read in a thread of its own. Few bytes may be many,
-encoded."""
+LONG = 1_000_000
+"""Bytes of a request's body that are new, from which it is read in a thread of its own. So is one that is encoded, of
+which a few bytes may be as many."""
 
 MANY = 4_000
 """Objects in them from which it is, too: no agent has so many to say, and each costs something."""
@@ -132,9 +132,7 @@ class Calls:
         if flow.id not in self._arrived or flow.response:
             return False
         body = flow.request.raw_content or b""
-        if "content-encoding" in flow.request.headers:
-            return len(body) > LONG_ENCODED
-        return self.is_long(body)
+        return (len(body) > 0 and "content-encoding" in flow.request.headers) or self.is_long(body)
 
     def is_long(self, body: bytes) -> bool:
         """The same of a body as it is read."""
