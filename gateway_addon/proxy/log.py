@@ -41,7 +41,8 @@ class _Heard(logging.Filter):
         self._is_heard = True
 
     def filter(self, record: logging.LogRecord) -> bool:
-        addons = ctx.master.addons.lookup.values()
+        # a copy: another thread may log while addons come and go
+        addons = list(ctx.master.addons.lookup.values())
         if (ids := list(map(id, addons))) != self._asked:
             self._asked, self._is_heard = ids, any(map(_hears, addons))
         return self._is_heard
