@@ -107,6 +107,8 @@ class Mitmdump:
         )
 
     def _read(self) -> None:
+        # one that this thread takes would not wake the main thread, which alone acts on it
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         assert self._process.stdout
         with self._process.stdout as output:
             for line in output:

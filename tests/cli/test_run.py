@@ -2,6 +2,7 @@
 
 import os
 import pty
+import select
 import signal
 import socket
 import subprocess
@@ -212,6 +213,46 @@ def test_signals_are_the_agents(name: str, agent: Agent, confdir: Path, tmp_path
 
 
 @pytest.mark.long
+def test_signals_that_come_together_are_all_passed_on(agent: Agent, confdir: Path, tmp_path: Path):
+    """The second may find the main thread busy with the first: another must not take it, which passes nothing on."""
+    some = agent(
+        """
+        import signal
+        both = [signal.SIGUSR1, signal.SIGUSR2]
+        signal.pthread_sigmask(signal.SIG_BLOCK, both)
+        print("ready", flush=True)
+        while sys.stdin.readline():
+            print({signal.sigwait(both).name for _ in both} == {"SIGUSR1", "SIGUSR2"}, flush=True)
+        """
+    )
+    with subprocess.Popen(
+        command(tmp_path, confdir, "--", some),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        bufsize=1,
+        env=clean_environment(),
+        start_new_session=True,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        try:
+            assert process.stdout.readline() == "ready\n"
+            for _ in range(2000):
+                process.stdin.write("both\n")
+                process.send_signal(signal.SIGUSR1)
+                process.send_signal(signal.SIGUSR2)
+                assert select.select([process.stdout], [], [], PATIENCE)[0]
+                assert process.stdout.readline() == "True\n"
+            process.stdin.close()
+            assert process.wait(PATIENCE) == 0
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.long
 def test_ctrl_c_in_a_terminal_comes_once(agent: Agent, confdir: Path, tmp_path: Path):
     some = agent(
         """
@@ -239,6 +280,7 @@ def test_ctrl_c_in_a_terminal_comes_once(agent: Agent, confdir: Path, tmp_path: 
         def until(word: bytes) -> None:
             nonlocal shown
             while word not in shown:
+                assert select.select([terminal], [], [], PATIENCE)[0], shown
                 shown += os.read(terminal, 1000)
 
         until(b"ready True")
