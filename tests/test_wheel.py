@@ -16,13 +16,15 @@ from tests.client import PATHS, Call, request_body
 from tests.mitmdump import ADDON, clean_environment, free_port, rows
 from tests.provider import Provider
 
+SECONDS = 600
+"""For an installation, which may have to download everything."""
+
 pytestmark = [
     pytest.mark.long,
+    pytest.mark.timeout(3 * SECONDS),
     pytest.mark.skipif(shutil.which("uv") is None, reason="uv builds it"),
 ]
 
-SECONDS = 600
-"""For an installation, which may have to download everything."""
 
 type Run = Callable[..., subprocess.CompletedProcess[str]]
 
