@@ -27,6 +27,7 @@ from gateway_addon.proxy import commands, options, reload, saving, views
 from gateway_addon.proxy.callers import HostHeaders
 from gateway_addon.proxy.calls import Calls
 from gateway_addon.proxy.companion import Companion
+from gateway_addon.proxy.dispatch import skip_the_deaf
 from gateway_addon.proxy.log import describe, leave_event_loop, spare_old_events
 from gateway_addon.proxy.veil import MaskedLog
 from gateway_addon.sinks import Sinks
@@ -106,6 +107,7 @@ class GatewayAddon:
         for handler in logging.getLogger().handlers:
             handler.addFilter(self._log)
         spare_old_events()
+        skip_the_deaf(ctx.master.addons)
         # Python lets a thread run for 5 ms before another gets its turn: too long for a chunk to wait for our writer
         sys.setswitchinterval(0.0005)
         # what was loaded stays loaded: the collector need not walk through it again, which stops everything for 50 ms
