@@ -4,11 +4,13 @@ import asyncio
 import http.client
 import os
 import statistics
+import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -115,6 +117,37 @@ def started(variant: str, upstream: Upstream, folder: Path, *, watched: bool = F
         yield proxy
 
 
+@contextmanager
+def side_by_side(upstream: Upstream) -> Iterator[dict[str, Mitmdump]]:
+    """A mitmdump of each of `VARIANTS` at the same time."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
+        yield {variant: running.enter_context(started(variant, upstream, Path(folder))) for variant in VARIANTS}
+
+
+def cpu_by_slice(proxies: Mapping[str, Mitmdump], slices: Sequence[Sequence[bytes]]) -> dict[str, list[float]]:
+    """Milliseconds of CPU that the calls of each slice took in each proxy, by variant.
+
+    A slice goes through one proxy after the other, so that whatever else the machine is doing falls on all of them.
+    What a proxy still does for a slice while the others have theirs counts.
+    """
+    clients = {variant: Client(proxy.url) for variant, proxy in proxies.items()}
+    marks: dict[str, list[float]] = {variant: [] for variant in proxies}
+    for number, bodies in enumerate(slices):
+        for variant in turned(number):
+            marks[variant].append(cpu_seconds(proxies[variant].process.pid))
+            for body in bodies:
+                clients[variant].post("/v1/messages", body)
+    time.sleep(1)
+    for variant, proxy in proxies.items():
+        marks[variant].append(cpu_seconds(proxy.process.pid))
+    return {variant: [(after - before) * 1000 for before, after in pairwise(found)] for variant, found in marks.items()}
+
+
+def turned(number: int) -> list[str]:
+    """`VARIANTS` in another order each time."""
+    return [VARIANTS[(number + shift) % len(VARIANTS)] for shift in range(len(VARIANTS))]
+
+
 def cpu_seconds(pid: int) -> float:
     """Of all threads of a process, also those that have ended."""
     # what clock_getcpuclockid(3) makes of a process, which Python has for threads only
@@ -131,7 +164,6 @@ def interleaved(rounds: int, measure: Callable[[str], float]) -> dict[str, float
     """The median of the rounds for each of `VARIANTS`, measured in turns; the order changes with every round."""
     found: dict[str, list[float]] = defaultdict(list)
     for number in range(rounds):
-        for shift in range(len(VARIANTS)):
-            variant = VARIANTS[(number + shift) % len(VARIANTS)]
+        for variant in turned(number):
             found[variant].append(measure(variant))
     return {variant: statistics.median(values) for variant, values in found.items()}

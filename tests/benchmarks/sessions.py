@@ -4,9 +4,10 @@ import json
 import statistics
 import tempfile
 from collections import defaultdict
+from itertools import batched, pairwise
 from pathlib import Path
 
-from tests.benchmarks.proxies import VARIANTS, Client, Upstream, cpu_seconds, started
+from tests.benchmarks.proxies import VARIANTS, Client, Upstream, cpu_by_slice, side_by_side, started, turned
 from tests.benchmarks.table import Figure
 from tests.sessions import session
 
@@ -16,17 +17,25 @@ BOUNDS = (300_000, 1_000_000)
 GOALS = {300_000: "1.5", 1_000_000: "1.6"}
 
 
+SLICE = 5
+"""Calls, after which another proxy has its turn."""
+
+
 def run(quick: bool) -> list[Figure]:
     turns, rounds = (40, 1) if quick else (130, 3)
+    calls = [turn for turn in session("messages", turns) if len(turn.request) <= BOUNDS[-1]]
+    answers = {turn.request: json.dumps(turn.answer).encode() for turn in calls}
+    upstream = Upstream(lambda body: ("application/json", [answers[body]]))
+    groups = {
+        bound: [turn.request for turn in calls if low < len(turn.request) <= bound]
+        for low, bound in pairwise((0, *BOUNDS))
+    }
     cpu: dict[tuple[int, str], list[float]] = defaultdict(list)
     blocked: dict[tuple[int, str], list[float]] = defaultdict(list)
     for number in range(rounds):
-        for shift in range(len(VARIANTS)):
-            variant = VARIANTS[(number + shift) % len(VARIANTS)]
-            for bound, used, calls in _session(variant, turns):
-                # of all calls of a size together: the system counts in hundredths of a second
-                cpu[bound, variant].append(used / len(calls) * 1000)
-                blocked[bound, variant] += calls
+        _add_cpu(upstream, groups, cpu)
+        for variant in turned(number):
+            _add_blocked(variant, upstream, groups, blocked)
     figures = []
     for bound in sorted({bound for bound, _ in cpu}):
         median = {variant: statistics.median(cpu[bound, variant]) for variant in VARIANTS}
@@ -39,25 +48,29 @@ def run(quick: bool) -> list[Figure]:
     return figures
 
 
-def _session(variant: str, turns: int) -> list[tuple[int, float, list[float]]]:
-    """For each bound: seconds of CPU of its calls, and for each call the milliseconds the loop was blocked."""
-    calls = [turn for turn in session("messages", turns) if len(turn.request) <= BOUNDS[-1]]
-    answers = [json.dumps(turn.answer).encode() for turn in calls]
-    upstream = Upstream(lambda body: ("application/json", [answers.pop(0)]))
-    found = []
+def _add_cpu(upstream: Upstream, groups: dict[int, list[bytes]], found: dict[tuple[int, str], list[float]]) -> None:
+    """Milliseconds of CPU a call, of all calls of a group in one session."""
+    slices = [(bound, some) for bound, group in groups.items() for some in batched(group, SLICE, strict=False)]
+    with side_by_side(upstream) as proxies:
+        used = cpu_by_slice(proxies, [some for _, some in slices])
+    for variant in VARIANTS:
+        for bound, group in groups.items():
+            if group:
+                of_group = [one for (of, _), one in zip(slices, used[variant], strict=True) if of == bound]
+                found[bound, variant].append(sum(of_group) / len(group))
+
+
+def _add_blocked(
+    variant: str, upstream: Upstream, groups: dict[int, list[bytes]], found: dict[tuple[int, str], list[float]]
+) -> None:
+    """For each call the milliseconds that the loop was blocked."""
+    # one at a time, as the tasks that watch the loops would hinder each other
     with tempfile.TemporaryDirectory() as folder, started(variant, upstream, Path(folder), watched=True) as proxy:
         client = Client(proxy.url)
         # what the start of mitmproxy itself has blocked is told with the next answer
         client.post("/worst", b"")
-        low = 0
-        for bound in BOUNDS:
-            group = [turn for turn in calls if low < len(turn.request) <= bound]
-            low = bound
-            client.post("/worst", b"")
-            before, blocked = cpu_seconds(proxy.process.pid), []
-            for turn in group:
-                client.post("/v1/messages", turn.request)
-                blocked.append(float(client.post("/worst", b"")))
-            if group:
-                found.append((bound, cpu_seconds(proxy.process.pid) - before, blocked))
-    return found
+        client.post("/worst", b"")
+        for bound, group in groups.items():
+            for body in group:
+                client.post("/v1/messages", body)
+                found[bound, variant].append(float(client.post("/worst", b"")))
