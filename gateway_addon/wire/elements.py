@@ -37,7 +37,7 @@ _WINDOW, *_LARGER = (2 * 1024, 16 * 1024, 4 * 1024 * 1024, sys.maxsize)
 _MANY = 32
 """Elements that are new: of a conversation that goes on there are fewer."""
 
-MAX_PIECES = 128
+MAX_PIECES = 32
 """In which a beginning is held; then it is put together, as it is compared piece by piece."""
 
 _CLOSED = b'}]"'
@@ -64,8 +64,13 @@ class Element:
         self.sent = sent
         self.value = value
         """As `jsontext.parse` gives it."""
-        self.facts: dict[Callable[[Any], Any], Any] = {}
-        """What functions made of `value`; see `Body.of`."""
+        self._facts: dict[Callable[[Any], Any], Any] = {}
+
+    def fact(self, function: Callable[[Any], Any]) -> Any:
+        """What a function makes of `value`, remembered."""
+        if function not in self._facts:
+            self._facts[function] = function(self.value)
+        return self._facts[function]
 
     @cached_property
     def settled(self) -> tuple[str, list[tuple[int, str]]]:
@@ -98,6 +103,10 @@ class Body:
 
     sha256: str | None = None
     """Of what was sent, in hex, where a memory has read it."""
+    begun: "Beginning | None" = None
+    """What was known of it when it was read."""
+    beginning: "Beginning | None" = None
+    """What is known of it to those that follow."""
 
     def __init__(self, sent: bytes, json: dict[str, Any], parts: list[Part]) -> None:
         self.sent = sent
@@ -125,18 +134,28 @@ class Body:
         return {id(element.value): element for part in self.parts for element in part.elements}
 
     def of[V, T](self, function: Callable[[V], T], values: Iterable[V]) -> list[T]:
-        """`function(value)` of each, remembered where it is an element's. The function must depend on nothing else."""
-        known = self._elements
-        found: list[T] = []
-        for value in values:
-            element = known.get(id(value))
-            if element is None:
-                found.append(function(value))
-                continue
-            if function not in element.facts:
-                element.facts[function] = function(value)
-            found.append(element.facts[function])
+        """`function(value)` of each, remembered where it is an element's. The function must depend on nothing else.
+
+        `values` are of this body, in its order.
+        """
+        asked = list(values)
+        part = next((part for part in self.parts if _are_elements(asked, part.elements)), None)
+        if part is None:
+            known = self._elements
+            elements = [(known.get(id(value)), value) for value in asked]
+            return [function(value) if element is None else element.fact(function) for element, value in elements]
+        begun, beginning = self.begun, self.beginning
+        found: list[T] = begun.facts.get(function, []) if begun and begun.part == part.name else []
+        found = [*found, *(element.fact(function) for element in part.elements[len(found) :])]
+        if beginning and beginning.part == part.name:
+            # for the next one as a whole: there may be thousands
+            beginning.facts[function] = found[: len(beginning.elements)]
         return found
+
+
+def _are_elements(values: Sequence[object], elements: Sequence[Element]) -> bool:
+    """Whether values of a body are those of all these elements. They are in its order: the ends tell."""
+    return len(values) == len(elements) and values[0] is elements[0].value and values[-1] is elements[-1].value
 
 
 @dataclass(slots=True, frozen=True, eq=False)
@@ -155,6 +174,8 @@ class Beginning:
     separators: frozenset[bytes]
     elements: list[Element]
     """Those that end within."""
+    facts: dict[Callable[[Any], Any], list[Any]]
+    """What functions made of their values (`Body.of`)."""
 
     def begins(self, sent: bytes) -> bool:
         """Whether a body begins with it."""
@@ -184,6 +205,7 @@ def read(
         raise ValueError("no JSON object")
     json: dict[str, Any] = {}
     parts: dict[str, Part | None] = {}
+    begun: Beginning | None = None
     for name in scanner.members():
         part = members.get(str(name))
         if part is None or part in parts:
@@ -196,6 +218,7 @@ def read(
         first = end = scanner.at
         for _ in scanner.members() if is_array else (name,):
             if beginning and (scanner.at, part) == (beginning.start, beginning.part):
+                begun = beginning
                 first, end = scanner.at, beginning.size
                 elements += trail.join(beginning.elements)
                 # between the elements of which none stands in it, there may be another one now
@@ -218,7 +241,9 @@ def read(
         parts[part] = Part(part, first, end, frozenset(separators), elements) if elements else None
     if scanner.at != len(sent):
         raise ValueError("something follows the object")
-    return Body(sent, json, [part for part in parts.values() if part])
+    body = Body(sent, json, [part for part in parts.values() if part])
+    body.begun = begun
+    return body
 
 
 def _element(scanner: "_Scanner", trail: "_Trail") -> Element:
@@ -404,7 +429,8 @@ class Memory:
         self._found = b"", None
         body = read(sent, self._members(), [one.ways for one in known], beginning)
         if MIN_REMEMBERED <= len(sent) <= MAX_REMEMBERED:
-            self._keep(body, _hashed(body, beginning))
+            body.beginning = _hashed(body, beginning)
+            self._keep(body)
         return body
 
     def recognised(self, sent: bytes) -> int:
@@ -420,8 +446,8 @@ class Memory:
             self._found = sent, found
         return found
 
-    def _keep(self, body: Body, beginning: Beginning | None) -> None:
-        latest = _Known(len(body.sent), {part.name: part.elements for part in body.parts}, beginning)
+    def _keep(self, body: Body) -> None:
+        latest = _Known(len(body.sent), {part.name: part.elements for part in body.parts}, body.beginning)
         elements = set(map(id, chain.from_iterable(latest.ways.values())))
         with self._lock:
             others = [known for known in self._known if not any(id(element) in elements for element in known.ends)]
@@ -453,6 +479,7 @@ def _hashed(body: Body, known: Beginning | None) -> Beginning | None:
                 longest.start,
                 longest.separators,
                 longest.elements[:-LAST],
+                {},
             )
             done = until
     digest.add(sha256, sent[done:])
