@@ -20,22 +20,20 @@ def skip_the_deaf(manager: AddonManager) -> None:
     """
 
     async def trigger_event(event: Hook) -> None:
+        name = event.name
         for addon in manager.chain:
-            if _may_hear(addon, event.name):
-                try:
-                    with safecall():
-                        await manager.invoke_addon(addon, event)
-                except exceptions.AddonHalt:
-                    return
+            try:
+                if getattr(addon, name, None) is None and not hasattr(addon, "addons"):
+                    continue
+            except Exception:
+                # what an addon does when it is asked is mitmproxy's to tell
+                pass
+            try:
+                with safecall():
+                    await manager.invoke_addon(addon, event)
+            except exceptions.AddonHalt:
+                return
 
     if set(AddonManager.trigger_event.__code__.co_names) == KNOWN:
         # of this one only, and not of the class
         manager.trigger_event = trigger_event  # type: ignore[method-assign]
-
-
-def _may_hear(addon: object, name: str) -> bool:
-    try:
-        return getattr(addon, name, None) is not None or hasattr(addon, "addons")
-    except Exception:
-        # what an addon does when it is asked is mitmproxy's to tell
-        return True
