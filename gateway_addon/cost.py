@@ -133,19 +133,33 @@ class Seller:
         """A key of `ENTRIES`, or the table's name of a provider, where either is known without the table."""
         if self.provider in ENTRIES:
             return self.provider
-        return next((name for pattern, name in HOSTS.items() if re.fullmatch(pattern, self.host or "")), None)
+        return _name_at(self.host or "")
 
     @property
     def may_have_a_list(self) -> bool:
         """False for a server of one's own: an address instead of a name, or a name without a domain."""
-        return self.list_name is not None or re.search(r"[^.:\[]\.[A-Za-z-]{2,}$", self.host or "") is not None
+        return self.list_name is not None or _IN_A_DOMAIN.search(self.host or "") is not None
 
     def is_dearer_for(self, model: str) -> bool:
         """Whether the model costs more than the list says because the host serves from one region."""
-        return any(
-            re.fullmatch(host, self.host or "") and not re.match(models, model.lower().rpartition("/")[2])
-            for host, models in REGIONS.items()
-        )
+        dear = _dear_at(self.host or "")
+        return any(not re.match(models, model.lower().rpartition("/")[2]) for models in dear)
+
+
+_IN_A_DOMAIN = re.compile(r"[^.:\[]\.[A-Za-z-]{2,}$")
+
+
+# an agent calls one host, with every call
+@lru_cache(maxsize=32)
+def _name_at(host: str) -> str | None:
+    """The name of a host's list, by `HOSTS`."""
+    return next((name for pattern, name in HOSTS.items() if re.fullmatch(pattern, host)), None)
+
+
+@lru_cache(maxsize=32)
+def _dear_at(host: str) -> list[str]:
+    """The patterns of models, by `REGIONS`, that cost there what the list says; none where all do."""
+    return [models for pattern, models in REGIONS.items() if re.fullmatch(pattern, host)]
 
 
 @dataclass(slots=True, frozen=True)
