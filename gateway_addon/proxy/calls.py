@@ -43,9 +43,12 @@ logger = logging.getLogger(__name__)
 _NO_SUCH_NAME = re.compile(r"\[Errno -\d+\]|getaddrinfo|name resolution|servname")
 """What the various systems say when a host's name leads nowhere."""
 
+LARGE = 32_000
+"""Bytes of a request's body from which it is read in turns of the event loop of its own."""
+
 LONG = 1_000_000
-"""Bytes of a request's body that are new, from which it is read in a thread of its own. So is one that is encoded, of
-which a few bytes may be as many."""
+"""Bytes of a body that are new, from which it is read in a thread instead. So is one that is encoded, of which a few
+bytes may be as many."""
 
 MANY = 4_000
 """Objects in them from which it is, too: no agent has so many to say, and each costs something."""
@@ -127,32 +130,37 @@ class Calls:
             self._failures.clear()
         self._failures[message] = "dns" if what == "connect" and _NO_SUCH_NAME.search(message) else what
 
-    def has_long(self, flow: http.HTTPFlow) -> bool:
-        """Whether reading a request would take longer than a chunk of another call may wait (`open_long`)."""
+    def has_large(self, flow: http.HTTPFlow) -> bool:
+        """Whether reading a request would take longer than a chunk of another call should wait (`open_large`)."""
         if flow.id not in self._arrived or flow.response:
             return False
-        body = flow.request.raw_content or b""
-        return (len(body) > 0 and "content-encoding" in flow.request.headers) or self.is_long(body)
+        size = len(flow.request.raw_content or b"")
+        return size > LARGE or (size > 0 and "content-encoding" in flow.request.headers)
 
     def is_long(self, body: bytes) -> bool:
-        """The same of a body as it is read."""
+        """Whether reading a body would take too long for any turn of the event loop."""
         recognised = self.memory.recognised(body)
         return len(body) - recognised > LONG or body.count(b"{", recognised) > MANY
 
-    async def open_long(self, flow: http.HTTPFlow) -> None:
-        """`open`, with all that takes long in a thread: what holds the interpreter there are many short steps."""
+    async def open_large(self, flow: http.HTTPFlow) -> None:
+        """`open` in several turns of the event loop, between which the chunks of other calls pass. What would take too
+        long even so is done in a thread: what holds the interpreter there are many short steps."""
         try:
+            await asyncio.sleep(0)
+            body = flow.request.raw_content or b""
+            in_thread = "content-encoding" in flow.request.headers or self.is_long(body)
+            run = asyncio.to_thread if in_thread else _in_a_turn
             read, prepared = None, None
             settings = self.options.settings
             # what fails here fails below again, where it is known what follows from it
             with suppress(Exception):
-                read = await asyncio.to_thread(_read_long, flow.request, self.memory)
-                prepared = await asyncio.to_thread(self._forwarder.prepare, flow, settings, read)
+                read = await run(_read_large, flow.request, self.memory)
+                prepared = await run(self._forwarder.prepare, flow, settings, read)
             began, opened = self._let_go(flow, read, prepared)
             if opened:
-                self._follow(flow, await asyncio.to_thread(self._call, flow, *opened), began)
+                self._follow(flow, await run(self._call, flow, *opened), began)
         except Exception as error:
-            logger.warning("%s: a long request is not recorded: %s", flow.id, describe(error))
+            logger.warning("%s: a large request is not recorded: %s", flow.id, describe(error))
 
     def open(self, flow: http.HTTPFlow) -> None:
         """A request is complete: forward or refuse it, if it is for the gateway; follow it, if it is a model call."""
@@ -366,7 +374,13 @@ class Calls:
         self._leaving = [(sinks, close) for sinks, close in self._leaving if sinks in in_use]
 
 
-def _read_long(request: http.Request, memory: Memory) -> Request:
+async def _in_a_turn[*A, T](function: Callable[[*A], T], *arguments: *A) -> T:
+    """What a function gives, in a turn of the event loop of its own."""
+    await asyncio.sleep(0)
+    return function(*arguments)
+
+
+def _read_large(request: http.Request, memory: Memory) -> Request:
     read = flows.request_of(request, memory)
     return read if read.body is None or read.sha256 else replace(read, sha256=digest.sha256_of(read.body))
 

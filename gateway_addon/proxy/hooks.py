@@ -191,8 +191,8 @@ class GatewayAddon:
     @guarded
     def request(self, calls: Calls, flow: http.HTTPFlow) -> Awaitable[None] | None:
         """mitmproxy waits for what is returned, with this flow alone."""
-        if calls.has_long(flow):
-            return calls.open_long(flow)
+        if calls.has_large(flow):
+            return calls.open_large(flow)
         calls.open(flow)
         if not flow.live and flow.response is None and flow.error is None:
             # saved while it was under way: no other hook will come

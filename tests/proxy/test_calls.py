@@ -8,7 +8,8 @@ import math
 import os
 import threading
 import time
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from mitmproxy.flow import Error
 from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import taddons, tflow
 
-from gateway_addon.call import read_request
+from gateway_addon.call import open_call, read_request
 from gateway_addon.gateway.plan import plan
 from gateway_addon.proxy.hooks import GatewayAddon
 from tests.mitmdump import rows
@@ -213,6 +214,7 @@ class TestALongRequest:
     """Its client waits for it to be read; the other calls do not."""
 
     LONG = json.dumps(BODY | {"messages": [{"role": "user", "content": "word " * 250_000}]}).encode()
+    LARGE = json.dumps(BODY | {"messages": [{"role": "user", "content": "word " * 10_000}]}).encode()
     MANY = json.dumps(BODY | {"messages": [{"role": "user", "content": "hi"}] * 5_000}).encode()
     # a few kB may be many MB
     PACKED = gzip.compress(json.dumps(BODY).encode())
@@ -267,6 +269,41 @@ class TestALongRequest:
         assert waited is not None
         asyncio.run(_awaited(waited))
         assert [thread is threading.main_thread() for thread in threads] == [False]
+
+    @pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/gateway/chat/completions"])
+    def test_what_is_only_large_is_read_between_the_chunks_of_others(
+        self, path: str, addon: GatewayAddon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        turns: list[str] = []
+
+        def noted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+            def run(*arguments: Any, **options: Any) -> Any:
+                turns.append(name if threading.current_thread() is threading.main_thread() else "in a thread")
+                return function(*arguments, **options)
+
+            return run
+
+        async def chunks_of_others(waited: Awaitable[None]) -> None:
+            task = asyncio.ensure_future(waited)
+            while not task.done():
+                turns.append("chunk")
+                await asyncio.sleep(0)
+
+        monkeypatch.setattr("gateway_addon.proxy.flows.read_request", noted("read", read_request))
+        monkeypatch.setattr("gateway_addon.proxy.flows.open_call", noted("understand", open_call))
+        flow = self.ask(self.LARGE, None, path)
+        addon.requestheaders(flow)
+        waited = addon.request(flow)
+        assert waited is not None
+        assert turns == []
+        asyncio.run(chunks_of_others(waited))
+        told = [name for name, _ in groupby(turns)]
+        assert [name for name in told if name != "chunk"] == ["read", "understand"]
+        assert all("chunk" in pair for pair in pairwise(told))
+        flow.response = http.Response.make(200, b"", {"content-type": "text/event-stream"})
+        assert run_answer(addon, flow, [ANSWER]) == ANSWER
+        row = stored(addon, tmp_path)
+        assert (row["outcome"], row["request_model"], row["request_bytes"]) == ("complete", "m", len(self.LARGE))
 
     @pytest.mark.parametrize("path", ["/v1/embeddings", "/index.html"])
     def test_is_not_read_where_it_is_no_call(self, path: str, addon: GatewayAddon):
