@@ -146,6 +146,7 @@ class Calls:
         """`open` in several turns of the event loop, between which the chunks of other calls pass. What would take too
         long even so is done in a thread: what holds the interpreter there are many short steps."""
         try:
+            self._renew(flow)
             await asyncio.sleep(0)
             body = flow.request.raw_content or b""
             in_thread = "content-encoding" in flow.request.headers or self.is_long(body)
@@ -164,17 +165,21 @@ class Calls:
 
     def open(self, flow: http.HTTPFlow) -> None:
         """A request is complete: forward or refuse it, if it is for the gateway; follow it, if it is a model call."""
+        self._renew(flow)
         began, opened = self._let_go(flow)
         if opened:
             self._follow(flow, self._call(flow, *opened), began)
+
+    def _renew(self, flow: http.HTTPFlow) -> None:
+        """Before a request is read that is sent again: what is on record is what leaves."""
+        if flow.live and flow.is_replay == "request":
+            self.keys.renew(flow, self.options.settings, with_keys=self.options.replay_keys)
 
     def _let_go(
         self, flow: http.HTTPFlow, read: Request | None = None, prepared: forward.Prepared | None = None
     ) -> tuple[float, tuple[Request, Passage] | None]:
         """Forward or refuse a request. Returns when it began, by the monotonic clock, and what it is, if a call."""
         began = self._arrived.pop(flow.id, None)
-        if flow.live and flow.is_replay == "request":
-            self.keys.renew(flow, self.options.settings, with_keys=self.options.replay_keys)
         opened: tuple[Request, Passage] | None
         if self.options.rewrite and (self._forwarder.is_waiting(flow) or forward.is_gateway_call(flow)):
             opened = self._forwarder.forward(

@@ -305,6 +305,20 @@ class TestALongRequest:
         row = stored(addon, tmp_path)
         assert (row["outcome"], row["request_model"], row["request_bytes"]) == ("complete", "m", len(self.LARGE))
 
+    @pytest.mark.parametrize("body", [json.dumps(BODY).encode(), LARGE, LONG], ids=["short", "large", "long"])
+    def test_what_is_sent_again_is_on_record_as_it_leaves(self, body: bytes, addon: GatewayAddon, tmp_path: Path):
+        flow = self.ask(body, None, "/v1/chat/completions")
+        flow.is_replay = "request"
+        flow.request.headers["authorization"] = "Bearer [redacted:openai_key:01234567]"
+        addon.requestheaders(flow)
+        if waited := addon.request(flow):
+            asyncio.run(_awaited(waited))
+        assert "authorization" not in flow.request.headers
+        flow.response = http.Response.make(200, b"", {"content-type": "text/event-stream"})
+        assert run_answer(addon, flow, [ANSWER]) == ANSWER
+        row = stored(addon, tmp_path)
+        assert (row["outcome"], row["client_credential"]) == ("complete", None)
+
     @pytest.mark.parametrize("path", ["/v1/embeddings", "/index.html"])
     def test_is_not_read_where_it_is_no_call(self, path: str, addon: GatewayAddon):
         flow = self.ask(self.LONG, None, path)
