@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -15,6 +14,8 @@ from typing import Any, Self
 from mitmproxy.flow import Flow
 from mitmproxy.http import HTTPFlow
 from mitmproxy.io import FlowReader
+
+from gateway_addon.cli.mitmdump import free_ports
 
 ADDON = Path(__file__).parents[1] / "addon.py"
 MITMDUMP = Path(sys.executable).with_name("mitmdump")
@@ -52,8 +53,9 @@ class Mitmdump:
         self._news = threading.Condition()
         self._ended = False
         # mitmdump wants different ports for several modes, so that 0 will do for one only
-        self._later_ports = [str(free_port()) for _ in self._modes[1:]]
-        addresses = [f"127.0.0.1:{port}" for port in (port, *self._later_ports)]
+        first, *later = free_ports(len(self._modes))
+        self._later_ports = list(map(str, later))
+        addresses = [f"127.0.0.1:{port}" for port in (port or (first if later else 0), *later)]
         modes_at = [f"--mode={mode}@{address}" for mode, address in zip(self._modes, addresses, strict=True)]
         self.process = subprocess.Popen(
             _command(confdir, addon, options, [*modes_at, *args]),
@@ -195,5 +197,5 @@ def _command(
 
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody has at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    (port,) = free_ports(1)
+    return port
