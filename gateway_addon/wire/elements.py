@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from itertools import chain, count
+from operator import attrgetter, is_
 from typing import Any
 
 from gateway_addon.wire import digest, jsontext
@@ -134,10 +135,7 @@ class Body:
         return {id(element.value): element for part in self.parts for element in part.elements}
 
     def of[V, T](self, function: Callable[[V], T], values: Iterable[V]) -> list[T]:
-        """`function(value)` of each, remembered where it is an element's. The function must depend on nothing else.
-
-        `values` are of this body, in its order.
-        """
+        """`function(value)` of each, remembered where it is an element's. The function must depend on nothing else."""
         asked = list(values)
         part = next((part for part in self.parts if _are_elements(asked, part.elements)), None)
         if part is None:
@@ -154,8 +152,11 @@ class Body:
 
 
 def _are_elements(values: Sequence[object], elements: Sequence[Element]) -> bool:
-    """Whether values of a body are those of all these elements. They are in its order: the ends tell."""
-    return len(values) == len(elements) and values[0] is elements[0].value and values[-1] is elements[-1].value
+    """Whether values are those of these elements, all of them and in their order."""
+    return len(values) == len(elements) and all(map(is_, values, map(_VALUE, elements)))
+
+
+_VALUE = attrgetter("value")
 
 
 @dataclass(slots=True, frozen=True, eq=False)
