@@ -148,11 +148,12 @@ class Calls:
         try:
             self._renew(flow)
             await asyncio.sleep(0)
-            body = flow.request.raw_content or b""
-            in_thread = "content-encoding" in flow.request.headers or self.is_long(body)
-            run = asyncio.to_thread if in_thread else _in_a_turn
-            read, prepared = None, None
+            read, prepared, in_thread = None, None, True
             settings = self.options.settings
+            # whatever fails, the gateway has to decide below what becomes of the request
+            with suppress(Exception):
+                in_thread = "content-encoding" in flow.request.headers or self.is_long(flow.request.raw_content or b"")
+            run = asyncio.to_thread if in_thread else _in_a_turn
             # what fails here fails below again, where it is known what follows from it
             with suppress(Exception):
                 read = await run(_read_large, flow.request, self.memory)

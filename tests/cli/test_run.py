@@ -8,8 +8,8 @@ import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -179,6 +179,26 @@ def test_only_the_calls_of_this_run_are_told(provider: Provider, agent: Agent, c
     assert "no model calls came this way" in run(tmp_path, confdir, *options, "--", agent("")).stderr
 
 
+@contextmanager
+def started(words: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A command without a terminal, and with a process group of its own, of which nothing is left."""
+    with subprocess.Popen(
+        words,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        bufsize=1,
+        env=clean_environment(),
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGINT"])
 @pytest.mark.long
 def test_signals_are_the_agents(name: str, agent: Agent, confdir: Path, tmp_path: Path):
@@ -192,23 +212,11 @@ def test_signals_are_the_agents(name: str, agent: Agent, confdir: Path, tmp_path
         sys.exit(3)
         """
     )
-    with subprocess.Popen(
-        command(tmp_path, confdir, "--", some),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=clean_environment(),
-        start_new_session=True,
-    ) as process:
+    with started(command(tmp_path, confdir, "--", some)) as process:
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.Signals[name])
-        try:
-            said, _ = process.communicate(timeout=PATIENCE)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+        said, _ = process.communicate(timeout=PATIENCE)
         assert (said, process.returncode) == (f"got {name}\n", 3)
 
 
@@ -225,31 +233,18 @@ def test_signals_that_come_together_are_all_passed_on(agent: Agent, confdir: Pat
             print({signal.sigwait(both).name for _ in both} == {"SIGUSR1", "SIGUSR2"}, flush=True)
         """
     )
-    with subprocess.Popen(
-        command(tmp_path, confdir, "--", some),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        bufsize=1,
-        env=clean_environment(),
-        start_new_session=True,
-    ) as process:
+    with started(command(tmp_path, confdir, "--", some)) as process:
         assert process.stdin
         assert process.stdout
-        try:
-            assert process.stdout.readline() == "ready\n"
-            for _ in range(2000):
-                process.stdin.write("both\n")
-                process.send_signal(signal.SIGUSR1)
-                process.send_signal(signal.SIGUSR2)
-                assert select.select([process.stdout], [], [], PATIENCE)[0]
-                assert process.stdout.readline() == "True\n"
-            process.stdin.close()
-            assert process.wait(PATIENCE) == 0
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+        assert process.stdout.readline() == "ready\n"
+        for _ in range(2000):
+            process.stdin.write("both\n")
+            process.send_signal(signal.SIGUSR1)
+            process.send_signal(signal.SIGUSR2)
+            assert select.select([process.stdout], [], [], PATIENCE)[0]
+            assert process.stdout.readline() == "True\n"
+        process.stdin.close()
+        assert process.wait(PATIENCE) == 0
 
 
 @pytest.mark.long

@@ -335,11 +335,14 @@ class TestALongRequest:
         assert flow.response is None
         assert flow.error is None
 
+    @pytest.mark.parametrize("broken", ["proxy.flows.read_request", "wire.elements.Memory.recognised"])
+    @pytest.mark.parametrize("body", [LARGE, LONG], ids=["large", "long"])
     def test_is_refused_when_reading_fails_on_a_gateway_path(
-        self, addon: GatewayAddon, monkeypatch: pytest.MonkeyPatch
+        self, body: bytes, broken: str, addon: GatewayAddon, monkeypatch: pytest.MonkeyPatch
     ):
-        monkeypatch.setattr("gateway_addon.proxy.flows.read_request", fail)
-        flow = self.ask(self.LONG, None, "/api/gateway/chat/completions")
+        monkeypatch.setattr(f"gateway_addon.{broken}", fail)
+        monkeypatch.setattr("gateway_addon.proxy.forward.plan", fail)
+        flow = self.ask(body, None, "/api/gateway/chat/completions")
         addon.requestheaders(flow)
         waited = addon.request(flow)
         assert waited is not None
